@@ -1,0 +1,28 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of real images and reference checkpoints beside the checkout; tests that need it skip without it."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("no folder of shared real data beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(shared_dir: Path) -> Path:
+    """Real images with a MANIFEST.csv (licences there)."""
+    return shared_dir / "data"
+
+
+@pytest.fixture(scope="session")
+def ref_dir(shared_dir: Path) -> Path:
+    """Reference checkpoints and outputs of the original implementation."""
+    return shared_dir / "ref"

@@ -1,0 +1,39 @@
+"""umedfeat: frozen features from biomedical images, and how little labelled data they need.
+
+The public names; everything is imported on first use, so that ``import umedfeat`` is instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from umedfeat._version import __version__
+
+if TYPE_CHECKING:
+    from umedfeat.encoders import load_encoder
+    from umedfeat.fewshot import compare, probe
+    from umedfeat.pipeline import extract
+    from umedfeat.policy import Policy
+    from umedfeat.store import FeatureFile
+
+__all__ = ["FeatureFile", "Policy", "__version__", "compare", "extract", "load_encoder", "probe"]
+
+_HOME = {
+    "FeatureFile": "umedfeat.store",
+    "Policy": "umedfeat.policy",
+    "compare": "umedfeat.fewshot",
+    "extract": "umedfeat.pipeline",
+    "load_encoder": "umedfeat.encoders",
+    "probe": "umedfeat.fewshot",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'umedfeat' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

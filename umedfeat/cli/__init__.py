@@ -1,0 +1,106 @@
+"""The command line: parse, call the library, print. Heavy imports happen inside the commands.
+
+stdout is data (tables, JSON with ``--json``), stderr is progress and logs. Exit codes: 0 all embedded, 1 some inputs
+failed, 2 usage or set-up, 3 leakage or failed sanity check, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from umedfeat._version import __version__
+from umedfeat.errors import UmedfeatError
+
+__all__ = ["COMMANDS", "main", "root"]
+
+#: Every command in the order of ``--help``; each lives in ``umedfeat.cli.<name>`` as ``command``.
+COMMANDS: dict[str, str] = {
+    "demo": "Run the whole way on a small mixed cohort, under two minutes.",
+    "extract": "Images in, one HDF5 file of features out.",
+    "preview": "See what the encoder will see: overlays, contact sheets, one page.",
+    "info": "Tell what is inside a feature file.",
+    "probe": "How few labels are enough? Linear probe and kNN over fractions.",
+    "compare": "Two or more encoders on the same draws: differences, data needed.",
+    "verify": "Check a feature file: schema, ranges, checksums.",
+    "merge": "Pack shards or several feature files into one.",
+    "export": "Write CLAM, TRIDENT, STAMP, .pt or Parquet layouts.",
+    "weights": "List, fetch, verify and convert encoder weights.",
+}
+
+EPILOG = """\b
+Examples:
+  umedfeat demo
+  umedfeat extract --input slides/ --out feats.h5
+  umedfeat extract --input study.csv --out feats.h5 --encoder efficientnet-lite0
+  umedfeat probe --fraction 0.01
+  umedfeat COMMAND --help
+"""
+
+
+class CommandTable(click.Group):
+    """Loads a command's module only when it runs, so that ``--help`` does not import torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"umedfeat.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=CommandTable, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="umedfeat")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def root(debug: bool) -> None:
+    """Frozen features from biomedical images, and how little labelled data they need."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the ``umedfeat`` command: one-line errors with the remedy, exit codes as documented."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    sys.exit(run(arguments, debug=debug))
+
+
+def run(arguments: list[str], *, debug: bool = False) -> int:
+    """Run one command line and return its exit code; nothing escapes but SystemExit of a broken interpreter."""
+    try:
+        outcome = root.main(arguments, prog_name="umedfeat", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        return 130
+    except UmedfeatError as error:
+        return report(error, error.exit_code, debug)
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        return report(error, 2, debug)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def report(error: Exception, code: int, debug: bool) -> int:
+    """Print an error as one line with its remedy (the traceback with ``--debug``)."""
+    if debug:
+        traceback.print_exception(error)
+    message = error.message if isinstance(error, UmedfeatError) else str(error)
+    click.echo(f"Error: {message}", err=True)
+    if isinstance(error, UmedfeatError) and error.remedy:
+        click.echo(f"  → {error.remedy}", err=True)
+    return code
