@@ -1,0 +1,327 @@
+"""The result of a few-shot study: frozen, complete, and all that the report, the tables and the files are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from umedfeat.fewshot.settings import ProbeSettings, Task
+
+__all__ = [
+    "Budget",
+    "CohortTable",
+    "Difference",
+    "Drop",
+    "Estimate",
+    "FlowStep",
+    "Fold",
+    "Predictions",
+    "ProbeResult",
+    "Sanity",
+    "Score",
+    "Significance",
+]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class FlowStep:
+    """One line of the cohort flow, from files to train and test.
+
+    Attributes:
+        name: "in the file", "with a label", "training pool", "test" …
+        items, patients: how many are left at this step (for the last steps: how many stand there).
+        note: why some were left out, "" if none were.
+    """
+
+    name: str
+    items: int
+    patients: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class CohortTable:
+    """The labelled items of the study, one entry per item, in the order that every index of the result refers to.
+
+    Attributes:
+        ids: (I,) item ids.
+        patients: (I,) pseudonyms; equal to the id where no patient is known.
+        patients_known: False where every item was taken as its own patient.
+        truth: (I,) class index (binary, multiclass, ordinal), (I, L) 0/1 (multilabel) or (I,) float (regression).
+        classes: names of the classes (label names for multilabel, () for regression), in label-space order.
+        meta: further columns by name, each (I,) of str (centre, sex, split …), "" where missing.
+        embedding: (I, D) float32, pooled; for maps and nearest neighbours. Not standardised.
+    """
+
+    ids: npt.NDArray[np.str_]
+    patients: npt.NDArray[np.str_]
+    patients_known: bool
+    truth: npt.NDArray[np.generic]
+    classes: tuple[str, ...]
+    meta: Mapping[str, npt.NDArray[np.str_]]
+    embedding: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division into pool and tests. A hold-out has one, cross-validation has folds × partitions, LOCO one per centre.
+
+    Attributes:
+        name: "hold-out", "fold 3", "without centre=B" …
+        partition: which drawing of the folds it belongs to (0 but for repeated cross-validation).
+        pool: (n,) item indices that training patients are drawn from.
+        tests: test set name → (m,) item indices. Names: "test", "internal", "centre=B" …
+    """
+
+    name: str
+    partition: int
+    pool: Ints
+    tests: Mapping[str, Ints]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One amount of training data.
+
+    Attributes:
+        name: "1 %" or "4 shots".
+        fraction: asked share of the pool's patients (NaN for shots).
+        shots: asked patients per class (0 for fractions).
+        n_patients: patients really drawn, of the first fold.
+        n_pool: patients of the pool it was drawn from, of the first fold.
+        n_items: mean number of items drawn.
+        per_class: patients drawn per class (carriers, for multilabel and mixed patients), mean over draws; () for regression.
+        repeats: number of draws.
+        note: "" or what was done to the request ("1 % of 120 patients: 2 used, the floor of 2 classes × 1").
+    """
+
+    name: str
+    fraction: float
+    shots: int
+    n_patients: int
+    n_pool: int
+    n_items: float
+    per_class: tuple[float, ...]
+    repeats: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one classifier predicted on one test set at one budget, for every draw.
+
+    Attributes:
+        classifier, budget, test_set: keys (budget by name).
+        items: (n,) indices into ``CohortTable``.
+        values: (R, n, K) probabilities over ``classes`` (multilabel: (R, n, L) probability of each label;
+            regression: (R, n, 1) predicted value), float32. Never averaged or voted over draws.
+        chosen: (R,) the selected hyperparameter as text ("C=0.01", "k=5"); folds joined by "; ".
+        converged: (R,) bool; False if a solver hit its iteration limit.
+        n_train_patients, n_train_items: (R,) int, summed over folds for cross-validation.
+    """
+
+    classifier: str
+    budget: str
+    test_set: str
+    items: Ints
+    values: npt.NDArray[np.float32]
+    chosen: tuple[str, ...]
+    converged: npt.NDArray[np.bool_]
+    n_train_patients: Ints
+    n_train_items: Ints
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one draw: a row of ``results.csv``. NaN where undefined; never imputed."""
+
+    encoder: str
+    classifier: str
+    budget: str
+    fraction: float
+    shots: int
+    repeat: int
+    test_set: str
+    subgroup: str
+    metric: str
+    value: float
+    n_train_patients: int
+    n_per_class: tuple[float, ...]
+    hyperparameters: str
+    converged: bool
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One metric over all draws of a budget: the row of a table, the point of a curve.
+
+    Attributes:
+        classifier, budget, fraction, shots, test_set, subgroup, metric: keys; subgroup is "" or "sex=f".
+        value: mean of the metric over the draws on the test set as it is (not the bootstrap mean).
+        low, high: confidence interval by resampling test PATIENTS, the fitted classifiers held fixed: it covers the
+            expected metric of these very classifiers on new patients of the same population.
+        sd, q25, q75, minimum, maximum: spread of the metric over the draws (which patients happened to be labelled);
+            sd is NaN with a single draw.
+        draws: draws with a defined value. undefined: draws without.
+        test_items, test_patients: n of the test set.
+        interval: "bootstrap-t", "exact bound" (every resampling gave the same extreme value), or "" (no interval).
+    """
+
+    classifier: str
+    budget: str
+    fraction: float
+    shots: int
+    test_set: str
+    subgroup: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    sd: float
+    q25: float
+    q75: float
+    minimum: float
+    maximum: float
+    draws: int
+    undefined: int
+    test_items: int
+    test_patients: int
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Significance:
+    """Permutation test of one result against chance: labels exchanged between test patients, predictions kept.
+
+    ``p = (1 + b) / (1 + B)`` for the metric named; ``chance`` is its value for a classifier that knows nothing.
+    """
+
+    classifier: str
+    budget: str
+    test_set: str
+    metric: str
+    value: float
+    chance: float
+    p: float
+    permutations: int
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Internal minus external performance of the same fitted classifiers, with its interval (independent patients)."""
+
+    classifier: str
+    budget: str
+    external: str
+    metric: str
+    internal_value: float
+    external_value: float
+    drop: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """The whole study on permuted labels: the metric must sit at chance.
+
+    Attributes:
+        metric: "balanced_accuracy" ("r2" has no exact chance level, regression uses "spearman").
+        chance: expected value. values: one per permutation. p: two-sided test that their mean is chance.
+        passed: p is above 0.001.
+    """
+
+    classifier: str
+    metric: str
+    chance: float
+    values: tuple[float, ...]
+    p: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Encoder minus baseline on the same draws and the same test patients (``compare``)."""
+
+    encoder: str
+    baseline: str
+    classifier: str
+    budget: str
+    test_set: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """A whole study.
+
+    Attributes:
+        encoder: name as stored in the feature file, or as given.
+        source: name of the feature file (no folder), "" for arrays.
+        fingerprint: of the features, "" for arrays.
+        label: name of the label column (or "class folders", or the labels file).
+        task: what kind of target.
+        positive: class index that AUROC, AUPRC … of a binary task speak of (1), else -1.
+        primary: the metric of headlines: "macro_f1"; "auroc" for multilabel, "quadratic_kappa" for ordinal, "r2" for regression.
+        settings: as run. command: the command line, "" from Python.
+        cohort: the items; every index refers to it. flow: from file to train and test.
+        folds: pools and tests. budgets: amounts of training data, ascending.
+        draws: fold name → budget name → per repeat the drawn patients' pseudonyms (what ``splits.json`` holds).
+        predictions, scores, estimates: raw, per draw, per budget.
+        significance: permutation p-values. drops: cross-centre. sanity: if asked for.
+        warnings: what a reader must know, full sentences.
+        versions: package → version. created: ISO 8601 UTC. seconds: wall time.
+    """
+
+    encoder: str
+    source: str
+    fingerprint: str
+    label: str
+    task: Task
+    positive: int
+    primary: str
+    settings: ProbeSettings
+    command: str
+    cohort: CohortTable
+    flow: tuple[FlowStep, ...]
+    folds: tuple[Fold, ...]
+    budgets: tuple[Budget, ...]
+    draws: Mapping[str, Mapping[str, tuple[tuple[str, ...], ...]]]
+    predictions: tuple[Predictions, ...]
+    scores: tuple[Score, ...]
+    estimates: tuple[Estimate, ...]
+    significance: tuple[Significance, ...]
+    drops: tuple[Drop, ...] = ()
+    sanity: tuple[Sanity, ...] = ()
+    warnings: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+    seconds: float = 0.0
+
+    def estimate(self, classifier: str, budget: str, metric: str, test_set: str = "", subgroup: str = "") -> Estimate:
+        """Look one estimate up; ``test_set=""`` takes the first one.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for row in self.estimates:
+            keys = (row.classifier, row.budget, row.metric, row.subgroup)
+            if keys == (classifier, budget, metric, subgroup) and test_set in ("", row.test_set):
+                return row
+        raise KeyError((classifier, budget, metric, test_set, subgroup))
+
+    @property
+    def test_sets(self) -> tuple[str, ...]:
+        """Names of the test sets in order of appearance."""
+        return tuple(dict.fromkeys(p.test_set for p in self.predictions))

@@ -1,0 +1,95 @@
+"""What a few-shot study is asked to do: every number that decides its result, in one frozen object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = [
+    "CLASSIFIERS",
+    "FRACTIONS",
+    "INNER_FOLDS",
+    "KNN_NEIGHBOURS",
+    "LOGISTIC_C",
+    "LOGISTIC_C_FIXED",
+    "PROTOTYPE_TEMPERATURE",
+    "RIDGE_ALPHA",
+    "ProbeSettings",
+    "Task",
+    "default_repeats",
+]
+
+Task = Literal["binary", "multiclass", "ordinal", "multilabel", "regression"]
+
+FRACTIONS: tuple[float, ...] = (0.01, 0.05, 0.1, 0.5, 1.0)
+CLASSIFIERS: tuple[str, ...] = ("linear", "knn", "prototype")
+
+#: Inverse regularisation strengths of the linear probe, walked from the strongest; the convention of scikit-learn.
+LOGISTIC_C: tuple[float, ...] = tuple(10.0**exponent for exponent in range(-5, 6))
+#: Used where a class has fewer than three drawn patients, so that nothing can be selected; scikit-learn's default.
+LOGISTIC_C_FIXED = 1.0
+#: Penalties of ridge regression on standardised features.
+RIDGE_ALPHA: tuple[float, ...] = tuple(10.0**exponent for exponent in range(-2, 7))
+#: Neighbours tried by kNN; those above half of the drawn items are left out.
+KNN_NEIGHBOURS: tuple[int, ...] = (1, 3, 5, 10, 20)
+#: Softmax temperature that turns cosines to the class means into probabilities.
+PROTOTYPE_TEMPERATURE = 10.0
+#: Inner folds of the selection of C and alpha, by patient; fewer where a class has fewer patients.
+INNER_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """Everything a study is asked to do.
+
+    Attributes:
+        fractions: shares of the training pool's patients, each in (0, 1]; empty when ``shots`` is given.
+        shots: patients per class instead of fractions; empty when ``fractions`` are given.
+        repeats: draws per fraction; None takes ``default_repeats``.
+        classifiers: some of "linear", "knn", "prototype".
+        task: "auto" or one of the tasks.
+        unit: what the classifier sees as one row: "item" (tiles and slices pooled), "tile" (each on its own, their
+            probabilities averaged per item before scoring) or "patient" (items pooled too).
+        pool: "mean", "max", "mean+std" or "abmil".
+        label_of: "patient" (two classes in one patient are an error) or "item" (cells, regions, lesions).
+        test_size: share of the patients held out where no other test set is named.
+        cv: folds of patient-level cross-validation, 0 for a hold-out.
+        cv_repeats: how many times the folds are drawn anew.
+        external: "column=value": the patients to test on, e.g. "centre=B"; "" for none.
+        loco: column whose values are left out one after the other, e.g. "centre"; "" for none.
+        split: column whose value "test" marks the test patients and "train" the pool; "" for none.
+        subgroups: columns by which the test results are broken down.
+        on_missing_class: "stop" or "skip" a fraction that cannot hold every class.
+        bootstrap: resamplings of the test patients behind each interval.
+        confidence: level of the intervals.
+        sanity: number of label permutations of the sanity check; 0 for none.
+        seed: of every draw.
+    """
+
+    fractions: tuple[float, ...] = FRACTIONS
+    shots: tuple[int, ...] = ()
+    repeats: int | None = None
+    classifiers: tuple[str, ...] = CLASSIFIERS
+    task: Literal["auto", "binary", "multiclass", "ordinal", "multilabel", "regression"] = "auto"
+    unit: Literal["item", "tile", "patient"] = "item"
+    pool: Literal["mean", "max", "mean+std", "abmil"] = "mean"
+    label_of: Literal["patient", "item"] = "patient"
+    test_size: float = 0.3
+    cv: int = 0
+    cv_repeats: int = 5
+    external: str = ""
+    loco: str = ""
+    split: str = ""
+    subgroups: tuple[str, ...] = ()
+    on_missing_class: Literal["stop", "skip"] = "stop"
+    bootstrap: int = 1000
+    confidence: float = 0.95
+    sanity: int = 0
+    seed: int = 0
+
+
+def default_repeats(fraction: float) -> int:
+    """Draws of a fraction: 50 below 10 %, 20 below 100 %, 1 at 100 % (there is only one way to take everybody)."""
+    if fraction >= 1:
+        return 1
+    return 50 if fraction < 0.1 else 20
