@@ -22,7 +22,8 @@ Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 #: One row = one square that the encoder sees.
 #: ``x, y``: top-left corner in pixels of the source image (level 0 of a slide, columns/rows of a slice).
 #: ``slice``: slice of a volume, frame of a cine, page of a TIFF; 0 for flat images.
-#: ``tissue``: tissue fraction 0..1; 1 where no mask applies. ``position``: millimetres along the slice normal, NaN if none.
+#: ``tissue``: tissue fraction 0..1; 1 where no mask applies.
+#: ``position``: millimetres along the slice normal, NaN if none.
 REGION = np.dtype([("x", "<i8"), ("y", "<i8"), ("slice", "<i4"), ("tissue", "<f4"), ("position", "<f4")])
 
 

@@ -25,8 +25,23 @@ __all__ = ["IMAGE_SUFFIXES", "Discovery", "content_sha256", "discover", "stem_of
 
 #: Suffixes that promise an image: such a file that nothing recognises has failed; any other was merely skipped.
 IMAGE_SUFFIXES = frozenset(
-    ".svs .ndpi .mrxs .scn .vms .vmu .bif .svslide .czi .tif .tiff .ome.tif .ome.tiff .dcm .dicom .ima .nii .nii.gz .hdr"
-    " .mgz .mgh .par .rec .png .jpg .jpeg .bmp .webp".split()
+    {
+        ".svs",
+        ".ndpi",
+        ".mrxs",
+        ".scn",
+        ".vms",
+        ".vmu",
+        ".bif",
+        ".svslide",
+        ".czi",
+        ".tif",
+        ".tiff",
+        ".ome.tif",
+        ".ome.tiff",
+    }
+    | {".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".hdr", ".mgz", ".mgh", ".par", ".rec"}
+    | {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 )
 
 _MANIFEST_COLUMNS = frozenset({"path", "id", "patient", "mpp", "modality"})
@@ -70,7 +85,7 @@ def discover(inputs: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms) -> 
 
 
 def stem_of(name: str) -> str:
-    """A relative name without its image suffix ("a/b.nii.gz" → "a/b"); unknown suffixes stay ("1.2.840.7" is a name)."""
+    """A relative name without its image suffix ("a/b.nii.gz" → "a/b"); others stay ("1.2.840.7" is a name)."""
     folder, slash, base = name.rpartition("/")
     lowered = base.lower()
     for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True):
@@ -104,7 +119,7 @@ def content_sha256(files: Iterable[Path]) -> str:
 
 def _found_under(path: Path) -> tuple[list[Found], list[Skipped]]:
     if not path.exists():
-        raise SetupError(f"{path}: no such file or folder", remedy="check --input; it takes a file, a folder or a CSV manifest")
+        raise SetupError(f"{path}: no such file or folder", remedy="--input takes a file, a folder or a CSV manifest")
     if path.is_dir():
         return _walk(path, path, {})
     if _is_manifest(path):
@@ -135,7 +150,8 @@ def _is_manifest(path: Path) -> bool:
         return False
     with path.open("r", encoding="utf-8-sig", errors="replace", newline="") as stream:
         header = stream.readline(65536)
-    return bool({"path", "file"} & {cell.strip().lower() for cell in header.replace("\t", ",").replace(";", ",").split(",")})
+    cells = header.replace("\t", ",").replace(";", ",").split(",")
+    return bool({"path", "file"} & {cell.strip().lower() for cell in cells})
 
 
 def _manifest(path: Path) -> tuple[list[Found], list[Skipped]]:
@@ -266,7 +282,8 @@ def _number(text: str, name: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise SetupError(f"{name}: manifest mpp {text!r} is not a number", remedy="micrometres per pixel, e.g. 0.25") from error
+        message = f"{name}: manifest mpp {text!r} is not a number"
+        raise SetupError(message, remedy="micrometres per pixel, e.g. 0.25") from error
 
 
 def _refuse_collisions(sources: Sequence[Source]) -> None:
