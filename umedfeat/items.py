@@ -124,7 +124,7 @@ class Plan:
     content_sha256: str = ""
 
 
-class RegionUnreadable(Exception):  # noqa: N818 - not an error of the run: the region is recorded as dropped
+class RegionUnreadable(Exception):
     """Raised by ``Reader.read`` for one bad region; the pipeline records it as Dropped and goes on."""
 
 

@@ -22,7 +22,7 @@ from umedfeat.errors import InputError, UnreadableInput
 from umedfeat.items import Dropped, Plan, Reader, RegionUnreadable, Source
 from umedfeat.policy import Policy
 from umedfeat.readers import open_reader
-from umedfeat.slots import SlotView
+from umedfeat.engine.slots import SlotView
 from umedfeat.sources import content_sha256
 
 __all__ = ["Batch", "Job", "Planned", "Read", "Segment", "Started", "plan_source", "serve"]

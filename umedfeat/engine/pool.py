@@ -20,8 +20,8 @@ from typing import Any
 
 from umedfeat.errors import SetupError
 from umedfeat.policy import Policy
-from umedfeat.slots import Slots
-from umedfeat.worker import Batch, Job, Planned, Read, Started, serve
+from umedfeat.engine.slots import Slots
+from umedfeat.engine.worker import Batch, Job, Planned, Read, Started, serve
 
 __all__ = ["Answer", "Died", "WorkerPool", "slot_bytes_for"]
 

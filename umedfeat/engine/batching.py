@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.items import Dropped, Plan, Source
-from umedfeat.worker import Batch, Segment
+from umedfeat.engine.worker import Batch, Segment
 
 __all__ = ["Pending", "RowQueues"]
 

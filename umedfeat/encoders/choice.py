@@ -1,0 +1,56 @@
+"""Which encoder a run uses: what a user chooses, as one value that crosses processes (no torch here)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from umedfeat.encoders.base import Encoder
+
+__all__ = ["EncoderChoice"]
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """Arguments of ``umedfeat.load_encoder``; ``device`` may list several ("cuda:0,1", "cpu,cpu")."""
+
+    name: str = "umedpt"
+    weights: Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    runtime: str = "auto"
+    pool_order: str | None = None
+    compile: bool = False
+    offline: bool = False
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """One device per process: "cuda:0,1" → ("cuda:0", "cuda:1")."""
+        first, *rest = [part.strip() for part in self.device.split(",")]
+        kind = first.partition(":")[0]
+        return (first, *(f"{kind}:{part}" if part.isdigit() else part for part in rest))
+
+    def on(self, device: str) -> EncoderChoice:
+        """The same on one device."""
+        return replace(self, device=device)
+
+    def load(self) -> Encoder:
+        """Load it.
+
+        Raises:
+            WeightsUnavailable, CheckpointRefused, SetupError: see ``umedfeat.load_encoder``.
+        """
+        from umedfeat.encoders import load_encoder
+
+        return load_encoder(
+            self.name,
+            weights=self.weights,
+            device=self.device,
+            precision=self.precision,
+            runtime=self.runtime,
+            pool_order=self.pool_order,
+            compile=self.compile,
+            offline=self.offline,
+        )

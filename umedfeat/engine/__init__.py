@@ -1,0 +1,11 @@
+"""The engine between readers and file: plans ahead, fills batches across sources, keeps the encoder busy.
+
+::
+
+    loop.py       the run: hand out, receive, encode, scatter, finish
+    batching.py   rows that wait, batches that cross sources
+    pool.py       worker processes; a death costs one source
+    worker.py     inside a worker: plan and read (no torch, so this file imports nothing)
+    slots.py      shared memory for pixels
+    embed.py      pixels to vectors on one device
+"""
