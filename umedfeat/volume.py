@@ -1,0 +1,321 @@
+"""The one Reader of everything that has slices: CT, MR, PET, NIfTI, cine, pages.
+
+A format supplies a SliceStack: stored slices, in physical units, with an affine. VolumeReader decides the plane, the
+display orientation, which slices, the intensity limits of the whole volume, and the square that the encoder sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from umedfeat.errors import EmptyImage, TooLarge, UnreadableInput, UnsupportedInput
+from umedfeat.geometry import IN_PLANE, View, select, shear_degrees, spacings, stored_view, view_of
+from umedfeat.intensity import (
+    Range,
+    StoredVoi,
+    fit_square,
+    parse_window,
+    percentile_range,
+    percentile_statistics,
+    through_voi,
+    to_rgb,
+    to_unit,
+    window_name,
+)
+from umedfeat.items import Json, Plan, RegionUnreadable, make_regions
+from umedfeat.policy import Policy
+from umedfeat.spool import Spool
+
+__all__ = ["SliceStack", "StackFacts", "VolumeReader"]
+
+Values = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+_SHEAR_LIMIT = 2.0  # degrees of gantry tilt above which reslicing would shear anatomy
+_STEP_TOLERANCE = 0.05  # share of the slice distance by which slices may be out of step when reslicing
+
+
+@dataclass(frozen=True, eq=False)
+class StackFacts:
+    """What a format knows about a stack without reading pixels.
+
+    Attributes:
+        name: the source's relative name, for messages.
+        format: what the file is ("dicom-ct", "nifti" …), stored.
+        modality: "CT", "MR", "PT", "US" …; decides the intensity policy.
+        cols, rows, slices: stored shape.
+        affine: (4, 4) float64, (column, row, slice, 1) of voxel centres to LPS millimetres; None without geometry
+            (cine frames, pages): stored orientation and order, positions NaN, ``policy.volume.frames`` selects.
+        origins: (slices, 3) LPS millimetres of every slice's first voxel where the distances vary (missing slices).
+        acquired_axis: storage axis across which the scanner took its slices: 0 column, 1 row, 2 slice.
+        pixel_spacing: (row, column) millimetres where there is no affine.
+        colour: slices are (rows, cols, 3) in [0, 1]; no window applies.
+        invert: MONOCHROME1: inverted after the window.
+        calibrated: values are in the modality's units (False: a CT without HU; falls back to percentiles, recorded).
+        floating: values may be NaN or infinite; they are counted in a pass over the volume.
+        detail: further facts to store, free of identifiers.
+    """
+
+    name: str
+    format: str
+    modality: str
+    cols: int
+    rows: int
+    slices: int
+    affine: npt.NDArray[np.float64] | None = None
+    origins: npt.NDArray[np.float64] | None = None
+    acquired_axis: int = 2
+    pixel_spacing: tuple[float, float] = (1.0, 1.0)
+    colour: bool = False
+    invert: bool = False
+    calibrated: bool = True
+    floating: bool = False
+    detail: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(columns, rows, slices)."""
+        return self.cols, self.rows, self.slices
+
+
+class SliceStack(Protocol):
+    """Stored slices of one source. Slices are mostly asked for in ascending or descending order."""
+
+    @property
+    def facts(self) -> StackFacts: ...
+
+    def slice(self, k: int) -> tuple[Values, Mask | None]:
+        """Stored slice k: (rows, cols) float32 in physical units, or (rows, cols, 3) in [0, 1]; padding mask or None.
+
+        Raises:
+            RegionUnreadable: this slice cannot be decoded.
+        """
+        ...
+
+    def stored_voi(self, k: int) -> StoredVoi | None:
+        """The window or look-up table stored with slice k, or None."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class VolumeReader:
+    """items.Reader over a SliceStack.
+
+    Args:
+        stack: owned from here on; closed with the reader.
+        policy: plane, slices, windows, size and fit.
+        prepared: ``Plan.prepared`` of an earlier plan, or None.
+
+    Raises:
+        TooLarge: a slice has more pixels than ``policy.limits.max_pixels``.
+        UnsupportedInput: the plane cannot be had from this stack.
+        UnreadableInput: the geometry is broken.
+    """
+
+    def __init__(self, stack: SliceStack, policy: Policy, prepared: Mapping[str, Any] | None = None) -> None:
+        self._stack = stack
+        self._facts = stack.facts
+        self._policy = policy
+        self._view = _view(self._facts, policy)
+        self._prepared: dict[str, Any] = dict(prepared or {})
+        self._spool: Spool | None = None
+        _check_size(self._facts, self._view, policy)
+
+    def plan(self) -> Plan:
+        """One region per selected slice, in display order."""
+        facts, view, image = self._facts, self._view, self._policy.image
+        kept = self._selected()
+        intensity = self._decide_intensity()
+        cols, rows, _ = self._displayed_shape()
+        detail: dict[str, Json] = {
+            **facts.detail,
+            "plane": view.plane,
+            "intensity": intensity,
+            "fit": image.fit,
+            "slices_selected": len(kept),
+            "slices_total": len(view.order),
+        }
+        return Plan(
+            regions=make_regions(0, 0, kept, position=view.positions[kept]),
+            shape=(image.size, image.size),
+            dtype="float32",
+            format=facts.format,
+            modality=facts.modality,
+            width=cols,
+            height=rows,
+            depth=len(view.order),
+            spacing=_spacing_text(view, facts),
+            detail=detail,
+            prepared=self._prepared,
+        )
+
+    def read(self, regions: npt.NDArray[np.void]) -> Sequence[npt.NDArray[np.generic] | RegionUnreadable]:
+        """The (size, size, 3) float32 square of every row."""
+        return [self._read_one(int(row["slice"])) for row in regions]
+
+    def close(self) -> None:
+        """Close the stack and remove temporary files."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+        self._stack.close()
+
+    def _read_one(self, index: int) -> npt.NDArray[np.generic] | RegionUnreadable:
+        try:
+            k = int(self._view.order[index])
+            shown = self._view.show(self._window(*self._across(k), k=k))
+        except RegionUnreadable as fault:
+            return fault
+        image = self._policy.image
+        return to_rgb(fit_square(shown, image.size, image.fit, spacing=self._view.spacing))
+
+    def _across(self, k: int) -> tuple[Values, Mask | None]:
+        """Slice k across the view's axis, as stored."""
+        if self._view.axis == 2:
+            return self._stack.slice(k)
+        if self._spool is None:
+            self._spool = Spool(self._padded_slice, self._facts.shape, self._view.axis, 3 if self._facts.colour else 1)
+        return self._spool.slice(k), None
+
+    def _padded_slice(self, k: int) -> Values:
+        try:
+            values, padding = self._stack.slice(k)
+        except RegionUnreadable as fault:
+            message = f"{self._facts.name}: slice {k} is unreadable ({fault}); it would cross every resliced image"
+            raise UnreadableInput(message, remedy="--plane acquired") from fault
+        return values if padding is None else np.where(padding, np.float32(np.nan), values)
+
+    def _window(self, values: Values, padding: Mask | None, k: int) -> Values:
+        if self._facts.colour:
+            return np.nan_to_num(values, nan=0.0)
+        if self._prepared["voi"]:
+            voi = self._stack.stored_voi(k if self._view.axis == 2 else self._facts.slices // 2)
+            if voi is None:
+                raise RegionUnreadable("this slice has no stored window")
+            return through_voi(values, voi, padding, invert=self._facts.invert)
+        limits = Range(self._prepared["low"], self._prepared["high"], "")
+        return to_unit(values, limits, padding, invert=self._facts.invert)
+
+    def _selected(self) -> npt.NDArray[np.int64]:
+        volume = self._policy.volume
+        rule = volume.slices if self._facts.affine is not None else volume.frames
+        return select(len(self._view.order), rule)
+
+    def _decide_intensity(self) -> Json:
+        """Fix the limits in ``prepared`` and say what was done."""
+        if self._facts.colour:
+            self._refuse_constant("colour")
+            return {"window": "full range"}
+        name = window_name(self._policy.intensity, self._facts.modality, calibrated=self._facts.calibrated)
+        window = parse_window(name)
+        said: dict[str, Json] = {}
+        if window == "percentile" or self._facts.floating:
+            statistics = percentile_statistics(self._readable_slices, self._policy.intensity.percentiles)
+            said["nonfinite"] = statistics.nonfinite
+            if window == "percentile":
+                window = percentile_range(statistics, self._policy.intensity.percentiles, self._facts.name)
+        if isinstance(window, Range):
+            self._prepared = {"voi": False, "low": window.low, "high": window.high}
+            self._refuse_constant(f"window {window.how}")
+            return {"window": window.how, "low": window.low, "high": window.high, **said}
+        self._require_stored_voi()
+        self._prepared = {"voi": True}
+        self._refuse_constant("the stored window")
+        return {"window": "file", **said}
+
+    def _readable_slices(self) -> Iterator[tuple[Values, Mask | None]]:
+        readable = 0
+        for k in range(self._facts.slices):
+            try:
+                item = self._stack.slice(k)
+            except RegionUnreadable:
+                continue
+            readable += 1
+            yield item
+        if not readable:
+            raise UnreadableInput(f"{self._facts.name}: none of {self._facts.slices} slices can be read")
+
+    def _require_stored_voi(self) -> None:
+        if self._stack.stored_voi(self._facts.slices // 2) is None:
+            message = f"{self._facts.name}: no window is stored in the file"
+            raise UnsupportedInput(message, remedy="--window percentile, a preset, or LO,HI")
+
+    def _refuse_constant(self, how: str) -> None:
+        """Refuse a volume that is one grey; one varied slice (looked for from the centre outwards) is enough."""
+        count = self._facts.slices
+        faults = 0
+        for k in sorted(range(count), key=lambda k: abs(k - count // 2)):
+            try:
+                values, padding = self._stack.slice(k)
+                shown = self._window(values, padding, k)
+            except RegionUnreadable:
+                faults += 1
+                continue
+            if shown.min() != shown.max():
+                return
+        if faults == count:
+            raise UnreadableInput(f"{self._facts.name}: none of {count} slices can be read")
+        message = f"{self._facts.name}: every slice is constant ({how})"
+        raise EmptyImage(message, remedy="choose another window, or leave it out")
+
+    def _displayed_shape(self) -> tuple[int, int, int]:
+        shape, axis = self._facts.shape, self._view.axis
+        rows, cols = (shape[i] for i in IN_PLANE[axis])
+        return (rows, cols, shape[axis]) if self._view.swap else (cols, rows, shape[axis])
+
+
+def _view(facts: StackFacts, policy: Policy) -> View:
+    plane = policy.volume.plane
+    if facts.affine is None:
+        if plane != "acquired":
+            _refuse_plane(facts, plane, "the file has no geometry")
+        return stored_view(facts.slices, facts.pixel_spacing)
+    try:
+        view = view_of(facts.affine, facts.shape, plane, facts.acquired_axis, facts.origins)
+    except ValueError as error:
+        raise UnreadableInput(f"{facts.name}: {error}", remedy="repair the header's orientation") from error
+    if view.axis != facts.acquired_axis:
+        _check_reslicing(facts, plane)
+    return view
+
+
+def _check_reslicing(facts: StackFacts, plane: str) -> None:
+    if facts.affine is None or facts.shape[facts.acquired_axis] < 2:
+        _refuse_plane(facts, plane, "it has a single slice")
+    tilt = shear_degrees(facts.affine, facts.acquired_axis)
+    if tilt > _SHEAR_LIMIT:
+        _refuse_plane(facts, plane, f"its slices are sheared by {tilt:.1f} degrees (gantry tilt)")
+    if facts.origins is not None and _out_of_step(facts.origins) > _STEP_TOLERANCE:
+        _refuse_plane(facts, plane, "its slices are not evenly spaced (missing slices?)")
+
+
+def _out_of_step(origins: npt.NDArray[np.float64]) -> float:
+    steps = np.linalg.norm(np.diff(origins, axis=0), axis=1)
+    usual = float(np.median(steps))
+    return float(np.abs(steps / usual - 1).max()) if usual > 0 else np.inf
+
+
+def _refuse_plane(facts: StackFacts, plane: str, why: str) -> NoReturn:
+    raise UnsupportedInput(f"{facts.name}: no {plane} slices: {why}", remedy="--plane acquired")
+
+
+def _check_size(facts: StackFacts, view: View, policy: Policy) -> None:
+    pixels = max(facts.rows * facts.cols, int(np.prod([facts.shape[i] for i in IN_PLANE[view.axis]])))
+    if pixels > policy.limits.max_pixels:
+        message = f"{facts.name}: a slice has {pixels} pixels, more than {policy.limits.max_pixels}"
+        raise TooLarge(message, remedy="raise --max-pixels if this is right")
+
+
+def _spacing_text(view: View, facts: StackFacts) -> str:
+    if facts.affine is None and facts.pixel_spacing == (1.0, 1.0):
+        return ""
+    step = view.step if facts.affine is not None else 0.0
+    if facts.affine is not None and step == 0.0:
+        step = spacings(facts.affine)[view.axis]
+    return "\\".join(f"{value:.6g}" for value in (step, *view.spacing))
