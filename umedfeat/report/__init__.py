@@ -1,1 +1,1 @@
-"""Under construction."""
+"""What people look at: terminal tables, plots, the HTML report."""

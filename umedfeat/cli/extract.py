@@ -1,0 +1,191 @@
+"""``umedfeat extract``: images in, one HDF5 file of features out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from umedfeat.cli.options import encoder_options, identity_options, input_options, log_options, policy_options
+from umedfeat.policy import Policy
+
+if TYPE_CHECKING:
+    from umedfeat.encoders.choice import EncoderChoice
+    from umedfeat.pipeline import RunSettings, Summary
+    from umedfeat.privacy import Pseudonyms
+
+__all__ = ["command"]
+
+EPILOG = """\b
+Examples:
+  umedfeat extract --input slides/ --out feats.h5
+  umedfeat extract --input study.csv --out feats.h5 --encoder efficientnet-lite0
+  umedfeat extract --input ct/ --out ct.h5 --window lung --slices every-3
+  umedfeat extract --input slides/ --out feats.h5 --dry-run
+  umedfeat extract --input slides/ --out feats.h5 --shard 3/16     (then: umedfeat merge)
+
+\b
+Interrupted or killed? Run the same command again: finished inputs are kept.
+Exit codes: 0 all embedded, 1 some inputs failed, 2 nothing was done, 130 interrupted.
+"""
+
+
+class ShardType(click.ParamType):
+    """ "i/n" with 1 ≤ i ≤ n."""
+
+    name = "i/n"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        number, slash, total = str(value).partition("/")
+        if slash and number.isdigit() and total.isdigit() and 1 <= int(number) <= int(total):
+            return int(number), int(total)
+        return self.fail(f"{value!r} is not i/n with 1 ≤ i ≤ n, e.g. 3/16", param, ctx)
+
+
+@click.command(epilog=EPILOG)
+@input_options
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), default="feats.h5", show_default=True, help="Feature file."
+)
+@encoder_options
+@policy_options
+@click.option("--batch-size", type=click.IntRange(1), help="Regions per batch.  [default: what fits the device]")
+@click.option("--workers", type=click.IntRange(1), help="Reading processes.  [default: cores, at most 8]")
+@click.option("--timeout", type=click.FloatRange(1), default=600, show_default=True, help="Seconds one input may hang.")
+@click.option("--shard", type=ShardType(), help="Only part i of n of the inputs; pack the parts with `umedfeat merge`.")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True, help="Of the features."
+)
+@click.option("--overwrite", is_flag=True, help="Start anew instead of resuming.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["continue", "stop"]),
+    default="continue",
+    show_default=True,
+    help="At a failed input.",
+)
+@click.option(
+    "--preview", type=click.Path(file_okay=False, path_type=Path), help="Folder for pictures of what the encoder saw."
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop; nothing is written.")
+@click.option("--json", "as_json", is_flag=True, help="The summary as JSON on stdout.")
+@identity_options
+@log_options
+def command(
+    inputs: tuple[Path, ...],
+    out: Path,
+    choice: EncoderChoice,
+    policy: Policy,
+    batch_size: int | None,
+    workers: int | None,
+    timeout: float,
+    shard: tuple[int, int] | None,
+    dtype: str,
+    overwrite: bool,
+    on_error: str,
+    preview: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    pseudonyms: Pseudonyms,
+    progress: str,
+) -> int:
+    """Embed whole slides, DICOM, NIfTI, radiographs and flat images into one feature file.
+
+    Content decides the format. Every input ends embedded, skipped or failed with a reason; one bad file never stops
+    the run.
+    """
+    from umedfeat.pipeline import RunSettings, extract
+    from umedfeat.progress import make_progress
+
+    run = RunSettings(workers, batch_size, timeout, shard, overwrite, on_error == "stop", dtype)
+    if dry_run:
+        return _dry_run(inputs, choice, policy, run, pseudonyms, progress, as_json)
+    summary = extract(
+        inputs,
+        out,
+        encoder=choice,
+        policy=policy,
+        run=run,
+        pseudonyms=pseudonyms,
+        progress=make_progress(progress),
+        preview_dir=preview,
+    )
+    click.echo(json.dumps(summary_dict(summary), indent=2) if as_json else summary_text(summary))
+    return summary.exit_code
+
+
+def _dry_run(
+    inputs: tuple[Path, ...],
+    choice: EncoderChoice,
+    policy: Policy,
+    run: RunSettings,
+    pseudonyms: Pseudonyms,
+    progress: str,
+    as_json: bool,
+) -> int:
+    from umedfeat.forecast import forecast
+    from umedfeat.progress import make_progress
+
+    plan = forecast(inputs, choice, policy, run, pseudonyms, make_progress(progress))
+    click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else plan.to_text())
+    return 1 if plan.failures else 0
+
+
+def summary_dict(summary: Summary) -> dict[str, object]:
+    """The summary for machines."""
+    return {
+        "out": str(summary.out),
+        "encoder": summary.encoder,
+        "device": summary.device,
+        "dim": summary.dim,
+        "embedded": summary.embedded,
+        "resumed": summary.resumed,
+        "failed": len(summary.failures),
+        "skipped": len(summary.skipped),
+        "modalities": {name: {"inputs": n, "regions": r} for name, (n, r) in summary.by_modality.items()},
+        "regions": summary.seconds.regions,
+        "seconds": round(summary.seconds.wall, 2),
+        "device_busy": round(summary.seconds.device_busy, 3),
+        "failures": [
+            {"source": f.source, "stage": f.stage, "message": f.message, "remedy": f.remedy} for f in summary.failures
+        ],
+    }
+
+
+def summary_text(summary: Summary) -> str:
+    """The summary for people."""
+    from umedfeat.report.terminal import render_facts, render_table
+
+    rows: list[list[object]] = [[name, n, r] for name, (n, r) in summary.by_modality.items()]
+    parts = [render_table(["modality", "inputs", "regions"], rows)] if rows else []
+    facts: list[tuple[str, object]] = [("embedded", f"{summary.embedded} inputs")]
+    if summary.resumed:
+        facts.append(("kept", f"{summary.resumed} inputs from an earlier run"))
+    if summary.skipped:
+        facts.append(
+            ("skipped", f"{len(summary.skipped)} files that are not inputs (umedfeat info --skipped lists them)")
+        )
+    if summary.failures:
+        facts.append(("failed", f"{len(summary.failures)} inputs (reasons in {summary.out}.failures.csv)"))
+    facts += [("encoder", f"{summary.encoder} on {summary.device}, {summary.dim} values"), ("time", _time(summary))]
+    facts.append(("written", str(summary.out)))
+    parts.append(render_facts(facts))
+    parts += [f"  ✗ {failure.message}" for failure in summary.failures[:5]]
+    if len(summary.failures) > 5:
+        parts.append(f"  … and {len(summary.failures) - 5} more")
+    return "\n\n".join([*parts[:2], "\n".join(parts[2:])]).strip()
+
+
+def _time(summary: Summary) -> str:
+    from umedfeat.report.terminal import human_seconds
+
+    seconds = summary.seconds
+    if not seconds.regions:
+        return human_seconds(seconds.wall)
+    rate = seconds.regions / seconds.wall
+    busy = f"encoder busy {seconds.device_busy:.0%}"
+    return f"{human_seconds(seconds.wall)} ({rate:.1f} regions/s, {busy})"

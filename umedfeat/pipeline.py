@@ -1,0 +1,305 @@
+"""The main job as a function: inputs → sources → engine → feature file. The command only parses, calls and prints."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from umedfeat.encoders.base import Encoder
+from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.engine.embed import default_batch_size
+from umedfeat.engine.loop import Engine, EngineSettings, StageSeconds
+from umedfeat.errors import Interrupted, SetupError
+from umedfeat.items import Dropped, Failure, Plan, Skipped, Source
+from umedfeat.policy import Policy
+from umedfeat.privacy import Pseudonyms, load_key
+from umedfeat.progress import Progress, SilentProgress
+from umedfeat.sources import discover
+from umedfeat.store import FeatureStore, Header, Item
+
+__all__ = ["RunSettings", "Summary", "default_workers", "extract", "with_sizes"]
+
+log = logging.getLogger("umedfeat")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run uses the machine and the output; nothing here changes a number in the file but ``dtype``.
+
+    Attributes:
+        workers: reading processes (None: as many as cores, at most 8).
+        batch_size: regions per batch (None: what fits the device).
+        timeout: seconds that one input may keep a reading process busy within one batch.
+        shard: (i, n): only the i-th of n parts of the inputs, 1 ≤ i ≤ n.
+        overwrite: start anew instead of resuming.
+        stop_on_error: end at the first failed input.
+        dtype: "float32" or "float16" features.
+    """
+
+    workers: int | None = None
+    batch_size: int | None = None
+    timeout: float = 600.0
+    shard: tuple[int, int] | None = None
+    overwrite: bool = False
+    stop_on_error: bool = False
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        out: the feature file.
+        encoder: its name; ``settings``: everything that decides its numbers; ``device``: where it ran.
+        dim: length of an embedding.
+        embedded: inputs embedded now; ``resumed``: inputs that were in the output already.
+        by_modality: modality → (inputs, regions) of the inputs embedded now.
+        failures, skipped: what is not in the file, and why.
+        seconds: where the time went.
+    """
+
+    out: Path
+    encoder: str
+    settings: Mapping[str, Any]
+    device: str
+    dim: int
+    embedded: int
+    resumed: int
+    by_modality: Mapping[str, tuple[int, int]]
+    failures: tuple[Failure, ...]
+    skipped: tuple[Skipped, ...]
+    seconds: StageSeconds
+
+    @property
+    def exit_code(self) -> int:
+        """0 when nothing failed, else 1."""
+        return 1 if self.failures else 0
+
+
+def extract(
+    inputs: Path | str | Sequence[Path | str],
+    out: Path | str,
+    *,
+    encoder: EncoderChoice | str = "umedpt",
+    policy: Policy | None = None,
+    run: RunSettings | None = None,
+    pseudonyms: Pseudonyms | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Embed every image under ``inputs`` with a frozen encoder and write one feature file.
+
+    Args:
+        inputs: files, folders or CSV manifests, in any mixture of formats.
+        out: the HDF5 file to write; an existing one with the same settings is resumed.
+        encoder: a name or an EncoderChoice.
+        policy: how pixels become RGB in [0, 1]; sizes of 0 mean the encoder's own.
+        run: processes, batches, shard, resume.
+        pseudonyms: key for patient pseudonyms (default: the user's own key, made on first use).
+        progress: receives what happens (default: nothing is shown).
+
+    Raises:
+        SetupError: nothing was done (missing paths, colliding ids, weights, output).
+        Interrupted: stopped by a signal; finished inputs are safe and the same call resumes.
+
+    Example:
+        >>> summary = umedfeat.extract("slides/", "feats.h5", encoder="efficientnet-lite0")  # doctest: +SKIP
+    """
+    run = run or RunSettings()
+    choice = EncoderChoice(encoder) if isinstance(encoder, str) else encoder
+    pseudonyms = pseudonyms or Pseudonyms(load_key(None))
+    paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
+    out = writable(Path(out))
+    found = discover(paths, policy or Policy(), pseudonyms)
+    if not found.sources and not found.failures:
+        raise SetupError(
+            f"{', '.join(map(str, paths))}: no image found in {len(found.skipped)} files", remedy=_SUPPORTED
+        )
+    loaded = choice.load()
+    policy = with_sizes(policy or Policy(), loaded.image_size)
+    header = Header(encoder=dict(loaded.settings), policy=policy.to_dict())
+    with FeatureStore(
+        out, header, dim=loaded.dim, overwrite=run.overwrite, shard=run.shard, dtype=run.dtype
+    ) as store, stop_on_signals() as stop:  # fmt: skip
+        sink = _StoreSink(store, stop if run.stop_on_error else None)
+        for failure in found.failures:
+            store.fail(failure)
+        for skipped in found.skipped:
+            store.skip(skipped)
+        mine = shard_of(found.sources, run.shard)
+        todo = [source for source in mine if source.id not in store.done]
+        settings = _engine_settings(run, loaded, out)
+        engine = Engine(loaded, policy, settings, sink, progress or SilentProgress(), stop)
+        (progress or SilentProgress()).begin(len(todo))
+        seconds = engine.run(todo) if todo else StageSeconds()
+        (progress or SilentProgress()).close()
+        failures = (*found.failures, *sink.failures)
+        if stop.is_set():
+            store.flush()
+            raise _interrupted(sink, len(todo), out, run)
+        summary = Summary(
+            out=out,
+            encoder=loaded.name,
+            settings=loaded.settings,
+            device=loaded.device,
+            dim=loaded.dim,
+            embedded=sink.count,
+            resumed=len(mine) - len(todo),
+            by_modality=sink.by_modality,
+            failures=failures,
+            skipped=found.skipped,
+            seconds=seconds,
+        )
+        return replace(summary, out=store.finish(_run_log(summary, run, settings)))
+
+
+_SUPPORTED = "read here: whole slides, DICOM, NIfTI, MGZ, PNG, JPEG, TIFF, BMP, WebP; `umedfeat extract --dry-run` lists what is skipped"
+
+
+def with_sizes(policy: Policy, size: int) -> Policy:
+    """The policy with the encoder's own size wherever it leaves the size open (0)."""
+    return replace(
+        policy,
+        slide=replace(policy.slide, tile_size=policy.slide.tile_size or size),
+        image=replace(policy.image, size=policy.image.size or size),
+    )
+
+
+def default_workers() -> int:
+    """As many reading processes as cores that this process may use, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores))
+
+
+def shard_of(sources: Sequence[Source], shard: tuple[int, int] | None) -> Sequence[Source]:
+    """The i-th of n parts: every n-th of the sources, which are sorted by id."""
+    if shard is None:
+        return sources
+    number, total = shard
+    return sources[number - 1 :: total]
+
+
+def writable(out: Path) -> Path:
+    """The output path, after checking before hours of work that it can be written.
+
+    Raises:
+        SetupError: the folder does not exist or is read-only, or ``out`` is a folder.
+    """
+    if out.is_dir():
+        raise SetupError(f"{out}: is a folder", remedy=f"name a file, e.g. --out {out / 'feats.h5'}")
+    folder = out.absolute().parent
+    if not folder.is_dir():
+        raise SetupError(
+            f"{folder}: the folder for the output does not exist", remedy="create it, or choose another --out"
+        )
+    if not os.access(folder, os.W_OK):
+        raise SetupError(
+            f"{folder}: the folder is not writable", remedy="choose another --out, or change its permissions"
+        )
+    return out
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C ends at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask_to_stop(number: int, frame: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+        log.warning("stopping: finished inputs are being made safe (Ctrl-C again to stop at once)")
+
+    before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class _StoreSink:
+    """Hands finished sources to the store and remembers what happened."""
+
+    store: FeatureStore
+    stop: threading.Event | None
+    count: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    items: Counter[str] = field(default_factory=Counter)
+    regions: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def by_modality(self) -> dict[str, tuple[int, int]]:
+        return {name: (self.items[name], self.regions[name]) for name in sorted(self.items)}
+
+    def embedded(
+        self, source: Source, plan: Plan, features: npt.NDArray[np.float32], dropped: tuple[Dropped, ...]
+    ) -> None:
+        self.store.add(Item(source, plan, features, dropped))
+        self.count += 1
+        self.items[plan.modality] += 1
+        self.regions[plan.modality] += len(plan.regions)
+        log.info("%s: %d %s embedded", source.name, len(plan.regions), plan.modality)
+
+    def failed(self, source: Source, failure: Failure) -> None:
+        self.store.fail(failure)
+        self.failures.append(failure)
+        log.warning("%s", failure.message)
+        if self.stop is not None:
+            self.stop.set()
+
+
+def _engine_settings(run: RunSettings, encoder: Encoder, out: Path) -> EngineSettings:
+    return EngineSettings(
+        workers=default_workers() if run.workers is None else run.workers,
+        batch_size=run.batch_size or default_batch_size(encoder),
+        timeout=run.timeout,
+        spill_dir=out.absolute().parent,
+    )
+
+
+def _interrupted(sink: _StoreSink, todo: int, out: Path, run: RunSettings) -> Interrupted:
+    if run.stop_on_error and sink.failures:
+        message = f"stopped at the first failure: {sink.failures[-1].message}"
+        return Interrupted(
+            message, remedy=f"{sink.count} of {todo} inputs are safe; run the same command again to resume"
+        )
+    message = f"interrupted: {sink.count} of {todo} inputs are safe beside {out.name}"
+    return Interrupted(message, remedy="run the same command again to resume")
+
+
+def _run_log(summary: Summary, run: RunSettings, settings: EngineSettings) -> dict[str, Any]:
+    """What goes into ``<out>.run.json``: how this run went, not what is in the file."""
+    seconds = summary.seconds
+    return {
+        "encoder": summary.encoder,
+        "device": summary.device,
+        "workers": settings.workers,
+        "batch_size": settings.batch_size,
+        "shard": list(run.shard) if run.shard else None,
+        "inputs": {
+            "embedded": summary.embedded,
+            "resumed": summary.resumed,
+            "failed": len(summary.failures),
+            "skipped": len(summary.skipped),
+        },
+        "regions": seconds.regions,
+        "seconds": {key: round(value, 3) for key, value in asdict(seconds).items() if key != "regions"},
+        "regions_per_second": round(seconds.regions / seconds.wall, 2) if seconds.wall else None,
+        "device_busy": round(seconds.device_busy, 4),
+    }
