@@ -41,8 +41,7 @@ def tissue_mask(thumbnail: Rgb, mpp: float) -> Mask:
     height, width = thumbnail.shape[:2]
     if height == 0 or width == 0:
         return np.zeros((height, width), bool)
-    evidence = _emission(thumbnail, mpp) if is_dark_field(thumbnail) else _absorption(thumbnail, mpp)
-    return evidence
+    return _emission(thumbnail, mpp) if is_dark_field(thumbnail) else _absorption(thumbnail, mpp)
 
 
 def tissue_fractions(mask: Mask, boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -61,7 +60,7 @@ def tissue_fractions(mask: Mask, boxes: npt.ArrayLike) -> npt.NDArray[np.float32
     inside = _table_at(table, x1, y1) - _table_at(table, x0, y1) - _table_at(table, x1, y0) + _table_at(table, x0, y0)
     area = np.maximum((x1 - x0) * (y1 - y0), 0.0)
     share = np.divide(inside, area, out=np.zeros_like(area), where=area > 0)
-    return np.clip(share, 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(share, 0.0, 1.0), np.float32)
 
 
 def _table_at(
@@ -197,7 +196,7 @@ def _shrink(values: npt.NDArray[np.generic], factor: int) -> Grey:
     for i in range(factor):
         for j in range(factor):
             total += blocks[i::factor, j::factor]
-    return total / np.float32(factor * factor)
+    return np.asarray(total / np.float32(factor * factor))
 
 
 def _grow(mask: Mask, factor: int, shape: tuple[int, int]) -> Mask:
