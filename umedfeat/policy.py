@@ -76,6 +76,7 @@ class VolumePolicy:
         volume_index: which volume of a 4-D file: "N", "mean" or "all"; "" refuses 4-D files.
         frames: frames of a cine: "all" or "N" (evenly spaced).
         include_derived: read derived, projection and MIP series too.
+        modality: what NIfTI and flat images without a declared modality are taken as ("CT" windows them); "" for unknown.
     """
 
     plane: str = "acquired"
@@ -83,6 +84,7 @@ class VolumePolicy:
     volume_index: str = ""
     frames: str = "all"
     include_derived: bool = False
+    modality: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,14 @@ class Limits:
 
     Attributes:
         max_pixels: of one decoded image, slice or thumbnail region.
+        max_voxels: of one volume.
         max_unreadable: share of unreadable regions above which the whole source fails.
         force: read DICOM files without preamble or meta header.
         mask_dir: folder of external masks or GeoJSON files ("" for none).
     """
 
     max_pixels: int = 1_000_000_000
+    max_voxels: int = 8_000_000_000
     max_unreadable: float = 0.01
     force: bool = False
     mask_dir: str = ""
