@@ -164,8 +164,6 @@ def extract(
         return replace(summary, out=store.finish(_run_log(summary, run, settings)))
 
 
-_SUPPORTED = "read here: whole slides, DICOM, NIfTI, MGZ, PNG, JPEG, TIFF, BMP, WebP; `umedfeat extract --dry-run` lists what is skipped"
-
 
 def with_sizes(policy: Policy, size: int) -> Policy:
     """The policy with the encoder's own size wherever it leaves the size open (0)."""

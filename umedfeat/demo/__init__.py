@@ -1,0 +1,68 @@
+"""``umedfeat demo``: the whole way on a small mixed cohort, through the same functions as the commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from umedfeat.errors import OutputError
+
+if TYPE_CHECKING:
+    from umedfeat.encoders.choice import EncoderChoice
+    from umedfeat.fewshot.result import ProbeResult
+    from umedfeat.pipeline import Summary
+    from umedfeat.progress import Progress
+
+__all__ = ["Demo", "run_demo"]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo did and where it lies."""
+
+    folder: Path
+    manifest: Path
+    summary: Summary
+    result: ProbeResult
+    probe_folder: Path
+
+
+def run_demo(folder: Path, encoder: EncoderChoice, progress: Progress) -> Demo:
+    """Build the cohort, extract, probe.
+
+    Args:
+        folder: made if missing; must be empty or an earlier demo's.
+        encoder: which network.
+        progress: of the extraction.
+
+    Raises:
+        OutputError: the folder holds something else.
+    """
+    from umedfeat.demo.cohort import build_cohort
+    from umedfeat.demo.study import study_of
+    from umedfeat.pipeline import RunSettings, extract
+    from umedfeat.privacy import Pseudonyms
+
+    _claim(folder)
+    manifest = build_cohort(folder)
+    summary = extract(
+        manifest,
+        folder / "feats.h5",
+        encoder=encoder,
+        run=RunSettings(overwrite=True),
+        pseudonyms=Pseudonyms(b"umedfeat demo: no patients"),
+        progress=progress,
+        preview_dir=folder / "preview",
+    )
+    result = study_of(summary.out, folder / "probe")
+    return Demo(folder, manifest, summary, result, folder / "probe")
+
+
+def _claim(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()) and not (folder / "cohort.csv").is_file():
+        raise OutputError(f"{folder}: the folder is not empty", remedy="choose another one with --dir")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror})", remedy="choose another one with --dir") from error
