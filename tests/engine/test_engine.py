@@ -1,0 +1,173 @@
+"""The engine: complete, order-free, and one bad source costs one source."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from fake_encoder import FakeEncoder, expected_features
+from fake_reader import FakePolicy, fake_source, pixels_of
+
+from umedfeat.engine.loop import Engine, EngineSettings
+from umedfeat.engine.planning import plan_all
+from umedfeat.errors import InputError
+from umedfeat.items import Dropped, Failure, Plan, Source
+from umedfeat.policy import Limits
+from umedfeat.progress import SilentProgress
+
+
+@dataclass
+class Collected:
+    """A sink that keeps everything."""
+
+    features: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    plans: dict[str, Plan] = field(default_factory=dict)
+    dropped: dict[str, tuple[Dropped, ...]] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+
+    def embedded(
+        self, source: Source, plan: Plan, features: npt.NDArray[np.float32], dropped: tuple[Dropped, ...]
+    ) -> None:
+        assert source.id not in self.features
+        self.features[source.id] = np.array(features)
+        self.plans[source.id] = plan
+        self.dropped[source.id] = dropped
+
+    def failed(self, source: Source, failure: Failure) -> None:
+        assert source.id not in self.failures
+        self.failures[source.id] = failure
+
+
+def run(
+    sources: list[Source],
+    *,
+    workers: int = 2,
+    batch_size: int = 4,
+    timeout: float = 60,
+    policy: FakePolicy | None = None,
+) -> Collected:
+    sink = Collected()
+    settings = EngineSettings(workers=workers, batch_size=batch_size, timeout=timeout)
+    engine = Engine(FakeEncoder(), policy or FakePolicy(), settings, sink, SilentProgress(), threading.Event())
+    engine.run(sources)
+    return sink
+
+
+def expected(source_id: str, rows: int, dtype: str = "uint8") -> npt.NDArray[np.float32]:
+    images = np.stack([pixels_of(source_id, row, dtype) for row in range(rows)])
+    scaled = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    return expected_features(scaled.div(255) if dtype == "uint8" else scaled).numpy()
+
+
+def test_batches_cross_sources_and_every_row_lands_where_it_belongs() -> None:
+    sources = [fake_source(f"s{k}", rows=k, dtype="uint8" if k % 2 else "float32") for k in range(9)]
+    sink = run(sources, batch_size=4)
+    assert sorted(sink.features) == [f"s{k}" for k in range(9)]
+    assert sink.features["s0"].shape == (0, 12)
+    for k in range(1, 9):
+        np.testing.assert_array_equal(sink.features[f"s{k}"], expected(f"s{k}", k, "uint8" if k % 2 else "float32"))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_batch_size_changes_nothing(batch_size: int) -> None:
+    sources = [fake_source(f"s{k}", rows=11) for k in range(4)]
+    sink = run(sources, workers=1, batch_size=batch_size)
+    for k in range(4):
+        np.testing.assert_array_equal(sink.features[f"s{k}"], expected(f"s{k}", 11))
+
+
+@pytest.mark.parametrize("how", ["error", "crash", "kill"])
+def test_a_source_that_cannot_be_planned_costs_only_itself(how: str) -> None:
+    sources = [fake_source("a"), fake_source("bad", plan=how), fake_source("c")]
+    sink = run(sources)
+    assert sorted(sink.features) == ["a", "c"]
+    assert sink.failures["bad"].stage == "plan"
+    assert "secret tag value" not in sink.failures["bad"].message
+
+
+@pytest.mark.parametrize("how", ["error", "crash", "kill"])
+def test_a_source_that_cannot_be_read_costs_only_itself(how: str) -> None:
+    sources = [
+        fake_source("a", 9),
+        fake_source("bad", 9, read=how, read_at=6),
+        fake_source("c", 9),
+        fake_source("d", 9),
+    ]
+    sink = run(sources, batch_size=5)
+    assert sorted(sink.features) == ["a", "c", "d"]
+    for name in "acd":
+        np.testing.assert_array_equal(sink.features[name], expected(name, 9))
+    assert sink.failures["bad"].stage == "read"
+    assert sink.failures["bad"].error == ("WorkerDied" if how == "kill" else "UnreadableInput")
+
+
+def test_many_deaths_still_end() -> None:
+    sources = [fake_source(f"s{k}", 6, **({"read": "kill", "read_at": k % 6} if k % 3 == 0 else {})) for k in range(12)]
+    sink = run(sources, batch_size=4)
+    assert sorted(sink.failures) == sorted(f"s{k}" for k in range(0, 12, 3))
+    assert len(sink.features) == 8
+
+
+def test_a_hanging_source_is_stopped_and_named() -> None:
+    sink = run([fake_source("a"), fake_source("bad", read="hang", read_at=2), fake_source("c")], timeout=2)
+    assert sorted(sink.features) == ["a", "c"]
+    assert "longer than 2 s" in sink.failures["bad"].message
+
+
+def test_unreadable_regions_are_dropped_and_recorded_never_invented() -> None:
+    policy = FakePolicy(limits=Limits(max_unreadable=0.5))
+    sink = run([fake_source("a", 10, drops=[3, 4])], policy=policy)
+    kept = [0, 1, 2, 5, 6, 7, 8, 9]
+    assert list(sink.plans["a"].regions["x"]) == kept
+    np.testing.assert_array_equal(sink.features["a"], expected("a", 10)[kept])
+    assert [(d.x, d.reason) for d in sink.dropped["a"]] == [(3, "bad bytes"), (4, "bad bytes")]
+
+
+def test_too_many_unreadable_regions_fail_the_source() -> None:
+    sink = run([fake_source("a", 50, drops=[1]), fake_source("b", 100, drops=[1])])
+    assert sorted(sink.features) == ["b"]
+    assert "1 of 50 regions are unreadable (bad bytes)" in sink.failures["a"].message
+
+
+def test_values_that_are_not_finite_fail_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeEncoder, "__call__", lambda self, images: torch.full((len(images), 12), torch.nan))
+    sink = run([fake_source("a")])
+    assert sink.failures["a"].stage == "encode"
+
+
+def test_a_device_out_of_memory_is_asked_for_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    def small_device(self: FakeEncoder, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return expected_features(images)
+
+    monkeypatch.setattr(FakeEncoder, "__call__", small_device)
+    sink = run([fake_source("a", 20)], batch_size=16)
+    np.testing.assert_array_equal(sink.features["a"], expected("a", 20))
+
+
+def test_stop_ends_early_without_half_items() -> None:
+    stop = threading.Event()
+    sink = Collected()
+
+    class StopAtFirst(Collected):
+        def embedded(self, *args: object) -> None:
+            sink.embedded(*args)  # type: ignore[arg-type]
+            stop.set()
+
+    engine = Engine(FakeEncoder(), FakePolicy(), EngineSettings(1, 4), StopAtFirst(), SilentProgress(), stop)
+    engine.run([fake_source(f"s{k}", 6, seconds_per_row=0.02) for k in range(20)])
+    assert 1 <= len(sink.features) < 20
+    for name, features in sink.features.items():
+        np.testing.assert_array_equal(features, expected(name, 6))
+
+
+def test_planning_alone() -> None:
+    sources = [fake_source("a", 3), fake_source("bad", plan="kill"), fake_source("c", 4)]
+    outcomes = {source.id: outcome for source, outcome in plan_all(sources, FakePolicy(), workers=2)}
+    assert isinstance(outcomes["bad"], InputError)
+    assert [len(outcomes[name].regions) for name in "ac"] == [3, 4]  # type: ignore[union-attr]
