@@ -12,7 +12,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PLANES", "View", "orientation", "select", "shear_degrees", "spacings", "view_of"]
+__all__ = [
+    "IN_PLANE",
+    "PLANES",
+    "View",
+    "acquired_axis",
+    "orientation",
+    "select",
+    "shear_degrees",
+    "spacings",
+    "stored_view",
+    "view_of",
+]
 
 Affine = npt.NDArray[np.float64]
 
@@ -84,6 +95,33 @@ def orientation(affine: Affine) -> tuple[int, int, int]:
     return max(permutations((0, 1, 2)), key=merit)  # type: ignore[arg-type, return-value]
 
 
+def acquired_axis(affine: Affine, shape: tuple[int, int, int], declared: int | None = None) -> tuple[int, str]:
+    """Storage axis across which a scanner took its slices, and what tells so, where a file does not group slices.
+
+    Physical properties decide, so that the answer does not depend on the order of the axes on disk. The first rule
+    that singles out one axis wins: an axis of length 1; the spacing that differs while two agree (pixels are square);
+    the declared slice direction; the largest spacing; the matrix size that differs while two agree; the axis nearest
+    to feet-head.
+
+    Args:
+        affine: (4, 4), storage indices to LPS millimetres.
+        shape: length of every storage axis.
+        declared: storage axis that the header calls the slice direction, or None.
+    """
+    size = np.array(spacings(affine))
+    candidates = (
+        (_alone([n == 1 for n in shape]), "single slice"),
+        (_odd_one_out(size, 0.005), "spacing"),
+        (declared, "declared"),
+        (_alone(list(size > 1.005 * np.delete(size, np.argmax(size)).max())), "largest spacing"),
+        (_odd_one_out(np.array(shape, float), 0.0), "matrix"),
+    )
+    for axis, why in candidates:
+        if axis is not None:
+            return axis, why
+    return orientation(affine)[PLANES["axial"]], "axial (isotropic)"
+
+
 def shear_degrees(affine: Affine, axis: int) -> float:
     """Angle between a storage axis and the normal of the slices across it (gantry tilt); 0 for an upright stack."""
     cosine = abs(float(_normal(affine, axis) @ _units(affine[:3, :3])[:, axis]))
@@ -153,6 +191,16 @@ def select(count: int, rule: str) -> npt.NDArray[np.int64]:
         return np.arange(0, count, int(step))
     wanted = min(int(rule), count)
     return np.floor((np.arange(wanted) + 0.5) * count / wanted).astype(np.int64)
+
+
+def _alone(marks: list[bool]) -> int | None:
+    return marks.index(True) if sum(marks) == 1 else None
+
+
+def _odd_one_out(sizes: npt.NDArray[np.float64], tolerance: float) -> int | None:
+    """The axis whose size differs from the two others, which agree."""
+    agree = [abs(sizes[(i + 1) % 3] - sizes[(i + 2) % 3]) <= tolerance * sizes.max() for i in range(3)]
+    return _alone(agree)
 
 
 def _units(steps: Affine) -> Affine:

@@ -31,7 +31,7 @@ from umedfeat.items import Json, Plan, RegionUnreadable, make_regions
 from umedfeat.policy import Policy
 from umedfeat.spool import Spool
 
-__all__ = ["SliceStack", "StackFacts", "VolumeReader"]
+__all__ = ["SliceStack", "StackFacts", "VolumeReader", "volumes_of"]
 
 Values = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -54,11 +54,13 @@ class StackFacts:
         origins: (slices, 3) LPS millimetres of every slice's first voxel where the distances vary (missing slices).
         acquired_axis: storage axis across which the scanner took its slices: 0 column, 1 row, 2 slice.
         pixel_spacing: (row, column) millimetres where there is no affine.
-        colour: slices are (rows, cols, 3) in [0, 1]; no window applies.
+        colour: slices are displayed as they are: (rows, cols, 3) or (rows, cols), uint8 or float32 in [0, 1].
         invert: MONOCHROME1: inverted after the window.
         calibrated: values are in the modality's units (False: a CT without HU; falls back to percentiles, recorded).
         floating: values may be NaN or infinite; they are counted in a pass over the volume.
         detail: further facts to store, free of identifiers.
+        carry: small picklable state of the format that spares other processes work: comes back as ``prepared["stack"]``.
+        content_sha256: identity of the content where the files' bytes are not enough (one volume of a 4-D file).
     """
 
     name: str
@@ -76,6 +78,8 @@ class StackFacts:
     calibrated: bool = True
     floating: bool = False
     detail: Mapping[str, Json] = field(default_factory=dict)
+    carry: Mapping[str, Any] = field(default_factory=dict)
+    content_sha256: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -90,7 +94,7 @@ class SliceStack(Protocol):
     def facts(self) -> StackFacts: ...
 
     def slice(self, k: int) -> tuple[Values, Mask | None]:
-        """Stored slice k: (rows, cols) float32 in physical units, or (rows, cols, 3) in [0, 1]; padding mask or None.
+        """Stored slice k: (rows, cols) float32 in physical units (colours: see StackFacts); padding mask or None.
 
         Raises:
             RegionUnreadable: this slice cannot be decoded.
@@ -152,7 +156,8 @@ class VolumeReader:
             depth=len(view.order),
             spacing=_spacing_text(view, facts),
             detail=detail,
-            prepared=self._prepared,
+            prepared={**self._prepared, "stack": dict(facts.carry)},
+            content_sha256=facts.content_sha256,
         )
 
     def read(self, regions: npt.NDArray[np.void]) -> Sequence[npt.NDArray[np.generic] | RegionUnreadable]:
@@ -268,6 +273,25 @@ class VolumeReader:
         shape, axis = self._facts.shape, self._view.axis
         rows, cols = (shape[i] for i in IN_PLANE[axis])
         return (rows, cols, shape[axis]) if self._view.swap else (cols, rows, shape[axis])
+
+
+def volumes_of(count: int, rule: str, name: str) -> range:
+    """Volumes of a 4-D file that ``policy.volume.volume_index`` ("N" or "mean") asks for; every 3-D file has one.
+
+    Raises:
+        UnsupportedInput: several volumes and no rule, or an index that is not there.
+    """
+    if count == 1:
+        return range(1)
+    if rule == "mean":
+        return range(count)
+    if not rule.isdecimal():
+        raise UnsupportedInput(
+            f"{name}: 4-D with {count} volumes", remedy="--volume-index N, mean, or all (an item per volume)"
+        )
+    if int(rule) >= count:
+        raise UnsupportedInput(f"{name}: no volume {rule} among {count}", remedy=f"--volume-index 0 to {count - 1}")
+    return range(int(rule), int(rule) + 1)
 
 
 def _view(facts: StackFacts, policy: Policy) -> View:
