@@ -7,7 +7,7 @@ A display is decided by the affine alone, so a scan looks the same whatever the 
 from __future__ import annotations
 
 from itertools import permutations
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 Affine = npt.NDArray[np.float64]
+_Pixel = TypeVar("_Pixel", bound=np.generic)
 
 #: LPS axis along which the slices of a plane are counted.
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -61,7 +62,7 @@ class View(NamedTuple):
     spacing: tuple[float, float]
     step: float
 
-    def show(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def show(self, image: npt.NDArray[_Pixel]) -> npt.NDArray[_Pixel]:
         """A stored slice (rows, cols) or (rows, cols, 3) as it is displayed."""
         shown = image.swapaxes(0, 1) if self.swap else image
         shown = shown[::-1] if self.flip_rows else shown

@@ -59,7 +59,7 @@ class StackFacts:
         calibrated: values are in the modality's units (False: a CT without HU; falls back to percentiles, recorded).
         floating: values may be NaN or infinite; they are counted in a pass over the volume.
         detail: further facts to store, free of identifiers.
-        carry: small picklable state of the format that spares other processes work: comes back as ``prepared["stack"]``.
+        carry: small picklable state that spares other processes work; comes back as ``prepared["stack"]``.
         content_sha256: identity of the content where the files' bytes are not enough (one volume of a 4-D file).
     """
 

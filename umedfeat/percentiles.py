@@ -1,0 +1,152 @@
+"""Exact percentiles of volumes that are never held as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Statistics", "percentile_statistics"]
+
+Values = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+_WHOLE = 1 << 20  # whole numbers up to this magnitude are counted one by one
+_HALF = 1 << 16
+
+
+class Statistics(NamedTuple):
+    """Percentiles and extremes of the finite values that are not padding; counts of what was left out."""
+
+    low: float
+    high: float
+    minimum: float
+    maximum: float
+    counted: int
+    nonfinite: int
+
+
+def percentile_statistics(
+    slices: Callable[[], Iterable[tuple[Values, Mask | None]]], percentiles: tuple[float, float]
+) -> Statistics:
+    """Exact percentiles of a volume that is never held as a whole.
+
+    The result equals ``numpy.percentile(values, percentiles)`` (linear interpolation between order statistics) of all
+    finite values outside padding. Whole numbers up to 2**20 are counted one by one in one pass; other values are
+    counted by the upper 16 bits of their float32 pattern, and a second pass resolves the lower 16 bits.
+
+    Args:
+        slices: starts a pass over (values float32, padding mask or None) of every slice; called once or twice.
+        percentiles: low and high, 0..100.
+    """
+    counts = _WholeCounts()
+    fine: _PatternCounts | None = None
+    for values in (_kept(*item, counts) for item in slices()):
+        if fine is None and not counts.add(values):
+            fine = _PatternCounts.taking_over(counts)
+        if fine is not None:
+            fine.add(values)
+    if not counts.total:
+        return Statistics(np.nan, np.nan, np.nan, np.nan, 0, counts.nonfinite)
+    ranks = [p / 100 * (counts.total - 1) for p in percentiles]
+    if fine is None:
+        low, high = (_interpolated(rank, counts.at) for rank in ranks)
+    else:
+        fine.refine((_finite(*item) for item in slices()), ranks)
+        low, high = (_interpolated(rank, fine.at) for rank in ranks)
+    return Statistics(low, high, counts.minimum, counts.maximum, counts.total, counts.nonfinite)
+
+
+def _finite(values: Values, padding: Mask | None) -> Values:
+    kept = values.ravel() if padding is None else values[~padding]
+    finite: Values = kept[np.isfinite(kept)] + np.float32(0)  # -0 becomes +0
+    return finite
+
+
+def _kept(values: Values, padding: Mask | None, counts: _WholeCounts) -> Values:
+    kept = _finite(values, padding)
+    counts.nonfinite += int(values.size - (0 if padding is None else padding.sum()) - kept.size)
+    if kept.size:
+        counts.minimum = min(counts.minimum, float(kept.min()))
+        counts.maximum = max(counts.maximum, float(kept.max()))
+        counts.total += kept.size
+    return kept
+
+
+def _interpolated(rank: float, at: Callable[[int], float]) -> float:
+    below = int(np.floor(rank))
+    low = at(below)
+    return low if rank == below else low + (at(below + 1) - low) * (rank - below)
+
+
+class _WholeCounts:
+    """One counter per whole number in ±2**20, plus the extremes and totals of everything seen."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(2 * _WHOLE + 1, np.int64)
+        self.minimum, self.maximum = np.inf, -np.inf
+        self.total = self.nonfinite = 0
+
+    def add(self, values: Values) -> bool:
+        """Count; False (nothing counted) where a value is no whole number in the range."""
+        if not values.size:
+            return True
+        first, last = float(values.min()), float(values.max())
+        if first < -_WHOLE or last > _WHOLE or not np.array_equal(values, np.rint(values)):
+            return False
+        counted = np.bincount((values - np.float32(first)).astype(np.int64))
+        start = int(first) + _WHOLE
+        self.counts[start : start + len(counted)] += counted
+        return True
+
+    def at(self, rank: int) -> float:
+        return float(np.searchsorted(np.cumsum(self.counts), rank, side="right") - _WHOLE)
+
+
+class _PatternCounts:
+    """Counters by the upper half of an order-preserving integer image of float32, refined where ranks fall."""
+
+    def __init__(self) -> None:
+        self.coarse = np.zeros(_HALF, np.int64)
+        self.fine: dict[int, npt.NDArray[np.int64]] = {}
+
+    @classmethod
+    def taking_over(cls, whole: _WholeCounts) -> _PatternCounts:
+        counts = cls()
+        seen = np.flatnonzero(whole.counts)
+        np.add.at(counts.coarse, _ordered((seen - _WHOLE).astype(np.float32)) >> 16, whole.counts[seen])
+        return counts
+
+    def add(self, values: Values) -> None:
+        self.coarse += np.bincount(_ordered(values) >> 16, minlength=_HALF)
+
+    def refine(self, passes: Iterable[Values], ranks: Iterable[float]) -> None:
+        """Count the lower halves in the few buckets that hold the ranks."""
+        edges = np.cumsum(self.coarse)
+        whole = [int(f(rank)) for rank in ranks for f in (np.floor, np.ceil)]
+        needed = {int(np.searchsorted(edges, rank, side="right")) for rank in whole}
+        self.fine = {bucket: np.zeros(_HALF, np.int64) for bucket in needed}
+        for values in passes:
+            patterns = _ordered(values)
+            for bucket, counts in self.fine.items():
+                counts += np.bincount(patterns[patterns >> 16 == bucket] & (_HALF - 1), minlength=_HALF)
+
+    def at(self, rank: int) -> float:
+        edges = np.cumsum(self.coarse)
+        bucket = int(np.searchsorted(edges, rank, side="right"))
+        before = int(edges[bucket] - self.coarse[bucket])
+        low = int(np.searchsorted(np.cumsum(self.fine[bucket]), rank - before, side="right"))
+        return _value((bucket << 16) | low)
+
+
+def _ordered(values: Values) -> npt.NDArray[np.int64]:
+    """float32 bit patterns as integers 0..2**32-1 in the order of the values."""
+    bits = values.view(np.uint32).astype(np.int64)
+    return np.where(bits >> 31, 0xFFFFFFFF - bits, bits + 0x80000000)
+
+
+def _value(pattern: int) -> float:
+    bits = 0xFFFFFFFF - pattern if pattern < 0x80000000 else pattern - 0x80000000
+    return float(np.array(bits, np.uint32).view(np.float32))
