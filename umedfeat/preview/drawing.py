@@ -1,0 +1,69 @@
+"""Colours, type and the scale bar shared by all pictures. Colours are Okabe and Ito's, told apart by everybody."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+__all__ = ["BLUE", "GREEN", "INK", "MUTED", "ORANGE", "PAPER", "ScaleBar", "draw_text", "font", "scale_bar", "to_rgb8"]
+
+Rgb = npt.NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+PAPER: Colour = (255, 255, 255)
+INK: Colour = (32, 36, 42)
+MUTED: Colour = (118, 124, 132)
+GREEN: Colour = (0, 158, 115)
+BLUE: Colour = (0, 114, 178)
+ORANGE: Colour = (213, 94, 0)
+
+
+class ScaleBar(NamedTuple):
+    """A bar of a round length. ``pixels``: its length in the picture; ``label``: "500 µm" or "2 mm"."""
+
+    pixels: float
+    label: str
+
+
+def scale_bar(mpp: float, width: int) -> ScaleBar:
+    """The largest bar of 1, 2 or 5 times a power of ten that fits a fifth of the picture.
+
+    Args:
+        mpp: micrometres per pixel of the picture.
+        width: of the picture in pixels.
+    """
+    longest = mpp * width / 5
+    power = 10.0 ** math.floor(math.log10(longest))
+    length = max(step * power for step in (1, 2, 5) if step * power <= longest)
+    label = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+    return ScaleBar(length / mpp, label)
+
+
+@lru_cache(maxsize=8)
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own typeface, so that pictures look the same on every machine."""
+    return ImageFont.load_default(size)
+
+
+def draw_text(
+    draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, *, size: int, colour: Colour, anchor: str = "lm"
+) -> None:
+    """Text whose anchor (Pillow's codes) is at a point."""
+    draw.text(at, text, fill=colour, font=font(size), anchor=anchor)
+
+
+def to_rgb8(image: npt.NDArray[np.generic]) -> Rgb:
+    """What the encoder gets, for the eye: uint8 as it is, float32 in [0, 1] rounded to 8 bits."""
+    if image.dtype == np.uint8:
+        return np.asarray(image, np.uint8)
+    return np.asarray(np.clip(np.rint(np.asarray(image, np.float32) * 255), 0, 255), np.uint8)
+
+
+def as_image(pixels: Rgb) -> Image.Image:
+    """An RGB image that owns its memory."""
+    return Image.fromarray(np.ascontiguousarray(pixels), "RGB")

@@ -1,0 +1,133 @@
+"""A plan in words: one headline, facts with units, and flags that deserve a second look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from umedfeat.items import Plan
+from umedfeat.preview.contact import Letters
+
+__all__ = ["LETTERS", "facts", "flags", "headline"]
+
+#: Radiological display: left, right, top, bottom of the picture.
+LETTERS: Mapping[str, Letters] = {
+    "axial": Letters("R", "L", "A", "P"),
+    "coronal": Letters("R", "L", "H", "F"),
+    "sagittal": Letters("A", "P", "H", "F"),
+}
+
+#: Shown elsewhere, or of no use to a reader of the page.
+_KNOWN = frozenset({"plane", "intensity", "fit", "slices_selected", "slices_total", "flags", "grid"})
+_FEW_TILES = 10
+
+
+def headline(plan: Plan) -> str:
+    """The one line under a picture: "412 tiles · 0.499 µm/px", "48 of 96 slices · axial", "2140 × 1760 px"."""
+    if plan.tile_extent:
+        count = len(plan.regions)
+        return " · ".join([f"{count:,} tile{'s' * (count != 1)}", *([f"{plan.mpp[0]:.4g} µm/px"] if plan.mpp else [])])
+    if plan.depth > 1:
+        of = f"{len(plan.regions)} of {plan.depth}" if len(plan.regions) != plan.depth else f"{plan.depth}"
+        plane = str(plan.detail.get("plane", ""))
+        return f"{of} {_slices(plan)}" + (f" · {plane}" if plane in LETTERS else "")
+    return f"{plan.width} × {plan.height} px"
+
+
+def facts(plan: Plan) -> list[tuple[str, str]]:
+    """What a reviewer wants to know, as (label, value with unit)."""
+    return [(label, text) for label, text in _facts(plan) if text]
+
+
+def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
+    yield "Modality", f"{plan.modality} ({plan.format})"
+    yield "Size", _size(plan)
+    if plan.mpp:
+        yield "Scale", f"{_scale(plan.mpp)}, from {plan.mpp_source}"
+    if plan.tile_extent:
+        yield "Tiles", _tiles(plan)
+    elif plan.depth > 1:
+        yield _slices(plan).capitalize(), f"{len(plan.regions)} of {plan.depth}"
+    yield (
+        "Spacing",
+        f"{plan.spacing.replace(chr(92), ' × ')} mm (between slices × rows × columns)" if plan.spacing else "",
+    )
+    plane = str(plan.detail.get("plane", ""))
+    yield "Plane", f"{plane}, radiological display" if plane in LETTERS else ""
+    yield "Intensity", _intensity(plan.detail.get("intensity"))
+    yield "Encoder gets", _square(plan)
+    for key, value in plan.detail.items():
+        if key not in _KNOWN:
+            yield key.replace("_", " ").capitalize(), _plain(value)
+
+
+def flags(plan: Plan, unreadable: int = 0) -> list[str]:
+    """What deserves a look. ``unreadable``: regions of the contact sheet that could not be read."""
+    found = [str(flag) for flag in _as_list(plan.detail.get("flags"))]
+    if plan.tile_extent and not len(plan.regions):
+        found.append("no tissue: 0 tiles")
+    elif plan.tile_extent and len(plan.regions) < _FEW_TILES:
+        found.append(f"only {len(plan.regions)} tile{'s' * (len(plan.regions) != 1)}")
+    if plan.mpp_source == "flag":
+        found.append("scale given by --source-mpp")
+    if unreadable:
+        found.append(f"{unreadable} unreadable of those shown")
+    return found
+
+
+def _slices(plan: Plan) -> str:
+    return "slices" if plan.spacing or plan.detail.get("plane") in LETTERS else "frames"
+
+
+def _size(plan: Plan) -> str:
+    text = f"{plan.width:,} × {plan.height:,} px" + (f" × {plan.depth}" if plan.depth > 1 else "")
+    if plan.mpp:
+        text += f" ({plan.width * plan.mpp[0] / 1000:.3g} × {plan.height * plan.mpp[1] / 1000:.3g} mm)"
+    return text
+
+
+def _scale(mpp: tuple[float, float]) -> str:
+    x, y = (f"{value:.4g}" for value in mpp)
+    return f"{x} µm/px" if x == y else f"{x} × {y} µm/px"
+
+
+def _tiles(plan: Plan) -> str:
+    micrometres = f", {plan.tile_extent * plan.mpp[0]:.4g} µm" if plan.mpp else ""
+    return f"{len(plan.regions):,} of {plan.tile_extent:.5g} px at level 0{micrometres} wide"
+
+
+def _intensity(intensity: Any) -> str:
+    if not isinstance(intensity, Mapping):
+        return _plain(intensity)
+    text = str(intensity.get("window", ""))
+    if "low" in intensity and "high" in intensity:
+        text += f": {float(intensity['low']):.5g} to {float(intensity['high']):.5g}"
+    if intensity.get("nonfinite"):
+        text += f"; {intensity['nonfinite']} non-finite values as background"
+    return text
+
+
+def _square(plan: Plan) -> str:
+    fit = plan.detail.get("fit")
+    how = f", {fit}" if fit else ""
+    return f"{plan.shape[1]} × {plan.shape[0]} px {plan.dtype}{how}"
+
+
+def _as_list(value: Any) -> list[Any]:
+    if not value:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _plain(value: Any) -> str:
+    """A JSON value for reading: at most a dozen entries of a list."""
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key.replace('_', ' ')} {_plain(entry)}" for key, entry in value.items())
+    if isinstance(value, list | tuple):
+        shown = ", ".join(_plain(entry) for entry in value[:12])
+        return f"{shown}, … ({len(value)})" if len(value) > 12 else shown
+    return "" if value is None else str(value)
