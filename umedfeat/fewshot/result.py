@@ -70,7 +70,7 @@ class CohortTable:
 
 @dataclass(frozen=True)
 class Fold:
-    """One division into pool and tests. A hold-out has one, cross-validation has folds × partitions, LOCO one per centre.
+    """One division into pool and tests: one for a hold-out, folds × partitions for cross-validation, one per centre.
 
     Attributes:
         name: "hold-out", "fold 3", "without centre=B" …
@@ -96,7 +96,7 @@ class Budget:
         n_patients: patients really drawn, of the first fold.
         n_pool: patients of the pool it was drawn from, of the first fold.
         n_items: mean number of items drawn.
-        per_class: patients drawn per class (carriers, for multilabel and mixed patients), mean over draws; () for regression.
+        per_class: patients drawn that carry each class, mean over draws; () for regression.
         repeats: number of draws.
         note: "" or what was done to the request ("1 % of 120 patients: 2 used, the floor of 2 classes × 1").
     """
@@ -273,7 +273,7 @@ class ProbeResult:
         label: name of the label column (or "class folders", or the labels file).
         task: what kind of target.
         positive: class index that AUROC, AUPRC … of a binary task speak of (1), else -1.
-        primary: the metric of headlines: "macro_f1"; "auroc" for multilabel, "quadratic_kappa" for ordinal, "r2" for regression.
+        primary: the metric of headlines: "macro_f1"; multilabel "auroc", ordinal "quadratic_kappa", regression "r2".
         settings: as run. command: the command line, "" from Python.
         cohort: the items; every index refers to it. flow: from file to train and test.
         folds: pools and tests. budgets: amounts of training data, ascending.

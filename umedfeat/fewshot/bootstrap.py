@@ -1,0 +1,90 @@
+"""Intervals by resampling test patients.
+
+The fitted classifiers are held fixed and patients, not items, are resampled within their class (Rao and Wu's rescaled
+bootstrap: n - 1 of n, weighted by n / (n - 1), which makes the variance unbiased in small strata). The standard error
+of the resampled metric, on the scale where the metric is about normal, gives a Student interval around the estimate.
+What it covers: the metric that these very classifiers would reach on endlessly many patients of the same kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import beta, t
+
+from umedfeat.fewshot.metrics import Metric
+
+__all__ = ["Interval", "interval", "patient_weights"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Bounds and how they came about: "bootstrap-t", "exact bound" or "" where there is none (NaN)."""
+
+    low: float
+    high: float
+    kind: Literal["bootstrap-t", "exact bound", ""]
+
+
+def patient_weights(stratum: Ints, resamplings: int, rng: np.random.Generator) -> Floats:
+    """(B, P) weights of the test patients: resampled within strata, rescaled to the strata's sizes.
+
+    A stratum of a single patient keeps weight 1: nothing is known about its spread.
+    """
+    weights = np.ones((resamplings, len(stratum)))
+    for value in np.unique(stratum):
+        members = np.flatnonzero(stratum == value)
+        size = len(members)
+        if size > 1:
+            counts = rng.multinomial(size - 1, np.full(size, 1.0 / size), size=resamplings)
+            weights[:, members] = counts * (size / (size - 1.0))
+    return weights
+
+
+def interval(estimate: float, resampled: Floats, metric: Metric, stratum: Ints, confidence: float) -> Interval:
+    """Confidence interval of one metric.
+
+    Args:
+        estimate: the metric on the test set as it is. resampled: (B,) the metric under the weights.
+        stratum: (P,) class of each test patient; their number less the number of strata are the degrees of freedom.
+    """
+    usable = resampled[np.isfinite(resampled)]
+    sizes = np.unique(stratum, return_counts=True)[1]
+    freedom = int(sizes.sum() - len(sizes))
+    if not np.isfinite(estimate) or len(usable) < 0.9 * len(resampled) or freedom < 1:
+        return Interval(float("nan"), float("nan"), "")
+    if np.ptp(usable) < 1e-12:
+        return _exact_bound(estimate, metric, int(sizes.min()), confidence)
+    spread = float(usable.std(ddof=1))
+    low, high = _around(estimate, spread, float(t.ppf(0.5 + confidence / 2, freedom)), metric)
+    return Interval(low, high, "bootstrap-t")
+
+
+def _around(estimate: float, spread: float, factor: float, metric: Metric) -> tuple[float, float]:
+    """estimate ± factor · spread on the metric's scale, by the derivative of the scale at the estimate."""
+    if metric.scale == "unit":
+        inside = min(max(estimate, 1e-6), 1 - 1e-6)
+        centre, step = np.log(inside / (1 - inside)), factor * spread / (inside * (1 - inside))
+        return tuple(float(1 / (1 + np.exp(-x))) for x in (centre - step, centre + step))  # type: ignore[return-value]
+    if metric.scale == "signed":
+        inside = min(max(estimate, -1 + 1e-6), 1 - 1e-6)
+        centre, step = np.arctanh(inside), factor * spread / (1 - inside**2)
+        return float(np.tanh(centre - step)), float(np.tanh(centre + step))
+    if metric.scale == "positive" and estimate > 0:
+        step = factor * spread / estimate
+        return float(estimate * np.exp(-step)), float(estimate * np.exp(step))
+    return estimate - factor * spread, estimate + factor * spread
+
+
+def _exact_bound(estimate: float, metric: Metric, fewest: int, confidence: float) -> Interval:
+    """Every resampling gave one value: a bound like Clopper and Pearson's for no error among the smallest class."""
+    if metric.scale != "unit" or 0 < estimate < 1:
+        return Interval(float("nan"), float("nan"), "")
+    miss = float(beta.ppf(confidence / 2 + 0.5, 1, fewest))
+    return Interval(1 - miss, 1.0, "exact bound") if estimate == 1 else Interval(0.0, miss, "exact bound")

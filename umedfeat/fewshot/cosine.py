@@ -1,0 +1,99 @@
+"""Cosines between rows after centring by the training mean: one similarity matrix serves every draw.
+
+For rows x, t and the training mean m, ``(x - m)·(t - m) = x·t - x·m - t·m + m·m``, and every term is a mean of entries
+of the Gram matrix of all rows. So one Gram matrix gives the centred cosines of every draw without touching the features
+again. Where that matrix would be too large, the same numbers are computed block by block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["CosineSpace", "DrawnCosines"]
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.intp]
+
+#: Rows up to which the Gram matrix of all rows is kept (1 GiB of float32).
+GRAM_ROWS = 16_384
+#: Rows of one block where it is not.
+BLOCK_ROWS = 4096
+_TINY = np.float32(1e-12)
+
+
+class CosineSpace:
+    """All rows of a study.
+
+    Args:
+        rows: (N, D). They are shifted by their overall mean for the sake of float32; centring by the training mean
+            makes the result independent of any shift.
+        gram_rows: keep the Gram matrix up to this many rows.
+    """
+
+    def __init__(self, rows: npt.NDArray[np.floating[Any]], *, gram_rows: int = GRAM_ROWS) -> None:
+        self.rows = np.asarray(rows - rows.mean(axis=0, dtype=np.float64), dtype=np.float32)
+        self.gram: Floats | None = self.rows @ self.rows.T if len(rows) <= gram_rows else None
+
+    def draw(self, train: Ints) -> DrawnCosines:
+        """Centre by the mean of the given rows."""
+        if self.gram is not None and len(train) < self.rows.shape[1] * 8:
+            return _FromGram(self.gram, train)
+        return _FromRows(self.rows, train)
+
+
+class DrawnCosines:
+    """Cosines to the training rows of one draw."""
+
+    train: Ints
+
+    def to_train(self, rows: Ints) -> Floats:
+        """(len(rows), n) cosines; 0 where a row coincides with the training mean."""
+        raise NotImplementedError
+
+    def blocks(self, rows: Ints) -> Iterator[tuple[slice, Floats]]:
+        """The same in blocks of rows, so that memory stays flat."""
+        size = max(1, min(BLOCK_ROWS, (1 << 26) // max(1, len(self.train))))
+        for start in range(0, len(rows), size):
+            part = slice(start, min(start + size, len(rows)))
+            yield part, self.to_train(rows[part])
+
+
+class _FromGram(DrawnCosines):
+    def __init__(self, gram: Floats, train: Ints) -> None:
+        self.gram, self.train = gram, train
+        own = gram[np.ix_(train, train)]
+        self.means = own.mean(axis=1, dtype=np.float64)
+        self.mean_square = float(self.means.mean())
+        self.norms = self._norms(train, self.means)
+
+    def _norms(self, rows: Ints, means: npt.NDArray[np.float64]) -> Floats:
+        squares = self.gram[rows, rows] - 2.0 * means + self.mean_square
+        return np.sqrt(np.maximum(squares, 0.0)).astype(np.float32)
+
+    def to_train(self, rows: Ints) -> Floats:
+        cross = self.gram[np.ix_(rows, self.train)]
+        means = cross.mean(axis=1, dtype=np.float64)
+        norms = self._norms(rows, means)
+        cross -= (means - self.mean_square).astype(np.float32)[:, None]
+        cross -= self.means.astype(np.float32)
+        cross /= np.maximum(self.norms, _TINY)
+        cross /= np.maximum(norms, _TINY)[:, None]
+        return cross
+
+
+class _FromRows(DrawnCosines):
+    def __init__(self, rows: Floats, train: Ints) -> None:
+        self.rows, self.train = rows, train
+        self.mean = rows[train].mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.unit = self._units(train)
+
+    def _units(self, rows: Ints) -> Floats:
+        centred = self.rows[rows] - self.mean
+        return np.asarray(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), _TINY))
+
+    def to_train(self, rows: Ints) -> Floats:
+        return np.asarray(self._units(rows) @ self.unit.T)

@@ -1,0 +1,182 @@
+"""Predictions become scores per draw and estimates with both uncertainties, kept apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from umedfeat.fewshot.bootstrap import interval, patient_weights
+from umedfeat.fewshot.cohort import Cohort
+from umedfeat.fewshot.metrics import METRICS, Evaluated, metrics_of, prepare
+from umedfeat.fewshot.result import Budget, Drop, Estimate, Predictions, Score
+from umedfeat.fewshot.settings import ProbeSettings
+
+__all__ = ["Evaluation", "drops_between", "evaluate", "evaluated", "stratum_of", "test_patients"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores per draw, estimates, and the resampled means behind the intervals: estimate key → (B,)."""
+
+    scores: tuple[Score, ...]
+    estimates: tuple[Estimate, ...]
+    resampled: Mapping[tuple[str, str, str, str, str], Floats]
+
+
+def test_patients(cohort: Cohort, items: Ints) -> tuple[Ints, Ints]:
+    """Numbers of the patients of some items, ascending, and each item's place among them."""
+    patients, place = np.unique(cohort.patient[items], return_inverse=True)
+    return patients, place
+
+
+def stratum_of(cohort: Cohort, patients: Ints) -> Ints:
+    """What the test patients are resampled within: their class; nothing for regression and multilabel."""
+    if cohort.task in ("regression", "multilabel"):
+        return np.zeros(len(patients), dtype=np.intp)
+    return cohort.stratum[patients]
+
+
+def evaluated(cohort: Cohort, predictions: Predictions, repeat: int) -> Evaluated:
+    """Truth and prediction of one draw."""
+    patients, place = test_patients(cohort, predictions.items)
+    truth = cohort.table.truth[predictions.items]
+    return Evaluated(cohort.task, truth, predictions.values[repeat].astype(np.float64), place, len(patients))
+
+
+def evaluate(
+    cohort: Cohort, predictions: Predictions, budget: Budget, encoder: str, settings: ProbeSettings
+) -> Evaluation:
+    """All metrics of one classifier at one budget on one test set, and on each subgroup of it."""
+    scores: list[Score] = []
+    estimates: list[Estimate] = []
+    resampled: dict[tuple[str, str, str, str, str], Floats] = {}
+    for subgroup, part in _subgroups(cohort, predictions, settings.subgroups):
+        values, means = _measure(cohort, part, settings)
+        patients, _ = test_patients(cohort, part.items)
+        strata = stratum_of(cohort, patients)
+        for metric in metrics_of(cohort.task):
+            key = (part.classifier, part.budget, part.test_set, subgroup, metric)
+            resampled[key] = means[metric]
+            scores += _scores(part, budget, encoder, subgroup, metric, values[metric])
+            bounds = interval(_mean(values[metric]), means[metric], METRICS[metric], strata, settings.confidence)
+            estimates.append(
+                Estimate(
+                    classifier=part.classifier,
+                    budget=part.budget,
+                    fraction=budget.fraction,
+                    shots=budget.shots,
+                    test_set=part.test_set,
+                    subgroup=subgroup,
+                    metric=metric,
+                    value=_mean(values[metric]),
+                    low=bounds.low,
+                    high=bounds.high,
+                    **_spread(values[metric]),
+                    test_items=len(part.items),
+                    test_patients=len(patients),
+                    interval=bounds.kind,
+                )
+            )
+    return Evaluation(tuple(scores), tuple(estimates), resampled)
+
+
+def _subgroups(cohort: Cohort, predictions: Predictions, columns: Sequence[str]) -> Iterator[tuple[str, Predictions]]:
+    yield "", predictions
+    for column in columns:
+        values = cohort.table.meta[column][predictions.items]
+        for value in sorted(set(values.tolist())):
+            inside = values == value
+            part = replace(predictions, items=predictions.items[inside], values=predictions.values[:, inside])
+            yield f"{column}={value}", part
+
+
+def _measure(cohort: Cohort, part: Predictions, settings: ProbeSettings) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Each metric per draw (R,), and its mean over the draws under each resampling of the test patients (B,)."""
+    patients, _ = test_patients(cohort, part.items)
+    rng = np.random.default_rng([settings.seed, 5])
+    weights = patient_weights(stratum_of(cohort, patients), settings.bootstrap, rng)
+    weights = np.vstack([np.ones((1, len(patients))), weights])
+    names = metrics_of(cohort.task)
+    values = {name: np.empty(len(part.values)) for name in names}
+    sums = {name: np.zeros(settings.bootstrap) for name in names}
+    defined = dict.fromkeys(names, 0)
+    for repeat in range(len(part.values)):
+        measured = prepare(evaluated(cohort, part, repeat))
+        for name in names:
+            under = measured[name](weights)
+            values[name][repeat] = under[0]
+            if np.isfinite(under[0]):
+                sums[name] += under[1:]
+                defined[name] += 1
+    return values, {name: sums[name] / defined[name] if defined[name] else sums[name] * np.nan for name in names}
+
+
+def _mean(values: Floats) -> float:
+    """Mean of the defined values; NaN where there are none."""
+    usable = values[np.isfinite(values)]
+    return float(usable.mean()) if len(usable) else float("nan")
+
+
+def _spread(values: Floats) -> dict[str, Any]:
+    usable = values[np.isfinite(values)]
+    nothing = float("nan")
+    some = len(usable) > 0
+    return {
+        "sd": float(usable.std(ddof=1)) if len(usable) > 1 else nothing,
+        "q25": float(np.quantile(usable, 0.25)) if some else nothing,
+        "q75": float(np.quantile(usable, 0.75)) if some else nothing,
+        "minimum": float(usable.min()) if some else nothing,
+        "maximum": float(usable.max()) if some else nothing,
+        "draws": len(usable),
+        "undefined": len(values) - len(usable),
+    }
+
+
+def _scores(part: Predictions, budget: Budget, encoder: str, subgroup: str, metric: str, values: Floats) -> list[Score]:
+    return [
+        Score(
+            encoder=encoder,
+            classifier=part.classifier,
+            budget=part.budget,
+            fraction=budget.fraction,
+            shots=budget.shots,
+            repeat=repeat,
+            test_set=part.test_set,
+            subgroup=subgroup,
+            metric=metric,
+            value=float(value),
+            n_train_patients=int(part.n_train_patients[repeat]),
+            n_per_class=budget.per_class,
+            hyperparameters=part.chosen[repeat],
+            converged=bool(part.converged[repeat]),
+        )
+        for repeat, value in enumerate(values)
+    ]
+
+
+def drops_between(estimates: Sequence[Estimate]) -> tuple[Drop, ...]:
+    """Internal minus external for every classifier, budget and metric.
+
+    The two sides are different patients. The interval joins theirs (Zou and Donner's MOVER: the distance of each bound
+    from its estimate takes the place of the standard error), so it is right for skewed intervals near 0 and 1 too.
+    """
+    inside = {(e.classifier, e.budget, e.test_set, e.metric): e for e in estimates if not e.subgroup}
+    found = []
+    for b in inside.values():
+        name = b.test_set.removeprefix("external ")
+        a = inside.get((b.classifier, b.budget, f"internal (without {name})", b.metric))
+        if a is None or name == b.test_set:
+            continue
+        drop = a.value - b.value
+        low = drop - math.hypot(a.value - a.low, b.high - b.value)
+        high = drop + math.hypot(a.high - a.value, b.value - b.low)
+        found.append(Drop(b.classifier, b.budget, name, b.metric, a.value, b.value, drop, low, high))
+    return tuple(found)

@@ -1,0 +1,133 @@
+"""Labels as text become targets: which task it is, which classes there are, what is wrong with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from umedfeat.errors import CohortError
+from umedfeat.fewshot.settings import Task
+
+__all__ = ["MISSING", "Target", "as_text", "encode", "infer_task"]
+
+#: Cells that mean "no label".
+MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "?"})
+
+_MANY_CLASSES = 20
+
+
+@dataclass(frozen=True)
+class Target:
+    """Encoded labels: truth as in ``CohortTable.truth``, classes in label-space order."""
+
+    task: Task
+    truth: npt.NDArray[np.generic]
+    classes: tuple[str, ...]
+
+
+def as_text(labels: Sequence[object] | npt.NDArray[np.generic]) -> list[str]:
+    """Labels of any type as stripped text; None and NaN become ""."""
+    return ["" if _is_missing(value) else _text(value) for value in np.asarray(labels, dtype=object).ravel()]
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float | np.floating) and math.isnan(float(value)))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace").strip()
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def infer_task(texts: Sequence[str]) -> Task:
+    """Decide the task of ``auto``: numbers with decimals are regression, ``a|b`` is multilabel, the rest are classes.
+
+    Raises:
+        CohortError: whole numbers with so many values that they are hardly classes.
+    """
+    distinct = sorted(set(texts))
+    if any("|" in text or ";" in text for text in distinct):
+        return "multilabel"
+    numbers = _numbers(distinct)
+    if numbers is not None and len(distinct) > 2 and any(not number.is_integer() for number in numbers):
+        return "regression"
+    if numbers is not None and len(distinct) > _MANY_CLASSES:
+        raise CohortError(
+            f"the label column holds {len(distinct)} different whole numbers, too many to be taken for classes unasked",
+            remedy="say --task regression, --task multiclass or --task ordinal",
+        )
+    return "binary" if len(distinct) == 2 else "multiclass"
+
+
+def encode(texts: Sequence[str], task: str) -> Target:
+    """Encode complete labels (no missing ones).
+
+    Classes are sorted as numbers where all are numbers, else alphabetically; the second class of two is "positive".
+
+    Raises:
+        CohortError: constant labels, labels that do not fit the task.
+    """
+    chosen: Task = infer_task(texts) if task == "auto" else task  # type: ignore[assignment]
+    if len(set(texts)) < 2:
+        shown = repr(texts[0]) if texts else "nothing"
+        raise CohortError(
+            f"the label column is constant: every item is {shown}", remedy="choose another column with --label"
+        )
+    if chosen == "regression":
+        return Target(chosen, _regression(texts), ())
+    if chosen == "multilabel":
+        return _multilabel(texts)
+    return _classes(texts, chosen)
+
+
+def _numbers(texts: Sequence[str]) -> list[float] | None:
+    try:
+        numbers = [float(text) for text in texts]
+    except ValueError:
+        return None
+    return numbers if all(math.isfinite(number) for number in numbers) else None
+
+
+def _regression(texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    numbers = _numbers(texts)
+    if numbers is None:
+        wrong = next(text for text in texts if _numbers([text]) is None)
+        raise CohortError(
+            f"--task regression needs numbers, and {wrong!r} is none", remedy="choose another column with --label"
+        )
+    return np.asarray(numbers, dtype=np.float64)
+
+
+def _classes(texts: Sequence[str], task: Task) -> Target:
+    distinct = sorted(set(texts))
+    numbers = _numbers(distinct)
+    if numbers is not None:
+        distinct = [text for _, text in sorted(zip(numbers, distinct, strict=True))]
+    elif task == "ordinal":
+        raise CohortError(
+            f"--ordinal needs numeric grades, and the labels are {', '.join(distinct[:5])}",
+            remedy="write the grades as 0, 1, 2 …",
+        )
+    if task == "binary" and len(distinct) != 2:
+        raise CohortError(f"--task binary needs two classes, and there are {len(distinct)}", remedy="leave --task out")
+    if task == "multiclass" and len(distinct) == 2:
+        task = "binary"
+    index = {text: code for code, text in enumerate(distinct)}
+    return Target(task, np.asarray([index[text] for text in texts], dtype=np.intp), tuple(distinct))
+
+
+def _multilabel(texts: Sequence[str]) -> Target:
+    sets = [{part.strip() for part in text.replace(";", "|").split("|")} - {"", "none", "None"} for text in texts]
+    names = sorted(set().union(*sets))
+    truth = np.asarray([[name in labels for name in names] for labels in sets], dtype=np.intp)
+    constant = [name for name, column in zip(names, truth.T, strict=True) if column.all()]
+    if constant:
+        raise CohortError(f"every item carries the label {constant[0]!r}: nothing can be learned about it")
+    return Target("multilabel", truth, tuple(names))

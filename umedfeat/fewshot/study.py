@@ -1,0 +1,266 @@
+"""One study: divide, draw, fit, predict, score."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+
+from umedfeat._version import __version__
+from umedfeat.errors import CohortError
+from umedfeat.fewshot.cohort import Cohort
+from umedfeat.fewshot.draws import Draw, plan_draws
+from umedfeat.fewshot.evaluate import Evaluation, drops_between, evaluate
+from umedfeat.fewshot.fitting import Fitter, Predicted
+from umedfeat.fewshot.metrics import PRIMARY
+from umedfeat.fewshot.result import Budget, FlowStep, Fold, Predictions, ProbeResult, Significance
+from umedfeat.fewshot.settings import ProbeSettings
+from umedfeat.fewshot.significance import significance_of
+from umedfeat.fewshot.splits import Division, divide
+
+__all__ = ["Origin", "Progress", "Study", "run_study"]
+
+Ints = npt.NDArray[np.intp]
+#: Called after each fitted draw with (done, total).
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where features and labels come from, for the record."""
+
+    encoder: str = ""
+    source: str = ""
+    fingerprint: str = ""
+    label: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A cohort with its folds, budgets and draws: all that is decided before anything is fitted."""
+
+    cohort: Cohort
+    settings: ProbeSettings
+    divisions: tuple[Division, ...]
+    folds: tuple[Fold, ...]
+    budgets: tuple[Budget, ...]
+    draws: tuple[Draw, ...]
+    classifiers: tuple[str, ...]
+
+    @classmethod
+    def plan(cls, cohort: Cohort, settings: ProbeSettings) -> Study:
+        """Divide and draw.
+
+        Raises:
+            CohortError: the cohort cannot hold such a study.
+            LeakageError: a patient or identical content would stand on both sides.
+        """
+        for column in settings.subgroups:
+            if column not in cohort.table.meta:
+                there = ", ".join(cohort.table.meta) or "none"
+                raise CohortError(f"--subgroup {column}: there is no such column", remedy=f"columns: {there}")
+        divisions = divide(cohort, settings)
+        folds = tuple(division.as_fold(cohort) for division in divisions)
+        budgets, draws = plan_draws(cohort, divisions, settings)
+        classifiers = tuple(c for c in settings.classifiers if c != "prototype" or cohort.task != "regression")
+        return cls(cohort, settings, divisions, folds, budgets, draws, classifiers)
+
+
+def run_study(cohort: Cohort, settings: ProbeSettings, origin: Origin, progress: Progress | None = None) -> ProbeResult:
+    """Run a whole study; see ``umedfeat.fewshot.probe``."""
+    began = time.perf_counter()
+    study = Study.plan(cohort, settings)
+    predictions = predict(study, progress)
+    evaluation = _evaluate_all(study, predictions, origin.encoder)
+    primary = PRIMARY[cohort.task]
+    return ProbeResult(
+        encoder=origin.encoder,
+        source=origin.source,
+        fingerprint=origin.fingerprint,
+        label=origin.label,
+        task=cohort.task,
+        positive=1 if cohort.task == "binary" else -1,
+        primary=primary,
+        settings=settings,
+        command=origin.command,
+        cohort=cohort.table,
+        flow=(*cohort.flow, *_flow(study)),
+        folds=study.folds,
+        budgets=study.budgets,
+        draws=_named_draws(study),
+        predictions=predictions,
+        scores=evaluation.scores,
+        estimates=evaluation.estimates,
+        significance=_significance(study, predictions),
+        drops=drops_between(evaluation.estimates),
+        warnings=(*cohort.warnings, *_warnings(study, predictions)),
+        versions=_versions(),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def predict(study: Study, progress: Progress | None = None) -> tuple[Predictions, ...]:
+    """Fit every classifier on every draw and collect what it says about the test items."""
+    cohort = study.cohort
+    fitter = Fitter(
+        cohort.rows,
+        cohort.table.truth[cohort.row_item],
+        cohort.patient[cohort.row_item],
+        cohort.task,
+        cohort.n_classes,
+        study.settings,
+    )
+    pieces: list[_Piece] = []
+    for number, draw in enumerate(study.draws):
+        pieces += _fit(study, fitter, draw)
+        if progress is not None:
+            progress(number + 1, len(study.draws))
+    return tuple(_collect(study, pieces))
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What one fitted classifier says about one test set of one division."""
+
+    classifier: str
+    budget: str
+    test_set: str
+    repeat: int
+    items: Ints
+    predicted: Predicted
+    n_patients: int
+    n_items: int
+
+
+def _fit(study: Study, fitter: Fitter, draw: Draw) -> Iterator[_Piece]:
+    cohort, fold = study.cohort, study.folds[draw.division]
+    items = cohort.items_of(draw.patients)
+    rows = [cohort.rows_of(test) for test in fold.tests.values()]
+    found = fitter.predict(cohort.rows_of(items), rows, study.classifiers)
+    for classifier, each in found.items():
+        for (name, test), test_rows, predicted in zip(fold.tests.items(), rows, each, strict=True):
+            pooled = _over_rows(predicted, cohort.row_item[test_rows], test)
+            yield _Piece(classifier, draw.budget, name, draw.repeat, test, pooled, len(draw.patients), len(items))
+
+
+def _over_rows(predicted: Predicted, row_item: Ints, items: Ints) -> Predicted:
+    """Average the predictions of an item's rows (tiles): the item is what is scored."""
+    if len(row_item) == len(items):
+        return predicted
+    place = np.searchsorted(items, row_item)
+    sums = np.zeros((len(items), predicted.values.shape[1]))
+    np.add.at(sums, place, predicted.values)
+    return Predicted(sums / np.bincount(place, minlength=len(items))[:, None], predicted.chosen, predicted.converged)
+
+
+def _collect(study: Study, pieces: Iterable[_Piece]) -> Iterator[Predictions]:
+    """Join the divisions of each repeat and stack the repeats; in the order classifier, budget, test set."""
+    rank = {name: place for place, name in enumerate(study.classifiers)}
+    budget_rank = {budget.name: place for place, budget in enumerate(study.budgets)}
+    tests = list(dict.fromkeys(name for fold in study.folds for name in fold.tests))
+
+    def key(piece: _Piece) -> tuple[int, int, int]:
+        return rank[piece.classifier], budget_rank[piece.budget], tests.index(piece.test_set)
+
+    for _, group in groupby(sorted(pieces, key=key), key=key):
+        repeats: dict[int, list[_Piece]] = {}
+        for piece in group:
+            repeats.setdefault(piece.repeat, []).append(piece)
+        yield _stack([repeats[number] for number in sorted(repeats)])
+
+
+def _stack(repeats: Sequence[Sequence[_Piece]]) -> Predictions:
+    first = repeats[0][0]
+    items = np.concatenate([piece.items for piece in repeats[0]])
+    values = []
+    for pieces in repeats:
+        order = np.argsort(np.concatenate([piece.items for piece in pieces]), kind="stable")
+        values.append(np.concatenate([piece.predicted.values for piece in pieces])[order])
+    return Predictions(
+        classifier=first.classifier,
+        budget=first.budget,
+        test_set=first.test_set,
+        items=np.sort(items),
+        values=np.asarray(values, dtype=np.float32),
+        chosen=tuple("; ".join(dict.fromkeys(p.predicted.chosen for p in pieces)) for pieces in repeats),
+        converged=np.asarray([all(p.predicted.converged for p in pieces) for pieces in repeats]),
+        n_train_patients=np.asarray([sum(p.n_patients for p in pieces) for pieces in repeats], dtype=np.intp),
+        n_train_items=np.asarray([sum(p.n_items for p in pieces) for pieces in repeats], dtype=np.intp),
+    )
+
+
+def _evaluate_all(study: Study, predictions: Sequence[Predictions], encoder: str) -> Evaluation:
+    budgets = {budget.name: budget for budget in study.budgets}
+    parts = [evaluate(study.cohort, p, budgets[p.budget], encoder, study.settings) for p in predictions]
+    return Evaluation(
+        tuple(score for part in parts for score in part.scores),
+        tuple(estimate for part in parts for estimate in part.estimates),
+        {key: value for part in parts for key, value in part.resampled.items()},
+    )
+
+
+def _significance(study: Study, predictions: Sequence[Predictions]) -> tuple[Significance, ...]:
+    found = [significance_of(study.cohort, p, study.settings) for p in predictions]
+    return tuple(each for each in found if each is not None)
+
+
+def _flow(study: Study) -> list[FlowStep]:
+    cohort = study.cohort
+    steps = [FlowStep("in the study", len(cohort.table.ids), cohort.n_patients)]
+    if study.settings.cv:
+        return [
+            *steps,
+            FlowStep(f"tested out of fold ({study.settings.cv} folds)", len(cohort.table.ids), cohort.n_patients),
+        ]
+    for fold, division in zip(study.folds, study.divisions, strict=True):
+        suffix = f" ({fold.name})" if len(study.folds) > 1 else ""
+        steps.append(FlowStep(f"training pool{suffix}", len(fold.pool), len(division.pool)))
+        steps += [FlowStep(name, len(items), len(division.tests[name])) for name, items in fold.tests.items()]
+    return steps
+
+
+def _named_draws(study: Study) -> dict[str, dict[str, tuple[tuple[str, ...], ...]]]:
+    named: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {}
+    for draw in study.draws:
+        of_fold = named.setdefault(study.folds[draw.division].name, {})
+        of_fold[draw.budget] = (*of_fold.get(draw.budget, ()), tuple(study.cohort.names[draw.patients].tolist()))
+    return named
+
+
+def _warnings(study: Study, predictions: Sequence[Predictions]) -> list[str]:
+    cohort = study.cohort
+    found = []
+    if not cohort.table.patients_known:
+        found.append(
+            "No patient information: every item is taken as its own patient. If patients have several items, the "
+            "results are too good and the intervals too narrow."
+        )
+    found += [budget.note for budget in study.budgets if budget.note]
+    if study.classifiers != study.settings.classifiers:
+        found.append("The prototype classifier needs classes and was left out of the regression study.")
+    for name in dict.fromkeys(p.test_set for p in predictions):
+        items = next(p.items for p in predictions if p.test_set == name)
+        count = len(np.unique(cohort.patient[items]))
+        if count < 30 and not study.settings.cv:
+            found.append(
+                f"Test set {name!r} holds {count} patients: its intervals are wide and approximate; "
+                "--cv 5 tests on every patient."
+            )
+    stuck = sum(int((~p.converged).sum()) for p in predictions)
+    if stuck:
+        found.append(f"{stuck} fits stopped at the iteration limit (column converged of results.csv).")
+    return found
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("numpy", "scipy", "scikit-learn")}
+    return {"umedfeat": __version__, "python": platform.python_version(), **packages}

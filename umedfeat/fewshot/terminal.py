@@ -1,0 +1,115 @@
+"""A study for the terminal: headline, table, curve."""
+
+from __future__ import annotations
+
+from umedfeat.fewshot.metrics import METRICS
+from umedfeat.fewshot.result import Budget, Estimate, ProbeResult
+from umedfeat.report.terminal import render_table
+
+__all__ = ["render_budgets", "render_study"]
+
+_SHOWN = {
+    "binary": ("macro_f1", "balanced_accuracy", "auroc"),
+    "multiclass": ("macro_f1", "balanced_accuracy", "auroc"),
+    "ordinal": ("quadratic_kappa", "macro_f1", "auroc"),
+    "multilabel": ("auroc", "auprc", "macro_f1"),
+    "regression": ("r2", "mae", "spearman"),
+}
+_WIDTH = 40
+
+
+def render_study(result: ProbeResult) -> str:
+    """Everything a person wants to see at once."""
+    parts = [_headline(result)]
+    for test_set in result.test_sets:
+        parts += [_table(result, test_set), _curve(result, test_set)]
+    if result.drops:
+        parts.append(_drops(result))
+    parts += [f"Note: {warning}" for warning in result.warnings]
+    return "\n\n".join(parts)
+
+
+def render_budgets(result_budgets: tuple[Budget, ...], names: tuple[str, ...]) -> str:
+    """What ``--dry-run`` shows: patients per budget and class."""
+    header = ["budget", "patients", "of", "items", "draws", *names]
+    rows = [
+        [b.name, b.n_patients, b.n_pool, f"{b.n_items:.1f}", b.repeats, *(f"{n:.1f}" for n in b.per_class)]
+        for b in result_budgets
+    ]
+    return render_table(header, rows)
+
+
+def _headline(result: ProbeResult) -> str:
+    patients = len(set(result.cohort.patients.tolist()))
+    classes = ", ".join(result.cohort.classes) if result.cohort.classes else "a number"
+    who = f"{patients} patients" if result.cohort.patients_known else "no patient information"
+    what = f"{result.task} on {result.label or 'labels'} ({classes})"
+    return f"{result.encoder or 'features'}: {len(result.cohort.ids)} items, {who}; {what}"
+
+
+def _row(estimate: Estimate) -> str:
+    spread = "" if estimate.draws < 2 else f" ±{estimate.sd:.3f}"
+    bounds = "" if not estimate.interval else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return f"{estimate.value:.3f}{bounds}{spread}"
+
+
+def _table(result: ProbeResult, test_set: str) -> str:
+    metrics = _SHOWN[result.task]
+    rows = []
+    classifiers = list(dict.fromkeys(part.classifier for part in result.predictions))
+    for budget in result.budgets:
+        for classifier in classifiers:
+            cells = [_row(result.estimate(classifier, budget.name, metric, test_set)) for metric in metrics]
+            rows.append([budget.name, f"{budget.n_patients}", classifier, *cells])
+    count = result.estimate(classifiers[0], result.budgets[0].name, metrics[0], test_set)
+    title = (
+        f"{test_set}: {count.test_items} items of {count.test_patients} patients. Mean over draws "
+        f"[{result.settings.confidence:.0%} interval over test patients] ±SD over draws"
+    )
+    return title + "\n" + render_table(["budget", "patients", "classifier", *(METRICS[m].label for m in metrics)], rows)
+
+
+def _curve(result: ProbeResult, test_set: str) -> str:
+    """The primary metric as bars from 0 to 1, with the interval drawn into them."""
+    lines = [f"{METRICS[result.primary].label} from 0 to 1 (█ estimate, ─ interval)"]
+    classifiers = list(dict.fromkeys(part.classifier for part in result.predictions))
+    for classifier in classifiers:
+        for budget in result.budgets:
+            estimate = result.estimate(classifier, budget.name, result.primary, test_set)
+            lines.append(f"{classifier:>9} {budget.name:>9} {_bar(estimate)} {estimate.value:.3f}")
+    return "\n".join(lines)
+
+
+def _bar(estimate: Estimate) -> str:
+    def place(value: float) -> int:
+        return min(_WIDTH - 1, max(0, round(value * (_WIDTH - 1)))) if value == value else -1
+
+    low, high, at = place(estimate.low), place(estimate.high), place(estimate.value)
+    cells = []
+    for column in range(_WIDTH):
+        if column == at:
+            cells.append("█")
+        else:
+            cells.append("─" if 0 <= low <= column <= high else "·")
+    return "".join(cells)
+
+
+def _signed(value: float, low: float, high: float) -> str:
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _drops(result: ProbeResult) -> str:
+    rows = [
+        [
+            d.external,
+            d.budget,
+            d.classifier,
+            d.internal_value,
+            d.external_value,
+            _signed(d.drop, d.low, d.high),
+        ]
+        for d in result.drops
+        if d.metric == result.primary
+    ]
+    header = ["left out", "budget", "classifier", "internal", "external", "drop"]
+    return f"Cross-centre drop of {METRICS[result.primary].label}\n" + render_table(header, rows)

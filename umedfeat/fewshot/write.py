@@ -1,0 +1,166 @@
+"""The output folder of a study: results.csv, summary.json, predictions.csv, splits.json, methods.txt."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from umedfeat.errors import OutputError
+from umedfeat.fewshot.methods import methods_text
+from umedfeat.fewshot.result import ProbeResult
+
+__all__ = ["summary_of", "write_study"]
+
+_RESULTS = [
+    "encoder",
+    "classifier",
+    "budget",
+    "fraction",
+    "shots",
+    "repeat",
+    "test_set",
+    "subgroup",
+    "metric",
+    "value",
+    "n_train_patients",
+    "n_per_class",
+    "hyperparameters",
+    "converged",
+]
+
+
+def write_study(result: ProbeResult, folder: Path) -> list[Path]:
+    """Write everything that the result can be recomputed from.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _csv(folder / "results.csv", _RESULTS, _result_rows(result))
+        _json(folder / "summary.json", summary_of(result))
+        _csv(folder / "predictions.csv", *_prediction_rows(result))
+        _json(folder / "splits.json", _splits(result))
+        (folder / "methods.txt").write_text(methods_text(result), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror})", remedy="choose another folder with --out"
+        ) from error
+    return [folder / name for name in ("results.csv", "summary.json", "predictions.csv", "splits.json", "methods.txt")]
+
+
+def _csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _result_rows(result: ProbeResult) -> Iterator[Sequence[object]]:
+    for score in result.scores:
+        row = dataclasses.asdict(score)
+        row["n_per_class"] = "|".join(f"{n:g}" for n in score.n_per_class)
+        row["value"] = "" if math.isnan(score.value) else repr(score.value)
+        row["fraction"] = "" if math.isnan(score.fraction) else f"{score.fraction:g}"
+        yield [row[name] for name in _RESULTS]
+
+
+def _prediction_rows(result: ProbeResult) -> tuple[list[str], Iterator[Sequence[object]]]:
+    names = list(result.cohort.classes) or ["value"]
+    header = ["classifier", "budget", "test_set", "draw", "item", "patient", "truth", *(f"p_{n}" for n in names)]
+    if result.task == "regression":
+        header[-1] = "predicted"
+    return header, _each_prediction(result)
+
+
+def _each_prediction(result: ProbeResult) -> Iterator[Sequence[object]]:
+    truth = _truth_texts(result)
+    ids, patients = result.cohort.ids.tolist(), result.cohort.patients.tolist()
+    for part in result.predictions:
+        for draw, values in enumerate(part.values.tolist()):
+            for item, row in zip(part.items.tolist(), values, strict=True):
+                shown = [f"{value:.6g}" for value in row]
+                yield [
+                    part.classifier,
+                    part.budget,
+                    part.test_set,
+                    draw,
+                    ids[item],
+                    patients[item],
+                    truth[item],
+                    *shown,
+                ]
+
+
+def _truth_texts(result: ProbeResult) -> list[str]:
+    classes, truth = result.cohort.classes, result.cohort.truth
+    if result.task == "regression":
+        return [f"{value:g}" for value in truth.tolist()]
+    if result.task == "multilabel":
+        return ["|".join(n for n, has in zip(classes, row, strict=True) if has) for row in truth.tolist()]
+    return [classes[code] for code in truth.tolist()]
+
+
+def _splits(result: ProbeResult) -> dict[str, Any]:
+    """Test patients and drawn patients by pseudonym; what ``--splits`` reads back."""
+    patients = result.cohort.patients
+    return {
+        "seed": result.settings.seed,
+        "folds": [
+            {
+                "name": fold.name,
+                "partition": fold.partition,
+                "tests": {name: sorted(set(patients[items].tolist())) for name, items in fold.tests.items()},
+                "pool": sorted(set(patients[fold.pool].tolist())),
+                "draws": {budget: [list(d) for d in draws] for budget, draws in result.draws[fold.name].items()},
+            }
+            for fold in result.folds
+        ],
+    }
+
+
+def summary_of(result: ProbeResult) -> dict[str, Any]:
+    """The result without predictions and draws, JSON-able; NaN becomes null."""
+    content = {
+        "encoder": result.encoder,
+        "features": result.source,
+        "fingerprint": result.fingerprint,
+        "label": result.label,
+        "task": result.task,
+        "classes": list(result.cohort.classes),
+        "primary": result.primary,
+        "patients_known": result.cohort.patients_known,
+        "flow": [dataclasses.asdict(step) for step in result.flow],
+        "budgets": [dataclasses.asdict(budget) for budget in result.budgets],
+        "estimates": [dataclasses.asdict(estimate) for estimate in result.estimates],
+        "significance": [dataclasses.asdict(each) for each in result.significance],
+        "drops": [dataclasses.asdict(drop) for drop in result.drops],
+        "sanity": [dataclasses.asdict(check) for check in result.sanity],
+        "warnings": list(result.warnings),
+        "settings": dataclasses.asdict(result.settings),
+        "command": result.command,
+        "versions": dict(result.versions),
+        "created": result.created,
+        "seconds": round(result.seconds, 2),
+    }
+    cleaned: dict[str, Any] = _without_nan(content)
+    return cleaned
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return value
