@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from umedfeat.policy import Policy
 from umedfeat.preview.contact import Region, evenly, sheet
 from umedfeat.preview.drawing import Rgb, to_rgb8
 from umedfeat.preview.facts import LETTERS, facts, flags, headline
-from umedfeat.preview.overlay import draw_overlay, grid_of, rejected_tiles
+from umedfeat.preview.overlay import draw_overlay, grid_of, rejected_tiles, with_legend
 
 __all__ = ["Card", "Picture", "draw_card", "failed_card", "slug"]
 
@@ -65,6 +65,13 @@ class Card:
     regions: int = 0
 
 
+class _Overlay(NamedTuple):
+    """The overlay of a slide: at full size with its legend, and small without."""
+
+    picture: Image.Image
+    overview: Image.Image
+
+
 def slug(source_id: str) -> str:
     """A file name for an id: readable, safe everywhere, unique."""
     readable = re.sub(r"[^A-Za-z0-9._-]+", "_", source_id).strip("._")[-60:]
@@ -78,7 +85,7 @@ def failed_card(failure: Failure) -> Card:
         name=failure.source,
         status="failed",
         headline=f"failed while {_DOING.get(failure.stage, failure.stage)}",
-        reason=failure.message,
+        reason=failure.message.removeprefix(f"{failure.source}: "),
         remedy=failure.remedy,
     )
 
@@ -98,11 +105,11 @@ def draw_card(source: Source, reader: Reader, plan: Plan, policy: Policy, out: P
     main = _overlay(reader, plan, policy) if plan.tile_extent else None
     pictures: list[Picture] = []
     if main is not None:
-        pictures.append(_save(main, out, f"{stem}.overlay.png", "What goes to the encoder is in full colour."))
+        pictures.append(_save(main.picture, out, f"{stem}.overlay.png", "What goes to the encoder is in full colour."))
     if shown:
         page = _contact(plan, shown, chosen)
         pictures.append(_save(page, out, f"{stem}.regions.png", _caption(plan, len(shown))))
-    small = _small(main, plan, shown)
+    small = main.overview if main is not None else _overview(shown)
     raised = flags(plan, sum(isinstance(region, RegionUnreadable) for region in shown))
     return Card(
         id=source.id,
@@ -137,28 +144,27 @@ def mask_of(reader: Reader) -> tuple[npt.NDArray[np.bool_], float] | None:
     return cast("Callable[[], tuple[npt.NDArray[np.bool_], float] | None]", mask)() if callable(mask) else None
 
 
-def _overlay(reader: Reader, plan: Plan, policy: Policy) -> Image.Image | None:
+def _overlay(reader: Reader, plan: Plan, policy: Policy) -> _Overlay | None:
     thumbnail = thumbnail_of(reader)
     if thumbnail is None:
         return None
     pixels, downsample = thumbnail
     kept = corners_of(plan)
-    masked = mask_of(reader)
+    mask, mask_downsample = mask_of(reader) or (None, 1.0)
     rejected = None
-    if masked is not None:
+    if mask is not None:
         slide = policy.slide
         grid = grid_of(plan.tile_extent, slide.overlap, slide.tile_size, plan.width, plan.height)
         if (plan.width / grid.step) * (plan.height / grid.step) <= _MOST_TILES:
-            rejected = rejected_tiles(grid, kept, *masked)
-    return draw_overlay(
-        pixels,
-        downsample,
-        kept,
-        plan.tile_extent,
-        mask=masked[0] if masked else None,
-        rejected=rejected,
-        mpp=plan.mpp[0] if plan.mpp else None,
+            rejected = rejected_tiles(grid, kept, mask, mask_downsample)
+    picture = draw_overlay(pixels, downsample, kept, plan.tile_extent, mask=mask, rejected=rejected)
+    factor = min(1.0, _SMALL / max(picture.size))
+    small = Image.fromarray(pixels).resize(
+        [max(1, round(side * factor)) for side in picture.size], Image.Resampling.BOX
     )
+    overview = draw_overlay(np.asarray(small), downsample / factor, kept, plan.tile_extent, mask=mask)
+    mpp = plan.mpp[0] * downsample if plan.mpp else None
+    return _Overlay(with_legend(picture, mpp, tissue=mask is not None, rejected=rejected is not None), overview)
 
 
 def corners_of(plan: Plan) -> npt.NDArray[np.float64]:
@@ -177,7 +183,7 @@ def _contact(plan: Plan, shown: list[Region], rows: npt.NDArray[np.void]) -> Ima
 def _slice_caption(plan: Plan, row: np.void) -> str:
     place = f"{int(row['slice']) + 1} of {plan.depth}"
     position = float(row["position"])
-    return place if np.isnan(position) else f"{place} · {position:.1f} mm"
+    return place if np.isnan(position) else f"{place}, {position:.1f} mm"
 
 
 def _caption(plan: Plan, count: int) -> str:
@@ -189,15 +195,12 @@ def _caption(plan: Plan, count: int) -> str:
     return f"The image exactly as the encoder gets it{eyes}"
 
 
-def _small(overlay: Image.Image | None, plan: Plan, shown: list[Region]) -> Image.Image | None:
-    """The picture of the overview: the overlay, else four regions from the middle of the plan."""
-    if overlay is not None:
-        picture = overlay.copy()
-    else:
-        readable = [region for region in shown if not isinstance(region, RegionUnreadable)]
-        if not readable:
-            return None
-        middle = [readable[k] for k in evenly(len(readable), 6)[1:-1]] if len(readable) >= 6 else readable[:1]
-        picture = sheet([to_rgb8(region) for region in middle], [""] * len(middle), columns=2)
+def _overview(shown: list[Region]) -> Image.Image | None:
+    """The small picture where there is no overlay: four regions from the middle of the plan, or the only one."""
+    readable = [region for region in shown if not isinstance(region, RegionUnreadable)]
+    if not readable:
+        return None
+    middle = [readable[k] for k in evenly(len(readable), 6)[1:-1]] if len(readable) >= 6 else readable[:1]
+    picture = sheet([to_rgb8(region) for region in middle], [""] * len(middle), columns=2)
     picture.thumbnail((_SMALL, _SMALL), Image.Resampling.LANCZOS)
     return picture

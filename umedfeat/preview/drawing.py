@@ -52,9 +52,10 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def draw_text(
     draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, *, size: int, colour: Colour, anchor: str = "lm"
-) -> None:
-    """Text whose anchor (Pillow's codes) is at a point."""
+) -> float:
+    """Text whose anchor (Pillow's codes) is at a point; returns its width in pixels."""
     draw.text(at, text, fill=colour, font=font(size), anchor=anchor)
+    return draw.textlength(text, font=font(size))
 
 
 def to_rgb8(image: npt.NDArray[np.generic]) -> Rgb:

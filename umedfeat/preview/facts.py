@@ -86,6 +86,13 @@ def _size(plan: Plan) -> str:
     return text
 
 
+def _spacing(spacing: str) -> str:
+    """ "5\\0.7\\0.7" → "5 × 0.7 × 0.7 mm (slices × rows × columns)"."""
+    parts = [part for part in spacing.split("\\") if part]
+    axes = ("slices", "rows", "columns")[3 - len(parts) :]
+    return f"{' × '.join(f'{float(part):.4g}' for part in parts)} mm ({' × '.join(axes)})" if parts else ""
+
+
 def _scale(mpp: tuple[float, float]) -> str:
     x, y = (f"{value:.4g}" for value in mpp)
     return f"{x} µm/px" if x == y else f"{x} × {y} µm/px"

@@ -12,7 +12,7 @@ from scipy import ndimage
 from umedfeat.preview.drawing import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, Colour, Rgb, as_image, draw_text, scale_bar
 from umedfeat.tissue import tissue_fractions
 
-__all__ = ["Grid", "draw_overlay", "grid_of", "rejected_tiles"]
+__all__ = ["Grid", "draw_overlay", "grid_of", "rejected_tiles", "with_legend"]
 
 Mask = npt.NDArray[np.bool_]
 Corners = npt.NDArray[np.float64]
@@ -64,27 +64,53 @@ def draw_overlay(
     *,
     mask: Mask | None = None,
     rejected: Corners | None = None,
-    mpp: float | None = None,
 ) -> Image.Image:
-    """Thumbnail, tissue outline, kept and rejected tiles, and a strip with scale bar and legend.
+    """Thumbnail with tissue outline, kept and rejected tiles; everything that is not kept is washed out.
 
     Args:
         thumbnail: (h, w, 3) uint8 of the whole slide.
         downsample: level-0 pixels per pixel of the thumbnail.
-        kept, rejected: (n, 2) x, y of tiles in level-0 pixels.
+        kept, rejected: (n, 2) x, y of tiles in level-0 pixels; empty or None draws none.
         extent: side of a tile in level-0 pixels.
         mask: tissue mask of the whole slide, of any size, or None.
-        mpp: micrometres per level-0 pixel, or None for no scale bar.
     """
     side = extent / downsample
+    shape = thumbnail.shape[:2]
     boxes = np.asarray(kept, float).reshape(-1, 2) / downsample
-    picture = as_image(_washed(thumbnail, _covered(thumbnail.shape[:2], boxes, side)))
+    picture = _washed(thumbnail, _covered(shape, boxes, side))
     if rejected is not None:
-        _draw_tiles(picture, rejected / downsample, side, ORANGE)
-    _draw_tiles(picture, boxes, side, BLUE)
+        picture = _blend(picture, _borders(shape, rejected / downsample, side), ORANGE, 0.8)
+    picture = _blend(picture, _borders(shape, boxes, side), BLUE, 0.6)
     if mask is not None:
-        _draw_outline(picture, mask)
-    return _with_strip(picture, mpp * downsample if mpp else None, outlined=mask is not None, some=rejected is not None)
+        picture = _blend(picture, _outline(mask, shape), GREEN, 1.0)
+    return as_image(picture)
+
+
+def with_legend(picture: Image.Image, mpp: float | None, *, tissue: bool, rejected: bool) -> Image.Image:
+    """The picture on paper, with the scale bar on the left and the legend behind it.
+
+    Args:
+        mpp: micrometres per pixel of the picture, or None for no scale bar.
+        tissue, rejected: whether the outline and the rejected tiles were drawn.
+    """
+    entries = [("tile kept", BLUE), *([("too little tissue", ORANGE)] if rejected else [])]
+    entries += [("tissue", GREEN)] if tissue else []
+    sheet = Image.new("RGB", (max(picture.width, 470), picture.height + _STRIP), PAPER)
+    sheet.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(sheet)
+    middle = picture.height + _STRIP // 2
+    at = 12.0
+    if mpp is not None:
+        bar = scale_bar(mpp, picture.width)
+        draw.line((at, middle - 5, at, middle + 5), fill=INK)
+        draw.line((at, middle, at + bar.pixels, middle), fill=INK, width=2)
+        draw.line((at + bar.pixels, middle - 5, at + bar.pixels, middle + 5), fill=INK)
+        at += bar.pixels + 8
+        at += draw_text(draw, (at, middle), bar.label, size=14, colour=INK) + 34
+    for name, colour in entries:
+        draw.rectangle((at, middle - 6, at + 12, middle + 6), outline=colour, width=2)
+        at += 19 + draw_text(draw, (at + 19, middle), name, size=14, colour=MUTED) + 22
+    return sheet
 
 
 def _covered(shape: tuple[int, int], boxes: Corners, side: float) -> Mask:
@@ -99,52 +125,31 @@ def _washed(thumbnail: Rgb, covered: Mask) -> Rgb:
     target = 236.0 if thumbnail.mean() > 96 else 40.0
     grey = thumbnail.mean(axis=2, keepdims=True)
     faded = (0.5 * grey + 0.5 * thumbnail) * (1 - _WASH) + target * _WASH
-    return np.where(covered[..., None], thumbnail, faded.astype(np.uint8))
+    return np.asarray(np.where(covered[..., None], thumbnail, faded.astype(np.uint8)), np.uint8)
 
 
-def _draw_tiles(picture: Image.Image, boxes: Corners, side: float, colour: Colour) -> None:
-    """Borders of tiles; where tiles are tiny only the border of what they cover together."""
+def _borders(shape: tuple[int, int], boxes: Corners, side: float) -> Mask:
+    """One line around every tile; where tiles are tiny only around what they cover together."""
     if side < _BORDER_FROM:
-        covered = _covered((picture.height, picture.width), boxes, side)
-        _paint(picture, covered & ~ndimage.binary_erosion(covered), colour)
-        return
-    draw = ImageDraw.Draw(picture)
-    inset = 1 if side >= 12 else 0
+        covered = _covered(shape, boxes, side)
+        return np.asarray(covered & ~ndimage.binary_erosion(covered), bool)
+    lines = np.zeros(shape, bool)
     for x, y in boxes:
-        draw.rectangle((round(x) + inset, round(y) + inset, round(x + side) - 1, round(y + side) - 1), outline=colour)
+        top, left = max(0, round(y)), max(0, round(x))
+        bottom, right = min(shape[0] - 1, round(y + side)), min(shape[1] - 1, round(x + side))
+        lines[[top, bottom], left : right + 1] = True
+        lines[top : bottom + 1, [left, right]] = True
+    return lines
 
 
-def _draw_outline(picture: Image.Image, mask: Mask) -> None:
+def _outline(mask: Mask, shape: tuple[int, int]) -> Mask:
     """The rim of the tissue, two pixels wide."""
-    size = (picture.width, picture.height)
-    scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
+    scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
     inside = np.asarray(scaled) >= 128
-    _paint(picture, ndimage.binary_dilation(inside) & ~ndimage.binary_erosion(inside, border_value=1), GREEN)
+    return np.asarray(ndimage.binary_dilation(inside) & ~ndimage.binary_erosion(inside, border_value=1), bool)
 
 
-def _paint(picture: Image.Image, where: Mask, colour: Colour) -> None:
-    picture.paste(colour, (0, 0), Image.fromarray(where.astype(np.uint8) * 255))
-
-
-def _with_strip(picture: Image.Image, mpp: float | None, *, outlined: bool, some: bool) -> Image.Image:
-    """The picture on paper, with the scale bar on the left and the legend behind it."""
-    entries = [("tile kept", BLUE), *([("too little tissue", ORANGE)] if some else [])]
-    entries += [("tissue", GREEN)] if outlined else []
-    sheet = Image.new("RGB", (max(picture.width, 460), picture.height + _STRIP), PAPER)
-    sheet.paste(picture, (0, 0))
-    draw = ImageDraw.Draw(sheet)
-    middle = picture.height + _STRIP // 2
-    at = 12.0
-    if mpp is not None:
-        bar = scale_bar(mpp, picture.width)
-        draw.line((at, middle - 5, at, middle + 5), fill=INK)
-        draw.line((at, middle, at + bar.pixels, middle), fill=INK, width=2)
-        draw.line((at + bar.pixels, middle - 5, at + bar.pixels, middle + 5), fill=INK)
-        at += bar.pixels + 8
-        draw_text(draw, (at, middle), bar.label, size=14, colour=INK)
-        at += 90
-    for name, colour in entries:
-        draw.rectangle((at, middle - 6, at + 12, middle + 6), outline=colour, width=2)
-        draw_text(draw, (at + 19, middle), name, size=14, colour=MUTED)
-        at += 40 + 7.5 * len(name)
-    return sheet
+def _blend(picture: Rgb, where: Mask, colour: Colour, opacity: float) -> Rgb:
+    painted = picture.copy()
+    painted[where] = ((1 - opacity) * picture[where] + opacity * np.array(colour)).astype(np.uint8)
+    return np.asarray(painted)
