@@ -48,10 +48,7 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "Tiles", _tiles(plan)
     elif plan.depth > 1:
         yield _slices(plan).capitalize(), f"{len(plan.regions)} of {plan.depth}"
-    yield (
-        "Spacing",
-        f"{plan.spacing.replace(chr(92), ' × ')} mm (between slices × rows × columns)" if plan.spacing else "",
-    )
+    yield "Spacing", _spacing(plan.spacing)
     plane = str(plan.detail.get("plane", ""))
     yield "Plane", f"{plane}, radiological display" if plane in LETTERS else ""
     yield "Intensity", _intensity(plan.detail.get("intensity"))
