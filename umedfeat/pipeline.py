@@ -128,9 +128,9 @@ def extract(
         )
     loaded = choice.load()
     policy = with_sizes(policy or Policy(), loaded.image_size)
-    header = Header(encoder=dict(loaded.settings), policy=policy.to_dict())
+    header = Header(encoder=dict(loaded.settings), policy=policy.to_dict(), dtype=run.dtype)
     with FeatureStore(
-        out, header, dim=loaded.dim, overwrite=run.overwrite, shard=run.shard, dtype=run.dtype
+        out, header, dim=loaded.dim, overwrite=run.overwrite, shard=run.shard
     ) as store, stop_on_signals() as stop:  # fmt: skip
         sink = _StoreSink(store, stop if run.stop_on_error else None)
         for failure in found.failures:
@@ -163,6 +163,8 @@ def extract(
         )
         return replace(summary, out=store.finish(_run_log(summary, run, settings)))
 
+
+_SUPPORTED = "read here: whole slides, DICOM, NIfTI, MGZ, PNG, JPEG, TIFF, BMP, WebP (--dry-run lists what is skipped)"
 
 
 def with_sizes(policy: Policy, size: int) -> Policy:

@@ -1,0 +1,209 @@
+"""FeatureStore: what a run writes into. Resumes by fingerprint, never loses a finished item."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from umedfeat._version import __version__
+from umedfeat.errors import OutputError, SetupError
+from umedfeat.items import Failure, Skipped
+from umedfeat.store.file_writer import written_whole
+from umedfeat.store.item import Item
+from umedfeat.store.lock import OutputLock
+from umedfeat.store.pack import pack
+from umedfeat.store.read import FeatureFile
+from umedfeat.store.schema import FAILURE_COLUMNS, Header
+from umedfeat.store.segment import SegmentWriter, partial_folder, segment_files
+
+__all__ = ["FeatureStore", "shard_path"]
+
+log = logging.getLogger("umedfeat")
+
+
+def shard_path(out: Path, shard: tuple[int, int]) -> Path:
+    """Where a shard of an output is written: ``feats.h5.shards/03-of-16.h5``."""
+    number, total = shard
+    return out.with_name(out.name + ".shards") / f"{number:0{len(str(total))}d}-of-{total}.h5"
+
+
+class FeatureStore:
+    """The output of one run.
+
+    Finished items go into segments beside the output; ``finish`` packs them. A killed run leaves whole segments, and
+    the next one with the same settings takes them up.
+
+    Args:
+        out: the feature file; with ``shard`` the path is ``shard_path(out, shard)``.
+        header: settings of the features.
+        dim: D.
+        overwrite: remove what an earlier run left.
+        shard: (i, n).
+
+    Raises (on enter):
+        OutputError: locked, unwritable, or it holds features of other settings.
+    """
+
+    def __init__(
+        self, out: Path, header: Header, *, dim: int, overwrite: bool = False, shard: tuple[int, int] | None = None
+    ) -> None:
+        self.out = out if shard is None else shard_path(out, shard)
+        self._header = header
+        self._dim = dim
+        self._overwrite = overwrite
+        self._failures: list[Failure] = []
+        self._skipped: list[Skipped] = []
+        self._lock = OutputLock(self.out)
+        self.writer = SegmentWriter(partial_folder(self.out), header, dim)
+        self.done: frozenset[str] = frozenset()
+
+    def __enter__(self) -> FeatureStore:
+        with contextlib.suppress(OSError):  # the lock tells what is wrong with the folder
+            self.out.parent.mkdir(exist_ok=True)
+        self._lock.__enter__()
+        try:
+            if self._overwrite:
+                self._clear()
+            self._remove_leftovers()
+            self.done = self._find_done()
+        except BaseException:
+            self._lock.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is not None:
+                with contextlib.suppress(OutputError):  # the first error is the one to tell
+                    self.flush()
+        finally:
+            self._lock.__exit__(kind, error, trace)
+
+    def add(self, item: Item) -> None:
+        """Take a finished item; safe on disk after at most 60 s or 64 MiB."""
+        self.writer.add(item)
+
+    def fail(self, failure: Failure) -> None:
+        """Record an input that failed; the next run tries it again."""
+        self._failures.append(failure)
+
+    def skip(self, skipped: Skipped) -> None:
+        """Record a file that is not an input."""
+        self._skipped.append(skipped)
+
+    def flush(self) -> None:
+        """Make everything that was added safe on disk."""
+        self.writer.flush()
+
+    def finish(self, run: Mapping[str, Any]) -> Path:
+        """Pack the segments into the output, write ``<out>.run.json`` and ``<out>.failures.csv``; returns the path."""
+        self.flush()
+        sources = [*([self.out] if self.out.is_file() else []), *segment_files(self.out)]
+        pack(sources, self.out, self._header, self._dim, self._failures, self._skipped)
+        self._write_sidecar(run)
+        self._write_failures()
+        shutil.rmtree(partial_folder(self.out), ignore_errors=True)
+        return self.out
+
+    # ---- resuming ---------------------------------------------------------------------------------------------------
+
+    def _find_done(self) -> frozenset[str]:
+        done: set[str] = set()
+        if self.out.is_file():
+            with FeatureFile(self.out) as file:
+                self._refuse_other_settings(file)
+                done |= set(file.ids)
+        for path in segment_files(self.out):
+            segment = _open_segment(path)
+            if segment is not None:
+                with segment as file:
+                    self._refuse_other_settings(file)
+                    done |= set(file.ids)
+        return frozenset(done)
+
+    def _refuse_other_settings(self, file: FeatureFile) -> None:
+        if file.fingerprint == self._header.fingerprint:
+            return
+        differences = file.header.differences(self._header)
+        shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
+        raise OutputError(
+            f"{self.out.name}: holds features of other settings: {shown or 'another version of the schema'}",
+            remedy="repeat the earlier settings to resume, choose another --out, or start anew with --overwrite",
+        )
+
+    def _clear(self) -> None:
+        if self.out.is_file():
+            with contextlib.suppress(OSError):
+                self._refuse_foreign()
+        for path in (self.out, self._sidecar, self._failures_csv):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(partial_folder(self.out), ignore_errors=True)
+
+    def _refuse_foreign(self) -> None:
+        """--overwrite replaces feature files, never something else that happens to have the name."""
+        with self.out.open("rb") as stream:
+            if stream.read(8) != b"\x89HDF\r\n\x1a\n" and self.out.stat().st_size:
+                message = f"{self.out}: is not a feature file and is not overwritten"
+                raise OutputError(message, remedy="choose another --out, or remove it yourself")
+
+    def _remove_leftovers(self) -> None:
+        """Temporary files of killed runs."""
+        for folder in (self.out.parent, partial_folder(self.out)):
+            for path in folder.glob(f".{self.out.name if folder == self.out.parent else '*'}.*.tmp"):
+                path.unlink(missing_ok=True)
+
+    # ---- sidecars ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _sidecar(self) -> Path:
+        return self.out.with_name(self.out.name + ".run.json")
+
+    @property
+    def _failures_csv(self) -> Path:
+        return self.out.with_name(self.out.name + ".failures.csv")
+
+    def _write_sidecar(self, run: Mapping[str, Any]) -> None:
+        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        log_of_run = {"created": created, "umedfeat": __version__, "fingerprint": self._header.fingerprint, **run}
+        _write_text(self._sidecar, json.dumps(log_of_run, indent=2) + "\n")
+
+    def _write_failures(self) -> None:
+        with FeatureFile(self.out) as file:
+            table = file.failures
+        rows = [[table[name][k] for name in FAILURE_COLUMNS] for k in range(len(table["source"]))]
+        if rows:
+            _write_csv(self._failures_csv, list(FAILURE_COLUMNS), rows)
+        else:
+            self._failures_csv.unlink(missing_ok=True)
+
+
+def _open_segment(path: Path) -> FeatureFile | None:
+    """A segment, or None after setting a damaged one aside."""
+    try:
+        return FeatureFile(path)
+    except SetupError:
+        path.rename(path.with_suffix(".damaged"))
+        log.warning("%s: a damaged segment was set aside; its inputs are embedded again", path.name)
+        return None
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with written_whole(temporary, path):
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with written_whole(temporary, path), temporary.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([header, *rows])

@@ -1,0 +1,109 @@
+"""The layout of a feature file, in one place: names, types, chunking. See ``FeatureFile`` for how to read one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "DROPPED_COLUMNS",
+    "FAILURE_COLUMNS",
+    "ITEM_COLUMNS",
+    "SCHEMA",
+    "SKIPPED_COLUMNS",
+    "TILE_COLUMNS",
+    "Header",
+    "chunk_rows",
+]
+
+#: Version of the layout. Readers refuse newer ones.
+SCHEMA = 1
+
+#: /items/<column>: "str" or a numpy type. ``rows_sha256`` is of the item's features, coords and slices.
+ITEM_COLUMNS: dict[str, str] = {
+    "id": "str",
+    "source": "str",
+    "format": "str",
+    "modality": "str",
+    "patient": "str",
+    "study": "str",
+    "start": "<i8",
+    "count": "<i8",
+    "width": "<i8",
+    "height": "<i8",
+    "depth": "<i8",
+    "mpp_x": "<f8",
+    "mpp_y": "<f8",
+    "mpp_source": "str",
+    "spacing": "str",
+    "tile_extent": "<f8",
+    "n_dropped": "<i8",
+    "content_sha256": "str",
+    "rows_sha256": "str",
+    "detail": "str",
+}
+
+#: /tiles/<column>: one value per row of /features.
+TILE_COLUMNS: dict[str, str] = {"item": "<i4", "slice": "<i4", "tissue": "<f4", "position": "<f4"}
+
+DROPPED_COLUMNS: dict[str, str] = {"item": "<i8", "x": "<i8", "y": "<i8", "slice": "<i8", "reason": "str"}
+FAILURE_COLUMNS: dict[str, str] = {"source": "str", "stage": "str", "error": "str", "message": "str", "remedy": "str"}
+SKIPPED_COLUMNS: dict[str, str] = {"source": "str", "reason": "str"}
+
+_CHUNK_BYTES = 1 << 20
+
+
+def chunk_rows(dim: int, dtype: str) -> int:
+    """Rows per chunk of /features: about 1 MiB."""
+    return max(1, _CHUNK_BYTES // max(1, dim * np.dtype(dtype).itemsize))
+
+
+@dataclass(frozen=True)
+class Header:
+    """What makes features comparable: the encoder and how the pixels were read.
+
+    Attributes:
+        encoder: ``Encoder.settings`` (name, weights sha256, precision …).
+        policy: ``Policy.to_dict()``.
+        dtype: "float32" or "float16".
+    """
+
+    encoder: Mapping[str, Any]
+    policy: Mapping[str, Any]
+    dtype: str = "float32"
+
+    @property
+    def fingerprint(self) -> str:
+        """Features with the same fingerprint can stand in one file."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Canonical JSON of everything in the fingerprint."""
+        settings = {"schema": SCHEMA, "encoder": self.encoder, "policy": self.policy, "dtype": self.dtype}
+        return json.dumps(settings, sort_keys=True, separators=(",", ":"), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Header:
+        """Inverse of ``to_json``."""
+        settings = json.loads(text)
+        return cls(settings["encoder"], settings["policy"], settings["dtype"])
+
+    def differences(self, other: Header) -> list[str]:
+        """What differs, one line each: "policy.slide.mpp: 0.5 → 1.0"."""
+        before, after = _flat(json.loads(self.to_json())), _flat(json.loads(other.to_json()))
+        keys = sorted(before.keys() | after.keys())
+        return [f"{key}: {before.get(key)} → {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
