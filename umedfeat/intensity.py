@@ -27,6 +27,7 @@ __all__ = [
     "parse_window",
     "percentile_range",
     "percentile_statistics",
+    "resample",
     "through_voi",
     "to_rgb",
     "to_unit",
@@ -143,17 +144,17 @@ def fit_square(image: Displayed, size: int, fit: str, *, spacing: tuple[float, f
     height, width = image.shape[0] * spacing[0], image.shape[1] * spacing[1]
     whole = (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
     if fit == "squash":
-        return _resized(image, (size, size), whole)
+        return resample(image, (size, size), whole)
     if fit == "crop":
         side = min(height, width)
-        return _resized(image, (size, size), _centre_box(image.shape[:2], side / spacing[0], side / spacing[1]))
+        return resample(image, (size, size), _centre_box(image.shape[:2], side / spacing[0], side / spacing[1]))
     if fit != "pad":
         raise SetupError(f"fit {fit!r} is unknown", remedy="pad, squash or crop")
     scale = size / max(height, width)
     rows, cols = max(1, round(height * scale)), max(1, round(width * scale))
     square = np.zeros((size, size, *image.shape[2:]), np.float32)
     top, left = (size - rows) // 2, (size - cols) // 2
-    square[top : top + rows, left : left + cols] = _resized(image, (rows, cols), whole)
+    square[top : top + rows, left : left + cols] = resample(image, (rows, cols), whole)
     return square
 
 
@@ -172,10 +173,18 @@ def _centre_box(shape: tuple[int, ...], rows: float, cols: float) -> tuple[float
     return max(0.0, left), max(0.0, top), min(shape[1], left + cols), min(shape[0], top + rows)
 
 
-def _resized(image: Displayed, shape: tuple[int, int], box: tuple[float, float, float, float]) -> Values:
-    """Resample ``box`` (left, top, right, bottom) to ``shape``: columns first, in strips: no float copy is held."""
+def resample(image: Displayed, shape: tuple[int, int], box: tuple[float, float, float, float]) -> Values:
+    """Resample a box of an image, antialiased (triangle filter), in float32.
+
+    Columns come first, in strips of rows, so that no float copy of a large 8-bit image is held.
+
+    Args:
+        image: (H, W) or (H, W, 3), float32 in [0, 1] or uint8.
+        shape: (rows, columns) of the result.
+        box: (left, top, right, bottom) in pixels of the image, fractions allowed; nothing outside is looked at.
+    """
     if image.ndim > 2:
-        return np.stack([_resized(image[..., c], shape, box) for c in range(image.shape[2])], axis=-1)
+        return np.stack([resample(image[..., c], shape, box) for c in range(image.shape[2])], axis=-1)
     height, width = image.shape[:2]
     if shape == (height, width) and box == (0.0, 0.0, width, height):
         return _unit(image)
@@ -188,11 +197,11 @@ def _resized(image: Displayed, shape: tuple[int, int], box: tuple[float, float, 
 
 def _narrowed(strip: Values, width: int, left: float, right: float) -> Values:
     image = Image.fromarray(np.ascontiguousarray(strip))
-    narrowed: Values = np.asarray(image.resize((width, len(strip)), _FILTER, box=(left, 0.0, right, len(strip))))
-    return narrowed
+    narrowed = image.resize((width, len(strip)), _FILTER, box=(left, 0.0, right, len(strip)))
+    values: Values = np.asarray(narrowed, np.float32)
+    return values
 
 
 def _unit(image: Displayed) -> Values:
-    if image.dtype == np.uint8:
-        return image.astype(np.float32) / np.float32(255)
-    return image.astype(np.float32, copy=False)
+    values: Values = image.astype(np.float32, copy=False)
+    return values / np.float32(255) if image.dtype == np.uint8 else values

@@ -7,8 +7,7 @@ display orientation, which slices, the intensity limits of the whole volume, and
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,6 @@ from umedfeat.errors import EmptyImage, TooLarge, UnreadableInput, UnsupportedIn
 from umedfeat.geometry import IN_PLANE, View, select, shear_degrees, spacings, stored_view, view_of
 from umedfeat.intensity import (
     Range,
-    StoredVoi,
     fit_square,
     parse_window,
     percentile_range,
@@ -30,6 +28,7 @@ from umedfeat.intensity import (
 from umedfeat.items import Json, Plan, RegionUnreadable, make_regions
 from umedfeat.policy import Policy
 from umedfeat.spool import Spool
+from umedfeat.stack import SliceStack, StackFacts, volumes_of
 
 __all__ = ["SliceStack", "StackFacts", "VolumeReader", "volumes_of"]
 
@@ -37,75 +36,8 @@ Values = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 _SHEAR_LIMIT = 2.0  # degrees of gantry tilt above which reslicing would shear anatomy
+_MAX_SLICES = 1_000_000
 _STEP_TOLERANCE = 0.05  # share of the slice distance by which slices may be out of step when reslicing
-
-
-@dataclass(frozen=True, eq=False)
-class StackFacts:
-    """What a format knows about a stack without reading pixels.
-
-    Attributes:
-        name: the source's relative name, for messages.
-        format: what the file is ("dicom-ct", "nifti" …), stored.
-        modality: "CT", "MR", "PT", "US" …; decides the intensity policy.
-        cols, rows, slices: stored shape.
-        affine: (4, 4) float64, (column, row, slice, 1) of voxel centres to LPS millimetres; None without geometry
-            (cine frames, pages): stored orientation and order, positions NaN, ``policy.volume.frames`` selects.
-        origins: (slices, 3) LPS millimetres of every slice's first voxel where the distances vary (missing slices).
-        acquired_axis: storage axis across which the scanner took its slices: 0 column, 1 row, 2 slice.
-        pixel_spacing: (row, column) millimetres where there is no affine.
-        colour: slices are displayed as they are: (rows, cols, 3) or (rows, cols), uint8 or float32 in [0, 1].
-        invert: MONOCHROME1: inverted after the window.
-        calibrated: values are in the modality's units (False: a CT without HU; falls back to percentiles, recorded).
-        floating: values may be NaN or infinite; they are counted in a pass over the volume.
-        detail: further facts to store, free of identifiers.
-        carry: small picklable state that spares other processes work; comes back as ``prepared["stack"]``.
-        content_sha256: identity of the content where the files' bytes are not enough (one volume of a 4-D file).
-    """
-
-    name: str
-    format: str
-    modality: str
-    cols: int
-    rows: int
-    slices: int
-    affine: npt.NDArray[np.float64] | None = None
-    origins: npt.NDArray[np.float64] | None = None
-    acquired_axis: int = 2
-    pixel_spacing: tuple[float, float] = (1.0, 1.0)
-    colour: bool = False
-    invert: bool = False
-    calibrated: bool = True
-    floating: bool = False
-    detail: Mapping[str, Json] = field(default_factory=dict)
-    carry: Mapping[str, Any] = field(default_factory=dict)
-    content_sha256: str = ""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(columns, rows, slices)."""
-        return self.cols, self.rows, self.slices
-
-
-class SliceStack(Protocol):
-    """Stored slices of one source. Slices are mostly asked for in ascending or descending order."""
-
-    @property
-    def facts(self) -> StackFacts: ...
-
-    def slice(self, k: int) -> tuple[Values, Mask | None]:
-        """Stored slice k: (rows, cols) float32 in physical units (colours: see StackFacts); padding mask or None.
-
-        Raises:
-            RegionUnreadable: this slice cannot be decoded.
-        """
-        ...
-
-    def stored_voi(self, k: int) -> StoredVoi | None:
-        """The window or look-up table stored with slice k, or None."""
-        ...
-
-    def close(self) -> None: ...
 
 
 class VolumeReader:
@@ -136,7 +68,7 @@ class VolumeReader:
         facts, view, image = self._facts, self._view, self._policy.image
         kept = self._selected()
         intensity = self._decide_intensity()
-        cols, rows, _ = self._displayed_shape()
+        cols, rows = self._displayed_shape()
         detail: dict[str, Json] = {
             **facts.detail,
             "plane": view.plane,
@@ -164,6 +96,19 @@ class VolumeReader:
         """The (size, size, 3) float32 square of every row."""
         return [self._read_one(int(row["slice"])) for row in regions]
 
+    def displayed(self, index: int) -> Values | npt.NDArray[np.uint8]:
+        """Slice ``index`` of the display order, windowed and upright, before it is fitted to a square.
+
+        Raises:
+            RegionUnreadable: this slice cannot be decoded.
+            EmptyImage: the only slice is constant.
+        """
+        k = int(self._view.order[index])
+        shown = self._view.show(self._window(*self._across(k), k=k))
+        if len(self._view.order) == 1 and shown.min() == shown.max():
+            raise _constant(self._facts, "as displayed")
+        return shown
+
     def close(self) -> None:
         """Close the stack and remove temporary files."""
         if self._spool is not None:
@@ -173,8 +118,7 @@ class VolumeReader:
 
     def _read_one(self, index: int) -> npt.NDArray[np.generic] | RegionUnreadable:
         try:
-            k = int(self._view.order[index])
-            shown = self._view.show(self._window(*self._across(k), k=k))
+            shown = self.displayed(index)
         except RegionUnreadable as fault:
             return fault
         image = self._policy.image
@@ -198,7 +142,7 @@ class VolumeReader:
 
     def _window(self, values: Values, padding: Mask | None, k: int) -> Values:
         if self._facts.colour:
-            return np.nan_to_num(values, nan=0.0)
+            return values if values.dtype == np.uint8 else np.nan_to_num(values, nan=0.0)
         if self._prepared["voi"]:
             voi = self._stack.stored_voi(k if self._view.axis == 2 else self._facts.slices // 2)
             if voi is None:
@@ -266,32 +210,16 @@ class VolumeReader:
                 return
         if faults == count:
             raise UnreadableInput(f"{self._facts.name}: none of {count} slices can be read")
-        message = f"{self._facts.name}: every slice is constant ({how})"
-        raise EmptyImage(message, remedy="choose another window, or leave it out")
+        raise _constant(self._facts, how)
 
-    def _displayed_shape(self) -> tuple[int, int, int]:
-        shape, axis = self._facts.shape, self._view.axis
-        rows, cols = (shape[i] for i in IN_PLANE[axis])
-        return (rows, cols, shape[axis]) if self._view.swap else (cols, rows, shape[axis])
+    def _displayed_shape(self) -> tuple[int, int]:
+        rows, cols = (self._facts.shape[i] for i in IN_PLANE[self._view.axis])
+        return (rows, cols) if self._view.swap else (cols, rows)
 
 
-def volumes_of(count: int, rule: str, name: str) -> range:
-    """Volumes of a 4-D file that ``policy.volume.volume_index`` ("N" or "mean") asks for; every 3-D file has one.
-
-    Raises:
-        UnsupportedInput: several volumes and no rule, or an index that is not there.
-    """
-    if count == 1:
-        return range(1)
-    if rule == "mean":
-        return range(count)
-    if not rule.isdecimal():
-        raise UnsupportedInput(
-            f"{name}: 4-D with {count} volumes", remedy="--volume-index N, mean, or all (an item per volume)"
-        )
-    if int(rule) >= count:
-        raise UnsupportedInput(f"{name}: no volume {rule} among {count}", remedy=f"--volume-index 0 to {count - 1}")
-    return range(int(rule), int(rule) + 1)
+def _constant(facts: StackFacts, how: str) -> EmptyImage:
+    message = f"{facts.name}: {'every slice' if facts.slices > 1 else 'the image'} is constant ({how})"
+    return EmptyImage(message, remedy="choose another window, or leave it out")
 
 
 def _view(facts: StackFacts, policy: Policy) -> View:
@@ -330,6 +258,8 @@ def _refuse_plane(facts: StackFacts, plane: str, why: str) -> NoReturn:
 
 
 def _check_size(facts: StackFacts, view: View, policy: Policy) -> None:
+    if max(facts.shape) > _MAX_SLICES:
+        raise UnsupportedInput(f"{facts.name}: {facts.shape} voxels", remedy="no side may exceed 1,000,000")
     pixels = max(facts.rows * facts.cols, int(np.prod([facts.shape[i] for i in IN_PLANE[view.axis]])))
     if pixels > policy.limits.max_pixels:
         message = f"{facts.name}: a slice has {pixels} pixels, more than {policy.limits.max_pixels}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +16,12 @@ from nibabel.spatialimages import HeaderDataError
 
 from umedfeat.errors import UnreadableInput, UnsupportedInput
 from umedfeat.items import Json
+from umedfeat.readers.faults import BYTES_FAULTS, fault_line
 
 __all__ = [
-    "BYTES_FAULTS",
     "LABEL_INTENTS",
     "VolumeHeader",
     "companion",
-    "fault_line",
     "head_of",
     "header_kind",
     "open_bytes",
@@ -31,9 +29,6 @@ __all__ = [
 ]
 
 GZIP = b"\x1f\x8b"
-
-#: What zlib, gzip and the operating system raise on damaged or vanished bytes.
-BYTES_FAULTS = (OSError, EOFError, zlib.error)
 
 #: NIFTI_INTENT_LABEL and NIFTI_INTENT_NEURONAME: every voxel is an index into a list of names.
 LABEL_INTENTS = frozenset({1002, 1005})
@@ -302,12 +297,6 @@ def _slice_dim(header: Any) -> int | None:
 def _window(header: Any) -> tuple[float, float] | None:
     low, high = float(header["cal_min"]), float(header["cal_max"])
     return (low, high) if np.isfinite([low, high]).all() and low < high else None
-
-
-def fault_line(error: Exception) -> str:
-    """What an error says, in one line and without the absolute path that an OSError carries."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())[:200]
 
 
 def head_of(path: Path, head: bytes) -> bytes:

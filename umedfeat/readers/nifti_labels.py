@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from umedfeat.errors import InputError
 from umedfeat.readers import Found
-from umedfeat.readers.nifti_header import BYTES_FAULTS, LABEL_INTENTS, VolumeHeader, open_bytes
+from umedfeat.readers.faults import BYTES_FAULTS
+from umedfeat.readers.nifti_header import LABEL_INTENTS, VolumeHeader, open_bytes
 from umedfeat.readers.nifti_voxels import Voxels, skip
 
 __all__ = ["label_maps"]

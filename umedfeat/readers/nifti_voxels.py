@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import UnreadableInput
-from umedfeat.readers.nifti_header import BYTES_FAULTS, GZIP, VolumeHeader, fault_line, open_bytes
+from umedfeat.readers.faults import BYTES_FAULTS, fault_line
+from umedfeat.readers.nifti_header import GZIP, VolumeHeader, open_bytes
 from umedfeat.spool import scratch
 
 __all__ = ["Voxels", "skip"]

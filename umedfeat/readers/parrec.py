@@ -14,7 +14,8 @@ import numpy.typing as npt
 from umedfeat.errors import UnreadableInput
 from umedfeat.geometry import acquired_axis
 from umedfeat.intensity import StoredVoi
-from umedfeat.readers.nifti_header import companion, fault_line
+from umedfeat.readers.faults import fault_line
+from umedfeat.readers.nifti_header import companion
 from umedfeat.volume import StackFacts, volumes_of
 
 __all__ = ["PAR_HEAD", "ParHeader", "ParRecStack"]

@@ -1,0 +1,141 @@
+"""One page of a flat image to an array: colours as they are displayed, greys with all their bits.
+
+Pillow decodes PNG, JPEG, BMP and WebP, tifffile TIFF, imagecodecs 16-bit colour PNG (which Pillow would cut to 8 bit).
+Greys are not scaled here: they go through the intensity policy, as DICOM does.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+from PIL import Image, ImageOps
+
+from umedfeat.errors import TooLarge, UnreadableInput
+from umedfeat.readers.faults import fault_line
+from umedfeat.readers.raster_pixels import MAX_FRAMES, SIDEWAYS, Header, Page, deep, on_white
+from umedfeat.readers.raster_tiff import is_tiff, tiff_header, tiff_page
+
+__all__ = ["decode", "read_header"]
+
+#: What Pillow, tifffile, imagecodecs and zlib raise on damaged files.
+FAULTS = (
+    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError,
+    RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "WEBP")
+_REMEDY = "copy it again from its origin, or remove it"
+_ORIENTATION_TAG = 274
+
+
+def read_header(path: Path, name: str, max_pixels: int) -> Header:
+    """Size and pages of an image file.
+
+    Raises:
+        UnreadableInput: damaged.
+        TooLarge: more than ``max_pixels``.
+    """
+    with _faults(name):
+        header = tiff_header(path) if _is_tiff_file(path) else _pillow_header(path)
+    if header.width * header.height > max_pixels:
+        message = f"{name}: {header.width}x{header.height} pixels, more than {max_pixels}"
+        raise TooLarge(message, remedy="raise --max-pixels if this is right")
+    if not header.pages or min(header.width, header.height) < 1 or len(header.pages) > MAX_FRAMES:
+        raise UnreadableInput(f"{name}: {len(header.pages)} pages of {header.width}x{header.height}", remedy=_REMEDY)
+    return header
+
+
+def decode(path: Path, header: Header, index: int, name: str) -> Page:
+    """Page ``index`` of ``header.pages``.
+
+    Raises:
+        UnreadableInput: damaged or truncated.
+        UnsupportedInput: a kind of pixel that is not read.
+    """
+    with _faults(name):
+        page = (
+            tiff_page(path, header.pages[index], name) if header.format == "tiff" else _pillow_page(path, header, index)
+        )
+    if page.values.shape[:2] != (header.height, header.width):
+        raise UnreadableInput(
+            f"{name}: page {index} is {page.values.shape[:2]} instead of its header's size", remedy=_REMEDY
+        )
+    return _grey_if_equal(page)
+
+
+@contextmanager
+def _faults(name: str) -> Iterator[None]:
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None  # our own limit is checked before anything is decoded
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except FAULTS as error:
+        raise UnreadableInput(f"{name}: {fault_line(error)}", remedy=_REMEDY) from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _is_tiff_file(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return is_tiff(stream.read(4))
+
+
+def _pillow_header(path: Path) -> Header:
+    with Image.open(path, formats=_FORMATS) as image:
+        format_name = (image.format or "").lower().replace("mpo", "jpeg")
+        frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1  # MPO: previews behind the picture
+        turned = image.getexif().get(_ORIENTATION_TAG, 1)
+        width, height = image.size if turned not in SIDEWAYS else image.size[::-1]
+        detail: dict[str, str | int] = {"mode": image.mode}
+        if turned in range(2, 9):
+            detail["exif_orientation"] = int(turned)
+        if "icc_profile" in image.info:
+            detail["icc"] = "kept as is"
+    if format_name == "png":
+        with Image.open(path, formats=("PNG",)) as image:
+            image.verify()  # the checksum of every chunk: a flipped bit would decode to other pixels
+    return Header(format_name, width, height, tuple(range(min(frames, MAX_FRAMES + 1))), detail)
+
+
+def _pillow_page(path: Path, header: Header, index: int) -> Page:
+    if header.format == "png" and _is_deep_colour_png(path):
+        return deep(imagecodecs.png_decode(path.read_bytes()))
+    with Image.open(path, formats=_FORMATS) as image:
+        if index:
+            image.seek(index)
+        return _from_pillow(ImageOps.exif_transpose(image))
+
+
+def _is_deep_colour_png(path: Path) -> bool:
+    with path.open("rb") as stream:
+        head = stream.read(26)
+    return head[24] == 16 and head[25] != 0
+
+
+def _from_pillow(image: Image.Image) -> Page:
+    if image.mode == "1":
+        return Page(np.asarray(image.convert("L")), displayed=True)
+    if image.mode.startswith(("I", "F")):
+        return Page(np.asarray(image).astype(np.float32), displayed=False)
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        return Page(on_white(np.asarray(image.convert("RGBA"))), displayed=True)
+    if image.mode == "L":
+        return Page(np.asarray(image), displayed=False)
+    return Page(np.asarray(image.convert("RGB")), displayed=True)
+
+
+def _grey_if_equal(page: Page) -> Page:
+    """A colour image whose channels are equal everywhere (a radiograph saved as RGB) is grey, and gets a window."""
+    values = page.values
+    if values.ndim != 3 or not all(np.array_equal(values[..., 0], values[..., c]) for c in (1, 2)):
+        return page
+    return Page(np.ascontiguousarray(values[..., 0]), displayed=False)

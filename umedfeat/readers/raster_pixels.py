@@ -1,0 +1,80 @@
+"""Pixels of flat images as they are displayed: alpha on white, CMYK, depths."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["MAX_FRAMES", "SIDEWAYS", "Header", "Page", "Pixels", "as_unit", "deep", "from_cmyk", "on_white"]
+
+#: Frames of one animation or pages of one TIFF; more are a damaged count.
+MAX_FRAMES = 100_000
+
+#: EXIF and TIFF orientations that swap width and height.
+SIDEWAYS = frozenset({5, 6, 7, 8})
+
+Pixels = npt.NDArray[Any]
+
+
+class Page(NamedTuple):
+    """One decoded page, upright.
+
+    Attributes:
+        values: colour (H, W, 3) or grey (H, W): uint8, or float32 (colours in [0, 1], greys as stored).
+        displayed: a picture to be shown as it is (colours, drawings of 1 bit); greys of more bits get a window.
+        invert: grey, and white is stored as the smallest value.
+    """
+
+    values: Pixels
+    displayed: bool
+    invert: bool = False
+
+
+class Header(NamedTuple):
+    """What is known without decoding.
+
+    Attributes:
+        format: "png", "jpeg", "bmp", "webp" or "tiff".
+        width, height: of an upright page.
+        pages: indices of the pages or frames that are read.
+        detail: facts to store.
+    """
+
+    format: str
+    width: int
+    height: int
+    pages: tuple[int, ...]
+    detail: dict[str, str | int]
+
+
+def deep(pixels: Pixels) -> Page:
+    """Grey or colour of any depth, with or without alpha, as it is displayed (full range of the type)."""
+    if pixels.ndim == 2:
+        return Page(pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32), displayed=False)
+    if pixels.shape[2] in (2, 4):
+        return Page(on_white(pixels), displayed=True)
+    return Page(pixels if pixels.dtype == np.uint8 else as_unit(pixels), displayed=True)
+
+
+def on_white(pixels: Pixels) -> Pixels:
+    """(H, W, 2 or 4) with alpha last, composited on white; uint8 stays uint8."""
+    unit = as_unit(pixels)
+    alpha = unit[..., -1:]
+    colours = np.broadcast_to(unit[..., :-1], (*unit.shape[:2], 3)) * alpha + (1 - alpha)
+    return np.rint(colours * 255).astype(np.uint8) if pixels.dtype == np.uint8 else colours.astype(np.float32)
+
+
+def from_cmyk(unit: npt.NDArray[np.float32]) -> Pixels:
+    return ((1 - unit[..., :3]) * (1 - unit[..., 3:])).astype(np.float32)
+
+
+def as_unit(pixels: Pixels) -> npt.NDArray[np.float32]:
+    if pixels.dtype.kind == "f":
+        return np.clip(np.nan_to_num(pixels.astype(np.float32)), 0, 1)
+    if pixels.dtype.kind == "b":
+        return pixels.astype(np.float32)
+    limits = np.iinfo(pixels.dtype)
+    span = np.float32(limits.max - limits.min)
+    return np.asarray((pixels.astype(np.float32) - np.float32(limits.min)) / span, np.float32)

@@ -1,0 +1,109 @@
+"""Pages of TIFF files that are no slides, through tifffile: any depth, palettes, CMYK, alpha, orientation."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from umedfeat.errors import UnsupportedInput
+from umedfeat.readers.raster_pixels import MAX_FRAMES, SIDEWAYS, Header, Page, Pixels, as_unit, deep, from_cmyk
+
+__all__ = ["is_tiff", "tiff_header", "tiff_page"]
+
+_ORIENTATION_TAG = 274
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs damaged tags with names of files
+
+
+def is_tiff(head: bytes) -> bool:
+    """Classic or big TIFF, either byte order."""
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def tiff_header(path: Path) -> Header:
+    with tifffile.TiffFile(path) as tiff:
+        first: Any = tiff.pages[0]
+        described = (first.shape, first.dtype, first.photometric)
+        pages, left_out = [], 0
+        for index, page in enumerate(tiff.pages):
+            if index > MAX_FRAMES:
+                break
+            whole: Any = page.aspage() if isinstance(page, tifffile.TiffFrame) else page
+            if not index or (described == (whole.shape, whole.dtype, whole.photometric) and not whole.is_reduced):
+                pages.append(index)
+            else:
+                left_out += 1
+        width, height = int(first.imagewidth), int(first.imagelength)
+        turned = _tiff_orientation(first)
+        detail: dict[str, str | int] = {"bits": first.bitspersample, "samples": first.samplesperpixel}
+    if left_out:
+        detail["pages_left_out"] = left_out
+    if turned in SIDEWAYS:
+        width, height = height, width
+    return Header("tiff", width, height, tuple(pages), detail)
+
+
+def _tiff_orientation(page: Any) -> int:
+    tag = page.tags.get(_ORIENTATION_TAG)
+    return int(tag.value) if tag is not None else 1
+
+
+def tiff_page(path: Path, index: int, name: str) -> Page:
+    with tifffile.TiffFile(path) as tiff:
+        listed: Any = tiff.pages[index]
+        page: Any = listed.aspage() if isinstance(listed, tifffile.TiffFrame) else listed
+        pixels = _samples_last(page, name)
+        decoded = _tiff_colours(page, pixels, name)
+        return decoded._replace(values=_upright(decoded.values, _tiff_orientation(page)))
+
+
+def _samples_last(page: Any, name: str) -> Pixels:
+    if page.imagedepth > 1:
+        raise UnsupportedInput(f"{name}: a volumetric TIFF page", remedy="save one page per plane")
+    if page.dtype is None or page.dtype.kind not in "biuf":
+        raise UnsupportedInput(f"{name}: TIFF pixels of type {page.dtype}", remedy="save it as 8, 16 or 32 bit")
+    pixels: Pixels = page.asarray()
+    pixels = pixels.reshape(page.shape)
+    if page.samplesperpixel > 1 and page.planarconfig == 2:
+        pixels = np.moveaxis(pixels, 0, -1)
+    if pixels.ndim != (2 if page.samplesperpixel == 1 else 3):
+        raise UnsupportedInput(f"{name}: TIFF page of shape {page.shape}", remedy="save it as grey or RGB")
+    return pixels
+
+
+def _tiff_colours(page: Any, pixels: Pixels, name: str) -> Page:
+    kind = int(page.photometric)
+    photometric = tifffile.PHOTOMETRIC
+    if kind == photometric.PALETTE:
+        return Page((page.colormap[:, pixels].transpose(1, 2, 0) / 65535).astype(np.float32), displayed=True)
+    if kind in (photometric.MINISBLACK, photometric.MINISWHITE) and pixels.ndim == 2:
+        inverted = kind == photometric.MINISWHITE
+        if pixels.dtype.kind == "b":
+            return Page(np.where(pixels ^ inverted, np.uint8(255), np.uint8(0)), displayed=True)
+        if pixels.dtype == np.uint8:
+            return Page(255 - pixels if inverted else pixels, displayed=False)
+        return Page(pixels.astype(np.float32), displayed=False, invert=inverted)
+    samples = pixels.shape[2] if pixels.ndim == 3 else 1
+    if kind == photometric.SEPARATED and samples == 4:
+        return Page(from_cmyk(as_unit(pixels)), displayed=True)
+    jpeg = int(page.compression) in (6, 7, 33007)  # decoded to RGB
+    rgb = kind == photometric.RGB or (kind == photometric.YCBCR and jpeg) or (samples == 2 and page.extrasamples)
+    if rgb and samples in (2, 3, 4):
+        return deep(pixels)
+    raise UnsupportedInput(
+        f"{name}: TIFF with {samples} samples of photometric {page.photometric.name}", remedy="save it as grey or RGB"
+    )
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Apply a TIFF orientation (1 to 8)."""
+    if orientation in SIDEWAYS:
+        pixels = pixels.swapaxes(0, 1)
+    rows = orientation in (3, 4, 7, 8)
+    cols = orientation in (2, 3, 6, 7)
+    pixels = pixels[::-1] if rows else pixels
+    return np.ascontiguousarray(pixels[:, ::-1] if cols else pixels)
