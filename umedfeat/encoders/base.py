@@ -23,12 +23,18 @@ class Encoder(Protocol):
             Part of the fingerprint of the feature file.
     """
 
-    name: str
-    dim: int
-    image_size: int
-    device: str
-    precision: str
-    settings: Mapping[str, Any]
+    @property
+    def name(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Embed (N, 3, H, W) float32 RGB in [0, 1], no mean/std applied; N ≥ 0. Returns (N, D) float32 on the CPU.
