@@ -1,12 +1,27 @@
-"""Keyed pseudonyms: patient and study identifiers leave the reader only as HMAC-SHA256."""
+"""Keyed pseudonyms: patient and study identifiers leave the reader only as HMAC-SHA256.
+
+The key is the site's own (``--id-key FILE`` or the environment variable UMEDFEAT_ID_KEY), or a random one that is made
+for the user on first use and readable by nobody else. Who has the key can recompute pseudonyms from identifiers; nobody
+can go back without it. Use one key for all shards and runs whose patients shall be recognised as the same.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
+import os
+import secrets
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["Pseudonyms"]
+from umedfeat.errors import SetupError
+
+__all__ = ["Pseudonyms", "default_key_path", "load_key"]
+
+_MIN_KEY_BYTES = 16
+_REMEDY = "give a key file with --id-key FILE (any secret of 16 bytes or more) or UMEDFEAT_ID_KEY"
 
 
 @dataclass(frozen=True)
@@ -27,3 +42,53 @@ class Pseudonyms:
         if not identifier or self.keep:
             return identifier
         return hmac.new(self.key, f"{kind}\0{identifier}".encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def default_key_path() -> Path:
+    """Where the user's own key lies: ``<config folder>/umedfeat/id-key``."""
+    if os.environ.get("XDG_CONFIG_HOME"):
+        return Path(os.environ["XDG_CONFIG_HOME"], "umedfeat", "id-key")
+    if sys.platform == "win32":
+        return Path(os.environ.get("APPDATA", str(Path.home())), "umedfeat", "id-key")
+    return Path.home() / ".config" / "umedfeat" / "id-key"
+
+
+def load_key(path: Path | None = None) -> bytes:
+    """The key for pseudonyms: of a file, of UMEDFEAT_ID_KEY's file, or the user's own, made on first use (mode 0600).
+
+    Raises:
+        SetupError: the file is missing or too short, or no key can be made.
+    """
+    given = path or (Path(os.environ["UMEDFEAT_ID_KEY"]) if os.environ.get("UMEDFEAT_ID_KEY") else None)
+    try:
+        if given is not None:
+            return _checked(given.read_bytes(), given)
+        own = default_key_path()
+        if not own.is_file():
+            _make_key(own)
+        return _checked(own.read_bytes(), own)
+    except OSError as error:
+        place = given or default_key_path()
+        raise SetupError(f"{place}: no key for pseudonyms ({error.strerror})", remedy=_REMEDY) from error
+
+
+def _checked(key: bytes, path: Path) -> bytes:
+    if len(key.strip()) < _MIN_KEY_BYTES:
+        raise SetupError(
+            f"{path}: a key for pseudonyms needs {_MIN_KEY_BYTES} bytes, this has {len(key.strip())}", remedy=_REMEDY
+        )
+    return key.strip()
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key whole or not at all; of two processes that start together, the first one's counts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(secrets.token_hex(32).encode())
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,61 @@
+"""DICOM whole-slide series: one slide per series; labels, overviews and thumbnails are not inputs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from umedfeat.items import Failure, Skipped, Source
+from umedfeat.privacy import Pseudonyms
+from umedfeat.readers import Collected, Found
+
+__all__ = ["WSI_CLASS", "collect_dicom"]
+
+#: SOP class "VL Whole Slide Microscopy Image Storage", as it stands in the file's bytes.
+WSI_CLASS = b"1.2.840.10008.5.1.4.1.1.77.1.6"
+
+_TAGS = ["SeriesInstanceUID", "StudyInstanceUID", "PatientID", "ImageType", "TotalPixelMatrixColumns"]
+_NO_IMAGE = {"LABEL", "OVERVIEW", "THUMBNAIL"}
+
+
+def collect_dicom(found: Sequence[Found], pseudonyms: Pseudonyms) -> Collected:
+    """Group whole-slide DICOM files by series; the largest level stands for the slide, OpenSlide finds the others."""
+    collected = Collected([], [], [])
+    series: dict[str, list[tuple[Found, pydicom.Dataset]]] = defaultdict(list)
+    for file in found:
+        try:
+            header = pydicom.dcmread(file.path, stop_before_pixels=True, specific_tags=_TAGS)
+            kind = {str(part) for part in header.get("ImageType", [])}
+            key = str(header.SeriesInstanceUID)
+        except (InvalidDicomError, AttributeError, OSError, ValueError, KeyError, EOFError) as error:
+            message = f"{file.name}: the DICOM header is damaged ({type(error).__name__})"
+            collected.failures.append(Failure(file.name, "discover", "UnreadableInput", message, "copy it again"))
+            continue
+        if kind & _NO_IMAGE:
+            collected.skipped.append(Skipped(file.name, f"slide {sorted(kind & _NO_IMAGE)[0].lower()}, not the tissue"))
+            continue
+        series[key].append((file, header))
+    collected.sources.extend(_source(key, files, pseudonyms) for key, files in series.items())
+    return collected
+
+
+def _source(key: str, files: Sequence[tuple[Found, pydicom.Dataset]], pseudonyms: Pseudonyms) -> Source:
+    files = sorted(files, key=lambda pair: (-int(pair[1].get("TotalPixelMatrixColumns", 0) or 0), pair[0].name))
+    first, header = files[0]
+    folder = PurePosixPath(first.name).parent
+    name = str(folder / f"slide-{pseudonyms.of(key, kind='series')[:12]}")
+    return Source(
+        id=name,
+        format="slide",
+        path=first.path,
+        files=tuple(file.path for file, _ in files),
+        name=name,
+        patient=pseudonyms.of(str(header.get("PatientID", "") or "")),
+        study=pseudonyms.of(str(header.get("StudyInstanceUID", "") or ""), kind="study"),
+        modality="WSI",
+        selector='{"dicom": true}',
+    )
