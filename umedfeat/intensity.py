@@ -108,8 +108,8 @@ def to_unit(values: Values, limits: Range, padding: Mask | None = None, *, inver
     span = limits.high - limits.low
     kind = np.float32 if 1e-30 < span < 1e30 else np.float64  # narrower or wider spans leave float32
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = (values.astype(kind) - kind(limits.low)) / kind(span)
-    return _displayed(scaled.astype(np.float32), ~np.isfinite(values), padding, invert)
+        scaled = ((values.astype(kind) - kind(limits.low)) / kind(span)).astype(np.float32)
+    return _displayed(scaled, ~np.isfinite(values), padding, invert)
 
 
 def through_voi(values: Values, voi: StoredVoi, padding: Mask | None = None, *, invert: bool = False) -> Values:

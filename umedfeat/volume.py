@@ -16,6 +16,7 @@ from umedfeat.errors import EmptyImage, TooLarge, UnreadableInput, UnsupportedIn
 from umedfeat.geometry import IN_PLANE, View, select, shear_degrees, spacings, stored_view, view_of
 from umedfeat.intensity import (
     Range,
+    Statistics,
     fit_square,
     parse_window,
     percentile_range,
@@ -166,7 +167,7 @@ class VolumeReader:
         said: dict[str, Json] = {}
         if window == "percentile" or self._facts.floating:
             statistics = percentile_statistics(self._readable_slices, self._policy.intensity.percentiles)
-            said["nonfinite"] = statistics.nonfinite
+            said |= {"nonfinite": statistics.nonfinite, **_hint(self._facts, statistics)}
             if window == "percentile":
                 window = percentile_range(statistics, self._policy.intensity.percentiles, self._facts.name)
         if isinstance(window, Range):
@@ -215,6 +216,12 @@ class VolumeReader:
     def _displayed_shape(self) -> tuple[int, int]:
         rows, cols = (self._facts.shape[i] for i in IN_PLANE[self._view.axis])
         return (rows, cols) if self._view.swap else (cols, rows)
+
+
+def _hint(facts: StackFacts, statistics: Statistics) -> dict[str, Json]:
+    """Air and bone in Hounsfield units are hard to mistake, but a modality is declared, never guessed."""
+    like_ct = facts.modality == "unknown" and -4096 <= statistics.minimum <= -900 and statistics.maximum >= 200
+    return {"hint": "values look like Hounsfield units: declare modality CT to window them"} if like_ct else {}
 
 
 def _constant(facts: StackFacts, how: str) -> EmptyImage:
