@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -86,7 +87,7 @@ class Slide:
     def stroke(self, points: Sequence[tuple[float, float]], width: float, colour: Colour, opacity: float = 0.9) -> Bool:
         """A felt pen along a line of (y, x): nearly even ink, a little streaky, soft at the rim."""
         canvas = np.ones(SIZE, bool)
-        for (y0, x0), (y1, x1) in zip(points, points[1:], strict=False):
+        for (y0, x0), (y1, x1) in pairwise(points):
             steps = int(2 * np.hypot(y1 - y0, x1 - x0)) + 2
             ys = np.clip(np.linspace(y0, y1, steps).round().astype(int), 0, SIZE[0] - 1)
             xs = np.clip(np.linspace(x0, x1, steps).round().astype(int), 0, SIZE[1] - 1)
@@ -107,7 +108,7 @@ class Slide:
         if self.tissue.any() and not self.tissue.all():
             outside = ndimage.distance_transform_edt(~self.tissue)
             inside = ndimage.distance_transform_edt(self.tissue)
-            truth[(outside + inside <= rim)] = EITHER
+            truth[(outside + inside <= rim) & ~(inside > min(rim, 2))] = EITHER
         truth[self.either] = EITHER
         return Case(name, np.asarray(Image.open(buffer).convert("RGB")), truth, precision, recall)
 
@@ -247,11 +248,12 @@ def lumen() -> Case:
 
 def _inked(seed: int, name: str, colour: Colour, opacity: float = 0.9) -> Case:
     slide = Slide(seed)
-    slide.tissue_of(slide.blob(250, 230, 110) | slide.blob(330, 480, 50), PINK, PURPLE)
-    slide.stroke([(60, 80), (50, 330), (200, 390), (430, 360), (470, 120), (300, 60), (60, 80)], 14, colour, opacity)
-    slide.stroke([(60, 520), (120, 600)], 14, colour, opacity)
-    slide.stroke([(120, 520), (60, 600)], 14, colour, opacity)
-    slide.stroke([(180, 150), (330, 320)], 10, colour, opacity)
+    slide.tissue_of(slide.blob(270, 250, 110) | slide.blob(350, 520, 45), PINK, PURPLE)
+    slide.stroke([(60, 60), (50, 330), (120, 420)], 38, colour, opacity)
+    slide.stroke([(470, 60), (480, 400)], 30, colour, opacity)
+    slide.stroke([(60, 520), (160, 610)], 24, colour, opacity)
+    slide.stroke([(160, 520), (60, 610)], 24, colour, opacity)
+    slide.stroke([(200, 190), (330, 320)], 26, colour, opacity)
     return slide.finish(name)
 
 
@@ -289,10 +291,10 @@ def grey_pen() -> Case:
 
 def pen_only() -> Case:
     slide = Slide(28)
-    slide.stroke([(100, 100), (400, 500)], 16, (40, 60, 190))
-    slide.stroke([(400, 100), (100, 500)], 16, (30, 130, 70))
-    slide.stroke([(60, 300), (460, 300)], 16, (205, 35, 45))
-    slide.stroke([(250, 60), (250, 600)], 16, (30, 30, 34))
+    slide.stroke([(100, 100), (400, 500)], 36, (40, 60, 190))
+    slide.stroke([(400, 100), (100, 500)], 36, (30, 130, 70))
+    slide.stroke([(60, 300), (460, 300)], 36, (205, 35, 45))
+    slide.stroke([(250, 60), (250, 600)], 36, (30, 30, 34))
     return slide.finish("pen of four colours, no tissue")
 
 
@@ -396,7 +398,7 @@ def dim_glass() -> Case:
 
 def stained_haze() -> Case:
     slide = Slide(41)
-    slide.image *= (1 - 0.035 * np.clip(slide.waves(60), 0, 2)[..., None] * np.array([0.3, 1.0, 0.5]))
+    slide.image *= 1 - 0.035 * np.clip(slide.waves(60), 0, 2)[..., None] * np.array([0.3, 1.0, 0.5])
     slide.tissue_of(_two_pieces(slide), PINK, PURPLE)
     return slide.finish("eosin haze on the glass", precision=0.9)
 

@@ -8,7 +8,7 @@ asked for light instead. Plain numpy and scipy; no learned weights, no state.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,18 @@ Rgb = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Grey = npt.NDArray[np.float32]
 
-#: Micrometres per pixel of the grid on which shapes are judged (closing, specks, ink).
+#: Micrometres per pixel of the grid on which colours and shapes are judged.
 SHAPE_MPP = 16.0
 #: Gaps narrower than this are part of the tissue (fat cells, tears), in micrometres.
 CLOSING = 96.0
 #: Smaller islands are debris, smaller holes are filled: square micrometres.
 SPECK, HOLE = 15_000.0, 40_000.0
+#: Parts smaller than this that touch ink all around are its rests: square micrometres.
+CRUMB = 150_000.0
+#: Ink is smoother than this (mean step of the density from pixel to pixel over its mean); stained tissue is not.
+INK_TEXTURE = 0.035
+#: Optical density below which colour alone proves nothing: haze of stain on the glass is faint and smooth.
+FAINT = 0.11
 
 
 def tissue_mask(thumbnail: Rgb, mpp: float) -> Mask:
@@ -78,25 +84,52 @@ def _table_at(
 
 
 def is_dark_field(thumbnail: Rgb) -> bool:
-    """Fluorescence: mostly dark, and what is not dark is not glass either (a black border beside glass is)."""
-    sample = thumbnail[:: max(1, thumbnail.shape[0] // 512), :: max(1, thumbnail.shape[1] // 512)]
-    brightest = sample.max(axis=2)
-    lit = sample[brightest > 60]
-    if lit.size == 0:
+    """Fluorescence: mostly dark, and what is lit is neither glass nor tissue on glass.
+
+    A slide of which only a strip was scanned is mostly black too, but there the lit part is bright in every channel.
+    """
+    blocks = _blocks(thumbnail, max(1, min(thumbnail.shape[:2]) // 512))
+    brightest, darkest = blocks.max(axis=2), blocks.min(axis=2)
+    lit = brightest > 40
+    if lit.mean() > 0.6:
+        return False
+    if not lit.any():
         return True
-    glass = float((lit.min(axis=1) > 150).mean())
-    return float((brightest <= 60).mean()) > 0.4 and glass < 0.25
+    ordinary = np.median(brightest[lit]) > 130 and np.median(darkest[lit] / brightest[lit]) > 0.3
+    return not (ordinary and (brightest[lit] - darkest[lit] > 12).mean() + (darkest[lit] > 170).mean() > 0.2)
 
 
 def _emission(thumbnail: Rgb, mpp: float) -> Mask:
     """Tissue that shines on black: light above the dark level and its noise, gathered over cells."""
-    light = _shrink(thumbnail.max(axis=2), _factor(mpp))
-    scale = mpp * _factor(mpp)
-    smooth = ndimage.gaussian_filter(light, 24.0 / scale)
-    dark = float(np.percentile(smooth, 5))
-    noise = 1.4826 * float(np.median(np.abs(smooth[smooth <= np.median(smooth)] - dark)))
-    lit = smooth > dark + max(4.0, 3.0 * noise)
-    return _grow(_shape(lit, scale), _factor(mpp), thumbnail.shape[:2])
+    factor = _factor(mpp)
+    light = _blocks(thumbnail, factor).max(axis=2)
+    sigma = 24.0 / (mpp * factor)
+    smooth = ndimage.gaussian_filter(light, sigma)
+    dark = float(np.percentile(smooth, 2))
+    steps = np.abs(np.diff(light, axis=1))[light[:, 1:] <= np.median(light)]
+    noise = 0.886 * float(steps.mean()) if steps.size else 0.0  # the mean difference of two normals is 2σ/√π
+    # A Gaussian of that width divides white noise by 2√π times its own; six deviations are kept away from.
+    lit = smooth > dark + max(2.0, 6.0 * noise / (3.54 * max(sigma, 0.5)))
+    return _grow(_shape(lit, mpp * factor), factor, thumbnail.shape[:2])
+
+
+def _absorption(thumbnail: Rgb, mpp: float) -> Mask:
+    """Tissue that absorbs light: coloured against the glass, without haze, without ink."""
+    factor = _factor(mpp)
+    scale = mpp * factor
+    blocks = _blocks(thumbnail, factor)
+    glass = find_glass(blocks, scale)
+    density = [_density(blocks[..., c], white) for c, white in enumerate(glass.white)]
+    most = np.maximum(np.maximum(density[0], density[1]), density[2])
+    colour = most - np.minimum(np.minimum(density[0], density[1]), density[2])
+    stained = (colour > glass.noise) & (colour > 0.08 * most)
+    faint = stained & (most <= FAINT)
+    if faint.any():
+        stained &= ~faint | _uneven(most, stained)
+    ink = _ink(density, colour, _Fine(thumbnail, factor))
+    tissue = _shape(stained & ~ink, scale) & ~ink if ink.any() else _shape(stained, scale)
+    tissue = _without_crumbs(tissue, ink, CRUMB / scale**2) if ink.any() else tissue
+    return _grow(tissue, factor, thumbnail.shape[:2])
 
 
 class Glass(NamedTuple):
@@ -106,51 +139,99 @@ class Glass(NamedTuple):
     noise: float
 
 
-def _absorption(thumbnail: Rgb, mpp: float) -> Mask:
-    """Tissue that absorbs light: coloured against the glass, without ink."""
-    factor = _factor(mpp)
-    glass = find_glass(thumbnail)
-    density = [_shrink(_density_table(white)[thumbnail[..., c]], factor) for c, white in enumerate(glass.white)]
-    most = np.maximum(np.maximum(density[0], density[1]), density[2])
-    least = np.minimum(np.minimum(density[0], density[1]), density[2])
-    colour = most - least
-    scale = mpp * factor
-    stained = (colour > glass.noise) & (colour > 0.08 * most)
-    ink = _ink(density, colour, scale)
-    return _grow(_shape(stained & ~ink, scale) & ~ink, factor, thumbnail.shape[:2])
+def find_glass(blocks: Grey, scale: float) -> Glass:
+    """Colour and noise of the glass: bright, flat over 200 µm, neutral or tinted but not pink. Ideal white without.
+
+    Args:
+        blocks: (h, w, 3) mean colours. ``scale``: micrometres per block.
+    """
+    coarse = _blocks(blocks, max(1, round(64.0 / scale)))
+    least, most = coarse.min(axis=2), coarse.max(axis=2)
+    pink = np.minimum(coarse[..., 0], coarse[..., 2]) - coarse[..., 1]
+    flat = (_range(most) <= 5) & (_range(least) <= 5)
+    candidates = coarse[flat & (least >= 165) & (most - least <= 32) & (pink <= 8)]
+    if len(candidates) < max(4, 0.003 * least.size):
+        return Glass(np.full(3, 246.0), 0.03)
+    luminance = np.clip(np.rint(candidates.mean(axis=1)), 0, 255).astype(np.intp)
+    counts = np.convolve(np.bincount(luminance, minlength=256), np.ones(3), "same")
+    brightest = int(np.flatnonzero(counts >= 0.2 * counts.max())[-1])
+    white = np.median(candidates[np.abs(luminance - brightest) <= 5], axis=0)
+    step = max(1, min(blocks.shape[:2]) // 512)
+    offset = blocks[::step, ::step] - white.astype(np.float32)
+    near = offset[np.abs(offset).max(axis=2) <= 8]
+    spread = (near.max(axis=1) - near.min(axis=1)) / white.max()
+    return Glass(white, float(np.clip(2.0 * np.percentile(spread, 75) + 0.01, 0.03, 0.06)))
 
 
-def find_glass(thumbnail: Rgb) -> Glass:
-    """Colour and noise of the glass from bright, nearly neutral pixels; ideal white where there are none."""
-    sample = thumbnail[:: max(1, thumbnail.shape[0] // 1024), :: max(1, thumbnail.shape[1] // 1024)].reshape(-1, 3)
-    least, most = sample.min(axis=1), sample.max(axis=1)
-    bright = sample[(least >= 170) & (most - least <= 30)]
-    if len(bright) < 0.005 * len(sample):
-        return Glass(np.full(3, 245.0), 0.06)
-    luminance = bright.mean(axis=1).astype(np.int64)
-    counts = np.bincount(luminance, minlength=256)
-    peaks = np.flatnonzero(counts >= 0.25 * counts.max())
-    near = bright[np.abs(luminance - peaks[-1]) <= 4]
-    white = np.median(near, axis=0)
-    spread = np.abs(near - white).max(axis=1) / white.max()
-    return Glass(white, float(np.clip(4.0 * np.median(spread) + 0.02, 0.035, 0.06)))
+def _range(values: Grey) -> Grey:
+    """Largest minus smallest value among the 3 × 3 neighbours."""
+    return np.asarray(ndimage.maximum_filter(values, 3) - ndimage.minimum_filter(values, 3))
 
 
-def _density_table(white: float) -> Grey:
-    """Optical density (natural logarithm) of the 256 grey values against glass; black is held at 16 of 255."""
-    values = np.maximum(np.arange(256, dtype=np.float64), 16.0)
-    return np.maximum(np.log(white / values), 0.0).astype(np.float32)
+def _density(values: Grey, white: float) -> Grey:
+    """Optical density (natural logarithm) against the glass; black is held at 16 of 255."""
+    density = np.float32(np.log(white)) - np.log(np.maximum(values, np.float32(16.0)))
+    return np.asarray(np.maximum(density, np.float32(0.0)))
 
 
-def _ink(density: list[Grey], colour: Grey, scale: float) -> Mask:
-    """Felt-pen ink on the glass: saturated green, blue or red of a hue that no routine stain has."""
+def _uneven(density: Grey, stained: Mask) -> Mask:
+    """Where the density varies more over 80 µm than it does on the glass: faint tissue, not haze."""
+    mean = ndimage.uniform_filter(density, 5)
+    variance = ndimage.uniform_filter(density * density, 5) - mean * mean
+    glass = variance[~stained]
+    level = float(np.percentile(glass, 50)) if glass.size > 100 else 0.0
+    return np.asarray(variance > max(3.0 * level, 2.5e-5))
+
+
+class _Fine(NamedTuple):
+    """The thumbnail at its own scale, looked at only where ink is suspected."""
+
+    thumbnail: Rgb
+    factor: int
+
+    def texture(self, place: tuple[slice, ...]) -> Grey:
+        """Per block: mean step of the density from pixel to pixel, over the mean density."""
+        f = self.factor
+        rows, columns = (slice(part.start * f, part.stop * f) for part in place)
+        crop = self.thumbnail[rows, columns].mean(axis=2, dtype=np.float32)
+        density = _density(crop, 250.0)
+        step = 0.5 * (
+            np.abs(np.diff(density, axis=0, append=density[-1:]))
+            + np.abs(np.diff(density, axis=1, append=density[:, -1:]))
+        )
+        mean = np.maximum(_blocks(density[..., None], f)[..., 0], np.float32(0.05))
+        return np.asarray(_blocks(step[..., None], f)[..., 0] / mean, np.float32)
+
+
+def _ink(density: list[Grey], colour: Grey, fine: _Fine) -> Mask:
+    """Felt-pen ink: green, blue, red or black of hues that routine stains rarely have, and smooth."""
     red, green, blue = density
-    greenish = (red - green > 0.08) & (blue - green > -0.02) & (colour > 0.10)
-    bluish = (red - blue > 0.55) & (green < 0.85 * red) & (green > blue)
-    reddish = (green - red > 0.6) & (blue > 0.85 * green) & (red < 0.3 * green)
-    core = ndimage.binary_opening(greenish | bluish | reddish, iterations=1)
-    wide = round(48.0 / scale)
-    return np.asarray(ndimage.binary_dilation(core, iterations=max(1, wide)), bool) & (colour > 0)
+    suspect = (red - green > 0.08) & (blue - green > -0.02) & (colour > 0.12)
+    suspect |= (red - blue > 0.45) & (green < 0.97 * red) & (green > blue)
+    suspect |= (green - red > 0.6) & (blue > 0.85 * green) & (red < 0.3 * green)
+    suspect |= (red > 1.2) & (red < 2.45) & (colour < 0.2 * red)
+    ink = np.zeros_like(suspect)
+    if not suspect.any():
+        return ink
+    suspect = ndimage.binary_opening(suspect)
+    labels, _ = ndimage.label(suspect)
+    for number, place in enumerate(ndimage.find_objects(labels), start=1):
+        part = labels[place] == number
+        core = ndimage.binary_erosion(part)
+        if core.sum() >= 8 and float(np.median(fine.texture(place)[core])) < INK_TEXTURE:
+            ink[place] |= part
+    return np.asarray(ndimage.binary_dilation(ink, iterations=4), bool) if ink.any() else ink
+
+
+def _without_crumbs(tissue: Mask, ink: Mask, area: float) -> Mask:
+    """Without small parts that hang on ink with half their rim: rests of the ink itself."""
+    labels, count = ndimage.label(tissue)
+    rim = tissue & ~ndimage.binary_erosion(tissue, border_value=1)
+    at_ink = rim & ndimage.binary_dilation(ink, iterations=2)
+    size, length, touching = (np.bincount(labels[where], minlength=count + 1) for where in (tissue, rim, at_ink))
+    crumb = (size < area) & (touching > 0.5 * length)
+    crumb[0] = False
+    return np.asarray(tissue & ~crumb[labels], bool)
 
 
 def _shape(evidence: Mask, scale: float) -> Mask:
@@ -185,17 +266,19 @@ def _factor(mpp: float) -> int:
     return max(1, round(SHAPE_MPP / mpp))
 
 
-def _shrink(values: npt.NDArray[np.generic], factor: int) -> Grey:
-    """Mean over factor × factor blocks; the last ones are completed by repeating the edge."""
-    height, width = values.shape
+def _blocks(image: npt.NDArray[np.generic], factor: int) -> Grey:
+    """Mean over factor × factor blocks of an (H, W, C) image; the last ones are completed by repeating the edge."""
     if factor == 1:
-        return values.astype(np.float32)
-    pad = ((0, -height % factor), (0, -width % factor))
-    blocks = np.pad(values, pad, mode="edge") if any(p[1] for p in pad) else values
-    total = np.zeros((blocks.shape[0] // factor, blocks.shape[1] // factor), np.float32)
-    for i in range(factor):
-        for j in range(factor):
-            total += blocks[i::factor, j::factor]
+        return image.astype(np.float32)
+    pad = ((0, -image.shape[0] % factor), (0, -image.shape[1] % factor), (0, 0))
+    whole: npt.NDArray[Any] = np.pad(image, pad, mode="edge") if pad[0][1] or pad[1][1] else image
+    narrow = image.dtype == np.uint8 and factor <= 16
+    rows: npt.NDArray[Any] = whole[::factor].astype(np.uint16 if narrow else np.float32)
+    for k in range(1, factor):
+        rows += whole[k::factor]
+    total = rows[:, ::factor].astype(np.float32)
+    for k in range(1, factor):
+        total += rows[:, k::factor]
     return np.asarray(total / np.float32(factor * factor))
 
 
