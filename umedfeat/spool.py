@@ -48,8 +48,12 @@ class Spool:
         self._bytes = int(np.prod(self._shape)) * 4
         self._file = scratch(self._bytes * shape[axis])
         plane = rows * cols * channels * 4
-        for first, block in _blocks(slices, count, max(1, _BLOCK_BYTES // plane)):
-            self._write(block, first, axis, shape[axis])
+        try:
+            for first, block in _blocks(slices, count, max(1, _BLOCK_BYTES // plane)):
+                self._write(block, first, axis, shape[axis])
+        except BaseException:
+            self._file.close()
+            raise
 
     def _write(self, block: npt.NDArray[np.float32], first: int, axis: int, count: int) -> None:
         across = np.moveaxis(block, 2 if axis == 0 else 1, 0)  # (slice, row, col) → (axis, slice, other)
