@@ -213,7 +213,7 @@ def _shape(dims: tuple[int, ...], kind: str, name: str) -> tuple[tuple[int, int,
 def _dtype(header: Any, name: str) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = header.get_data_dtype()
-    except HeaderDataError as error:
+    except (HeaderDataError, KeyError) as error:
         raise UnsupportedInput(
             f"{name}: voxel type is not read: {fault_line(error)}", remedy="convert it to int16 or float32"
         ) from error
