@@ -1,0 +1,123 @@
+"""DICOM: series become volumes, radiographs and cines become images, everything else is listed with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from umedfeat.errors import UnreadableInput
+from umedfeat.items import Failure, Reader, Skipped, Source
+from umedfeat.policy import Policy
+from umedfeat.privacy import Pseudonyms
+from umedfeat.readers import Collected, Found
+from umedfeat.readers.dicom_header import (
+    DicomHeader,
+    has_preamble,
+    looks_like_bare_dataset,
+    read_header,
+    without_identifiers,
+)
+from umedfeat.readers.dicom_series import group_slices, not_an_image
+from umedfeat.readers.dicom_stack import FramesStack, SeriesStack
+from umedfeat.sources import stem_of
+from umedfeat.volume import VolumeReader
+
+__all__ = ["collect", "open", "sniff"]
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """A DICOM file, with or without its preamble."""
+    return has_preamble(head) or looks_like_bare_dataset(head)
+
+
+def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> Collected:
+    """Group files into series; every file ends as part of a source, skipped, or failed."""
+    collected = Collected([], [], [])
+    headers: list[DicomHeader] = []
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        outcomes = list(threads.map(lambda file: _header_or_fault(file, policy), found))
+    for file, outcome in zip(found, outcomes, strict=True):
+        if isinstance(outcome, UnreadableInput):
+            failure = Failure(file.name, "discover", type(outcome).__name__, outcome.message, outcome.remedy)
+            collected.failures.append(failure)
+        elif (reason := not_an_image(outcome, include_derived=policy.volume.include_derived)) is not None:
+            collected.skipped.append(Skipped(without_identifiers(file.name, outcome, pseudonyms), reason))
+        else:
+            headers.append(outcome)
+    groups, left_out = group_slices(headers)
+    for header, reason in left_out:
+        collected.skipped.append(Skipped(without_identifiers(header.found.name, header, pseudonyms), reason))
+    collected.sources.extend(_sources(groups, pseudonyms))
+    return collected
+
+
+def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> Reader:
+    """Open a series or a single file.
+
+    Raises:
+        InputError: damaged, or no installed codec decodes it.
+    """
+    carry = dict((prepared or {}).get("stack") or {})
+    if source.selector == "series":
+        return VolumeReader(SeriesStack(source.files, source.name, source.modality, carry), policy, prepared)
+    stack = FramesStack(source.path, source.name, source.modality, policy.volume.volume_index)
+    return VolumeReader(stack, policy, prepared)
+
+
+def _header_or_fault(file: Found, policy: Policy) -> DicomHeader | UnreadableInput:
+    with file.path.open("rb") as stream:
+        bare = not has_preamble(stream.read(132))
+    if bare and not policy.limits.force:
+        message = f"{file.name}: a DICOM data set without preamble and meta header"
+        return UnreadableInput(message, remedy="--force reads it all the same")
+    try:
+        return read_header(file, force=bare)
+    except UnreadableInput as error:
+        return error
+
+
+def _sources(groups: Sequence[Sequence[DicomHeader]], pseudonyms: Pseudonyms) -> list[Source]:
+    """Sources with ids that do not depend on the order of files: volumes of one series are numbered by their content."""
+    numbered: dict[tuple[str, str], int] = {}
+    sources = []
+    for group in sorted(groups, key=_content_order):
+        first = group[0]
+        stacked = first.position is not None and first.orientation is not None and first.frames == 1
+        series = stacked and not first.enhanced and first.modality in {"CT", "MR", "PT", "NM"}
+        if series:
+            folder = PurePosixPath(without_identifiers(first.found.name, first, pseudonyms)).parent
+            key = (str(folder), first.series)
+            numbered[key] = numbered.get(key, 0) + 1
+            more = f"-{numbered[key]}" if numbered[key] > 1 else ""
+            short = pseudonyms.of(first.series, kind="series")
+            name = (
+                folder / f"{first.modality.lower()}-{short[:12] if not pseudonyms.keep else short}{more}"
+            ).as_posix()
+            identity = name
+        else:
+            name = without_identifiers(first.found.name, first, pseudonyms)
+            identity = stem_of(name)
+        sources.append(_source(group, identity, name, pseudonyms, "series" if series else "file"))
+    return sources
+
+
+def _content_order(group: Sequence[DicomHeader]) -> tuple[Any, ...]:
+    first = group[0]
+    return first.series, first.orientation or (), first.order, first.rows, first.sop_uid
+
+
+def _source(group: Sequence[DicomHeader], identity: str, name: str, pseudonyms: Pseudonyms, selector: str) -> Source:
+    first = group[0]
+    return Source(
+        id=identity,
+        format="dicom",
+        path=first.found.path,
+        files=tuple(header.found.path for header in group),
+        name=name,
+        patient=pseudonyms.of(first.patient),
+        study=pseudonyms.of(first.study, kind="study"),
+        modality=first.modality,
+        selector=selector,
+    )

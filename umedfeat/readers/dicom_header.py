@@ -1,0 +1,161 @@
+"""The few header facts that grouping needs, read without pixels."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
+
+from umedfeat.errors import UnreadableInput
+from umedfeat.privacy import Pseudonyms
+from umedfeat.readers import Found
+
+__all__ = ["DicomHeader", "has_preamble", "looks_like_bare_dataset", "read_header", "without_identifiers"]
+
+_TAGS = [
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "PatientName",
+    "AccessionNumber", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
+    "PhotometricInterpretation", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
+    "AcquisitionNumber", "AcquisitionTime", "ContentTime", "EchoTime", "TemporalPositionIdentifier",
+    "DiffusionBValue", "TriggerTime", "PerFrameFunctionalGroupsSequence",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DicomHeader:
+    """One file's facts. ``order``: values that tell phases, echoes and b-values at one position apart."""
+
+    found: Found
+    sop_class: str
+    sop_uid: str
+    series: str
+    study: str
+    patient: str
+    modality: str
+    image_type: tuple[str, ...]
+    rows: int
+    columns: int
+    frames: int
+    enhanced: bool
+    samples: int
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+    spacing: tuple[float, ...] | None
+    order: tuple[tuple[str, str], ...]
+    identifiers: tuple[str, ...]
+
+    @property
+    def along_normal(self) -> float:
+        """Millimetres along the slice normal; 0 without geometry."""
+        if self.position is None or self.orientation is None:
+            return 0.0
+        normal = np.cross(self.orientation[:3], self.orientation[3:])
+        return float(np.dot(normal, self.position))
+
+
+def has_preamble(head: bytes) -> bool:
+    """Is it a DICOM file as the standard wants it?"""
+    return head[128:132] == b"DICM"
+
+
+def looks_like_bare_dataset(head: bytes) -> bool:
+    """A data set without preamble: the first element is of group 2 or 8, with a VR or a sensible length."""
+    if len(head) < 16:
+        return False
+    if head[:2] in (b"\x02\x00", b"\x08\x00") and head[3] == 0:
+        return bool(re.fullmatch(rb"[A-Z]{2}", head[4:6])) or int.from_bytes(head[4:8], "little") <= 256
+    return head[:2] == b"\x00\x08" and head[2] == 0 and bool(re.fullmatch(rb"[A-Z]{2}", head[4:6]))
+
+
+def read_header(file: Found, *, force: bool) -> DicomHeader:
+    """Read one file's header.
+
+    Raises:
+        UnreadableInput: damaged; the message holds no value of any tag.
+    """
+    try:
+        dataset = pydicom.dcmread(file.path, stop_before_pixels=True, specific_tags=_TAGS, force=force)
+        return _header_of(file, dataset)
+    except (
+        InvalidDicomError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        NotImplementedError,
+    ) as error:
+        raise _damaged(file, error) from error
+    except Exception as error:  # pydicom's parser raises whatever damaged bytes lead to
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Found, error: Exception) -> UnreadableInput:
+    message = f"{file.name}: the DICOM header is damaged ({type(error).__name__})"
+    return UnreadableInput(message, remedy="export it again from the archive")
+
+
+def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
+    name = str(dataset.get("PatientName", "") or "")
+    texts = [str(dataset.get(tag, "") or "") for tag in ("PatientID", "AccessionNumber")]
+    uids = [str(dataset.get(tag, "") or "") for tag in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")]
+    marks = ("TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "DiffusionBValue", "TriggerTime")
+    times = ("AcquisitionTime", "ContentTime")
+    return DicomHeader(
+        found=file,
+        sop_class=str(dataset.get("SOPClassUID", "") or ""),
+        sop_uid=uids[0],
+        series=uids[1],
+        study=uids[2],
+        patient=texts[0].strip(),
+        modality=str(dataset.get("Modality", "") or "").upper(),
+        image_type=tuple(str(part).upper() for part in _many(dataset.get("ImageType"))),
+        rows=int(dataset.get("Rows", 0) or 0),
+        columns=int(dataset.get("Columns", 0) or 0),
+        frames=int(dataset.get("NumberOfFrames", 1) or 1),
+        enhanced="PerFrameFunctionalGroupsSequence" in dataset,
+        samples=int(dataset.get("SamplesPerPixel", 1) or 1),
+        position=_numbers(dataset.get("ImagePositionPatient"), 3),
+        orientation=_numbers(dataset.get("ImageOrientationPatient"), 6),
+        spacing=_numbers(dataset.get("PixelSpacing"), 2),
+        order=tuple((tag, str(dataset.get(tag, "") or "")) for tag in (*marks, *times)),
+        identifiers=tuple({*texts, *uids, *re.split(r"[\^=\s]+", name), name} - {""}),
+    )
+
+
+def _many(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
+    numbers = tuple(float(part) for part in _many(value) if part is not None and str(part) != "")
+    return numbers if len(numbers) == count and bool(np.isfinite(numbers).all()) else None
+
+
+def without_identifiers(name: str, header: DicomHeader, pseudonyms: Pseudonyms) -> str:
+    """A relative path whose parts no longer hold the file's own patient, accession number or UIDs."""
+    if pseudonyms.keep:
+        return name
+    parts = []
+    for part in name.split("/"):
+        for identifier in sorted(header.identifiers, key=len, reverse=True):
+            if len(identifier) >= 4:
+                short = pseudonyms.of(identifier, kind="path")[:8]
+                part = re.sub(re.escape(identifier), short, part, flags=re.IGNORECASE)
+            elif part.rpartition(".")[0] == identifier or part == identifier:
+                part = pseudonyms.of(identifier, kind="path")[:8]
+        parts.append(part)
+    return "/".join(parts)
+
+
+def sop_name(uid: str) -> str:
+    """The standard's name of a SOP class."""
+    return str(UID(uid).name)

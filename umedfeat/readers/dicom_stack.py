@@ -1,0 +1,310 @@
+"""DICOM files as a stack of slices: one file a slice, or the frames of one file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+
+from umedfeat.errors import InputError, UnreadableInput
+from umedfeat.intensity import StoredVoi
+from umedfeat.items import Json, RegionUnreadable
+from umedfeat.readers.dicom_pixels import (
+    Mask,
+    Values,
+    decode_frame,
+    is_colour,
+    is_inverted,
+    physical,
+    rescale_of,
+    voi_of,
+)
+from umedfeat.stack import StackFacts, volumes_of
+
+__all__ = ["FramesStack", "SeriesStack"]
+
+Origins = npt.NDArray[np.float64]
+
+_GAP = 1.5  # a step this many times the usual one means that slices are missing
+_TILT_DEGREES = 0.5
+
+
+def _load(path: Path, name: str) -> pydicom.Dataset:
+    try:
+        dataset = pydicom.dcmread(path, force=True)
+        if "PixelData" not in dataset:
+            raise UnreadableInput(f"{name}: no pixel data", remedy="export it again from the archive")
+        if "TransferSyntaxUID" not in getattr(dataset, "file_meta", {}):
+            dataset.file_meta = pydicom.dataset.FileMetaDataset()
+            dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
+    except InputError:
+        raise
+    except Exception as error:  # pydicom's parser raises whatever damaged bytes lead to
+        message = f"{name}: the DICOM file is damaged ({type(error).__name__})"
+        raise UnreadableInput(message, remedy="export it again from the archive") from error
+    return dataset
+
+
+def _guessed_syntax(dataset: pydicom.Dataset) -> pydicom.uid.UID:
+    """Bare data sets (read with --force only) are uncompressed; the parser has found out how they are encoded."""
+    implicit, little = dataset.original_encoding
+    if implicit:
+        return pydicom.uid.ImplicitVRLittleEndian
+    return pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian
+
+
+def _calibrated(dataset: pydicom.Dataset, name: str) -> bool:
+    """Does a CT claim Hounsfield units? Screenshots and 8-bit copies without rescale do not."""
+    if dataset.get("Modality") != "CT":
+        return True
+    stated = rescale_of(dataset, 0, name).stated or bool(dataset.get("ModalityLUTSequence"))
+    return stated and str(dataset.get("RescaleType", "HU") or "HU").upper() in {"HU", "US", "HU_MOD"}
+
+
+def _detail(dataset: pydicom.Dataset, decoder: str, name: str) -> dict[str, Json]:
+    """Facts worth keeping; only these tags, none of them free text."""
+    detail: dict[str, Json] = {"decoder": decoder, "transfer_syntax": str(dataset.file_meta.TransferSyntaxUID.name)}
+    for tag, key in (("ViewPosition", "view"), ("ImageLaterality", "laterality"), ("Laterality", "laterality")):
+        value = str(dataset.get(tag, "") or "").upper()
+        if value and len(value) <= 4 and value.isalpha():
+            detail.setdefault(key, value)
+    if str(dataset.get("BurnedInAnnotation", "")).upper() == "YES":
+        detail["burned_in_annotation"] = True
+    if str(next(iter(dataset.get("ImageType") or [""]), "")).upper() == "DERIVED":
+        detail["derived"] = True
+    if dataset.get("LossyImageCompression") == "01":
+        detail["lossy"] = True
+    if not _calibrated(dataset, name):
+        detail["hounsfield"] = False
+    return detail
+
+
+def _pixel_spacing(dataset: pydicom.Dataset) -> tuple[float, float]:
+    for tag in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        value = dataset.get(tag)
+        if value and len(value) == 2 and all(float(part) > 0 for part in value):
+            return float(value[0]), float(value[1])
+    aspect = dataset.get("PixelAspectRatio")
+    if aspect and len(aspect) == 2 and all(float(part) > 0 for part in aspect):
+        return float(aspect[0]) / float(aspect[1]), 1.0
+    return 1.0, 1.0
+
+
+def _affine(orientation: Sequence[float], spacing: tuple[float, float], origins: Origins, thickness: float) -> Origins:
+    """(4, 4) of (column, row, slice, 1) to LPS millimetres; PS3.3 C.7.6.2.1.1."""
+    across, down = np.asarray(orientation[:3], float), np.asarray(orientation[3:], float)
+    step = np.cross(across, down) * thickness
+    if len(origins) > 1:
+        step = (origins[-1] - origins[0]) / (len(origins) - 1)
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = across * spacing[1], down * spacing[0]
+    affine[:3, 2], affine[:3, 3] = step, origins[0]
+    return affine
+
+
+def _gaps(origins: Origins, orientation: Sequence[float]) -> dict[str, Json]:
+    """What the positions tell: spacing, missing slices, gantry tilt."""
+    if len(origins) < 2:
+        return {}
+    normal = np.cross(orientation[:3], orientation[3:])
+    steps = np.diff(origins @ normal)
+    usual = float(np.median(steps))
+    said: dict[str, Json] = {"slice_step_mm": round(usual, 4)}
+    missing = int(sum(round(step / usual) - 1 for step in steps if usual > 0 and step > _GAP * usual))
+    if missing:
+        said["missing_slices"] = missing
+    whole = origins[-1] - origins[0]
+    cosine = abs(float(whole @ normal)) / max(1e-9, float(np.linalg.norm(whole)))
+    tilt = float(np.degrees(np.arccos(min(1.0, cosine))))
+    if tilt > _TILT_DEGREES:
+        said["gantry_tilt_degrees"] = round(tilt, 2)
+    return said
+
+
+class SeriesStack:
+    """SliceStack over single-frame files, sorted along the normal already.
+
+    Args:
+        files: one a slice.
+        name, modality: of the source.
+    """
+
+    def __init__(self, files: Sequence[Path], name: str, modality: str, carry: dict[str, Any]) -> None:
+        self._files = files
+        self._name = name
+        self._open: tuple[int, pydicom.Dataset] | None = None
+        first = self._dataset(0)
+        orientation = [float(value) for value in first.ImageOrientationPatient]
+        origins = np.array(carry.get("origins") or [self._origin(k) for k in range(len(files))], dtype=float)
+        spacing = _pixel_spacing(first)
+        thickness = float(first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 1.0) or 1.0
+        decoder = carry.get("decoder") or self._decoder()
+        self.facts = StackFacts(
+            name=name,
+            format=f"dicom-{modality.lower() or 'image'}",
+            modality=modality or "OT",
+            cols=int(first.Columns),
+            rows=int(first.Rows),
+            slices=len(files),
+            affine=_affine(orientation, spacing, origins, abs(thickness)),
+            origins=origins,
+            pixel_spacing=spacing,
+            colour=is_colour(first),
+            invert=is_inverted(first),
+            calibrated=_calibrated(first, name),
+            detail={**_detail(first, decoder, name), **_gaps(origins, orientation)},
+            carry={"origins": origins.tolist(), "decoder": decoder},
+        )
+
+    def slice(self, k: int) -> tuple[Values, Mask | None]:
+        """Slice k in physical units."""
+        try:
+            dataset = self._dataset(k)
+            stored, _ = decode_frame(dataset, 0, self._name)
+            return physical(dataset, stored, 0, self._name)
+        except UnreadableInput as error:
+            raise RegionUnreadable(error.message.partition(": ")[2]) from error
+
+    def stored_voi(self, k: int) -> StoredVoi | None:
+        """Window stored with slice k."""
+        return voi_of(self._dataset(k), 0)
+
+    def close(self) -> None:
+        """Nothing stays open."""
+        self._open = None
+
+    def _dataset(self, k: int) -> pydicom.Dataset:
+        if self._open is None or self._open[0] != k:
+            self._open = (k, _load(self._files[k], self._name))
+        return self._open[1]
+
+    def _origin(self, k: int) -> list[float]:
+        header = pydicom.dcmread(
+            self._files[k], stop_before_pixels=True, specific_tags=["ImagePositionPatient"], force=True
+        )
+        return [float(value) for value in header.ImagePositionPatient]
+
+    def _decoder(self) -> str:
+        try:
+            return decode_frame(self._dataset(0), 0, self._name)[1]
+        except UnreadableInput:  # this slice is lost, the others may be sound
+            return "unknown"
+
+
+class FramesStack:
+    """SliceStack over the frames of one file: an enhanced CT or MR (sorted by position), a cine, a single image.
+
+    Args:
+        path: the file.
+        name, modality: of the source.
+        volume_index: which volume where an enhanced file holds several at the same places.
+    """
+
+    def __init__(self, path: Path, name: str, modality: str, volume_index: str) -> None:
+        self._name = name
+        self._dataset = _load(path, name)
+        dataset = self._dataset
+        frames = int(dataset.get("NumberOfFrames", 1) or 1)
+        placed = _placed_frames(dataset, frames)
+        detail: dict[str, Json] = {}
+        if placed is None:
+            self._order: list[int] = list(range(frames))
+            affine, origins = None, None
+            spacing = _pixel_spacing(dataset)
+        else:
+            self._order, origins, volumes = _one_volume(placed, volume_index, name)
+            orientation, spacing, thickness = _shared_geometry(dataset, self._order[0])
+            affine = _affine(orientation, spacing, origins, thickness)
+            detail = _gaps(origins, orientation)
+            if volumes > 1:
+                detail |= {"volumes": volumes, "volume": volume_index}
+        _, decoder = decode_frame(dataset, self._order[0], name)
+        self.facts = StackFacts(
+            name=name,
+            format=f"dicom-{modality.lower() or 'image'}",
+            modality=modality or "OT",
+            cols=int(dataset.Columns),
+            rows=int(dataset.Rows),
+            slices=len(self._order),
+            affine=affine,
+            origins=origins,
+            pixel_spacing=spacing,
+            colour=is_colour(dataset),
+            invert=is_inverted(dataset),
+            calibrated=_calibrated(dataset, name),
+            detail={**_detail(dataset, decoder, name), **detail},
+        )
+
+    def slice(self, k: int) -> tuple[Values, Mask | None]:
+        """Frame k of the display order in physical units."""
+        frame = self._order[k]
+        try:
+            stored, _ = decode_frame(self._dataset, frame, self._name)
+            return physical(self._dataset, stored, frame, self._name)
+        except UnreadableInput as error:
+            if len(self._order) == 1:
+                raise
+            raise RegionUnreadable(error.message.partition(": ")[2]) from error
+
+    def stored_voi(self, k: int) -> StoredVoi | None:
+        """Window stored with frame k."""
+        return voi_of(self._dataset, self._order[k])
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+
+def _group(dataset: pydicom.Dataset, frame: int, sequence: str) -> pydicom.Dataset | None:
+    own = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    shared = dataset.get("SharedFunctionalGroupsSequence") or []
+    for holder in [*own[frame : frame + 1], *shared[:1]]:
+        if holder.get(sequence):
+            found: pydicom.Dataset = holder[sequence].value[0]
+            return found
+    return None
+
+
+def _placed_frames(dataset: pydicom.Dataset, frames: int) -> list[tuple[int, Origins, float]] | None:
+    """(frame, origin, millimetres along the normal), or None where frames have no place in the patient."""
+    placed = []
+    for frame in range(frames):
+        position = _group(dataset, frame, "PlanePositionSequence")
+        orientation = _group(dataset, frame, "PlaneOrientationSequence")
+        if position is None or orientation is None:
+            return None
+        origin = np.array([float(value) for value in position.ImagePositionPatient])
+        axes = [float(value) for value in orientation.ImageOrientationPatient]
+        placed.append((frame, origin, float(np.cross(axes[:3], axes[3:]) @ origin)))
+    return placed
+
+
+def _one_volume(placed: list[tuple[int, Origins, float]], rule: str, name: str) -> tuple[list[int], Origins, int]:
+    """Frames of one volume sorted along the normal, their origins, and how many volumes there are."""
+    ordered = sorted(placed, key=lambda entry: (round(entry[2], 3), entry[0]))
+    turns: Counter[float] = Counter()
+    volumes: dict[int, list[tuple[int, Origins, float]]] = {}
+    for entry in ordered:
+        place = round(entry[2], 3)
+        volumes.setdefault(turns[place], []).append(entry)
+        turns[place] += 1
+    chosen = volumes[volumes_of(len(volumes), "0" if rule in {"all", "mean"} else rule, name).start]
+    return [frame for frame, _, _ in chosen], np.array([origin for _, origin, _ in chosen]), len(volumes)
+
+
+def _shared_geometry(dataset: pydicom.Dataset, frame: int) -> tuple[list[float], tuple[float, float], float]:
+    orientation = _group(dataset, frame, "PlaneOrientationSequence")
+    measures = _group(dataset, frame, "PixelMeasuresSequence")
+    axes = (
+        [float(value) for value in orientation.ImageOrientationPatient]
+        if orientation is not None
+        else [1, 0, 0, 0, 1, 0]
+    )
+    if measures is None or not measures.get("PixelSpacing"):
+        return axes, _pixel_spacing(dataset), 1.0
+    spacing = (float(measures.PixelSpacing[0]), float(measures.PixelSpacing[1]))
+    return axes, spacing, float(measures.get("SliceThickness") or 1.0) or 1.0
