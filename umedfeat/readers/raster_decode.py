@@ -15,7 +15,7 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import BmpImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from umedfeat.errors import TooLarge, UnreadableInput
 from umedfeat.readers.faults import fault_line
@@ -30,7 +30,8 @@ FAULTS = (
     RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "WEBP")
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+_PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)  # imported: Pillow registers them
 _REMEDY = "copy it again from its origin, or remove it"
 _ORIENTATION_TAG = 274
 
@@ -47,6 +48,9 @@ def read_header(path: Path, name: str, max_pixels: int) -> Header:
     if header.width * header.height > max_pixels:
         message = f"{name}: {header.width}x{header.height} pixels, more than {max_pixels}"
         raise TooLarge(message, remedy="raise --max-pixels if this is right")
+    if header.format == "png":
+        with _faults(name), Image.open(path, formats=("PNG",)) as image:
+            image.verify()  # the checksum of every chunk: a flipped bit would decode to other pixels
     if not header.pages or min(header.width, header.height) < 1 or len(header.pages) > MAX_FRAMES:
         raise UnreadableInput(f"{name}: {len(header.pages)} pages of {header.width}x{header.height}", remedy=_REMEDY)
     return header
@@ -100,9 +104,6 @@ def _pillow_header(path: Path) -> Header:
             detail["exif_orientation"] = int(turned)
         if "icc_profile" in image.info:
             detail["icc"] = "kept as is"
-    if format_name == "png":
-        with Image.open(path, formats=("PNG",)) as image:
-            image.verify()  # the checksum of every chunk: a flipped bit would decode to other pixels
     return Header(format_name, width, height, tuple(range(min(frames, MAX_FRAMES + 1))), detail)
 
 

@@ -79,7 +79,7 @@ def _tiff_colours(page: Any, pixels: Pixels, name: str) -> Page:
     kind = int(page.photometric)
     photometric = tifffile.PHOTOMETRIC
     if kind == photometric.PALETTE:
-        return Page((page.colormap[:, pixels].transpose(1, 2, 0) / 65535).astype(np.float32), displayed=True)
+        return Page(_palette(page.colormap)[pixels], displayed=True)
     if kind in (photometric.MINISBLACK, photometric.MINISWHITE) and pixels.ndim == 2:
         inverted = kind == photometric.MINISWHITE
         if pixels.dtype.kind == "b":
@@ -97,6 +97,12 @@ def _tiff_colours(page: Any, pixels: Pixels, name: str) -> Page:
     raise UnsupportedInput(
         f"{name}: TIFF with {samples} samples of photometric {page.photometric.name}", remedy="save it as grey or RGB"
     )
+
+
+def _palette(colormap: Pixels) -> Pixels:
+    """(entries, 3) uint8. Writers scale 8-bit colours by 256 or by 257, or forget to."""
+    scaled = colormap if colormap.max() < 256 else colormap >> 8
+    return np.ascontiguousarray(scaled.T.astype(np.uint8))
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
