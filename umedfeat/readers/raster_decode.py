@@ -6,6 +6,7 @@ Greys are not scaled here: they go through the intensity policy, as DICOM does.
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 import zlib
@@ -15,11 +16,11 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
-from PIL import BmpImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from umedfeat.errors import TooLarge, UnreadableInput
 from umedfeat.readers.faults import fault_line
-from umedfeat.readers.raster_pixels import MAX_FRAMES, SIDEWAYS, Header, Page, deep, on_white
+from umedfeat.readers.raster_pixels import MAX_FRAMES, SIDEWAYS, Header, Page, deep, on_white, upright
 from umedfeat.readers.raster_tiff import is_tiff, tiff_header, tiff_page
 
 __all__ = ["decode", "read_header"]
@@ -44,10 +45,8 @@ def read_header(path: Path, name: str, max_pixels: int) -> Header:
         TooLarge: more than ``max_pixels``.
     """
     with _faults(name):
-        header = tiff_header(path) if _is_tiff_file(path) else _pillow_header(path)
-    if header.width * header.height > max_pixels:
-        message = f"{name}: {header.width}x{header.height} pixels, more than {max_pixels}"
-        raise TooLarge(message, remedy="raise --max-pixels if this is right")
+        header = tiff_header(path) if _is_tiff_file(path) else _pillow_header(path, name, max_pixels)
+    _check_size(header.width, header.height, name, max_pixels)
     if header.format == "png":
         with _faults(name), Image.open(path, formats=("PNG",)) as image:
             image.verify()  # the checksum of every chunk: a flipped bit would decode to other pixels
@@ -88,20 +87,27 @@ def _faults(name: str) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        message = f"{name}: {width}x{height} pixels, more than {max_pixels}"
+        raise TooLarge(message, remedy="raise --max-pixels if this is right")
+
+
 def _is_tiff_file(path: Path) -> bool:
     with path.open("rb") as stream:
         return is_tiff(stream.read(4))
 
 
-def _pillow_header(path: Path) -> Header:
+def _pillow_header(path: Path, name: str, max_pixels: int) -> Header:
     with Image.open(path, formats=_FORMATS) as image:
+        _check_size(*image.size, name, max_pixels)  # before anything below decodes
         format_name = (image.format or "").lower().replace("mpo", "jpeg")
         frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1  # MPO: previews behind the picture
-        turned = image.getexif().get(_ORIENTATION_TAG, 1)
+        turned = _orientation(image, path)
         width, height = image.size if turned not in SIDEWAYS else image.size[::-1]
         detail: dict[str, str | int] = {"mode": image.mode}
-        if turned in range(2, 9):
-            detail["exif_orientation"] = int(turned)
+        if turned != 1:
+            detail["exif_orientation"] = turned
         if "icc_profile" in image.info:
             detail["icc"] = "kept as is"
     return Header(format_name, width, height, tuple(range(min(frames, MAX_FRAMES + 1))), detail)
@@ -109,11 +115,36 @@ def _pillow_header(path: Path) -> Header:
 
 def _pillow_page(path: Path, header: Header, index: int) -> Page:
     if header.format == "png" and _is_deep_colour_png(path):
-        return deep(imagecodecs.png_decode(path.read_bytes()))
-    with Image.open(path, formats=_FORMATS) as image:
-        if index:
-            image.seek(index)
-        return _from_pillow(ImageOps.exif_transpose(image))
+        page = deep(imagecodecs.png_decode(path.read_bytes()))
+    else:
+        with Image.open(path, formats=_FORMATS) as image:
+            if index:
+                image.seek(index)
+            page = _from_pillow(image)
+    return page._replace(values=upright(page.values, int(header.detail.get("exif_orientation", 1))))
+
+
+def _orientation(image: Image.Image, path: Path) -> int:
+    """EXIF orientation, 1 to 8 (1 where it says nothing sensible)."""
+    if image.format == "PNG":
+        exif = Image.Exif()
+        exif.load(_png_exif(path))
+    else:
+        exif = image.getexif()
+    turned = exif.get(_ORIENTATION_TAG, 1)
+    return int(turned) if turned in range(1, 9) else 1
+
+
+def _png_exif(path: Path) -> bytes:
+    """The eXIf chunk, wherever it stands; Pillow would decode the pixels to find it."""
+    with path.open("rb") as stream:
+        stream.seek(8)
+        while len(start := stream.read(8)) == 8 and start[4:] != b"IEND":
+            length = int.from_bytes(start[:4], "big")
+            if start[4:] == b"eXIf":
+                return stream.read(length)
+            stream.seek(length + 4, os.SEEK_CUR)
+    return b""
 
 
 def _is_deep_colour_png(path: Path) -> bool:

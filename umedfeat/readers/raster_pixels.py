@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAX_FRAMES", "SIDEWAYS", "Header", "Page", "Pixels", "as_unit", "deep", "from_cmyk", "on_white"]
+__all__ = ["MAX_FRAMES", "SIDEWAYS", "Header", "Page", "Pixels", "as_unit", "deep", "from_cmyk", "on_white", "upright"]
 
 #: Frames of one animation or pages of one TIFF; more are a damaged count.
 MAX_FRAMES = 100_000
@@ -78,3 +78,13 @@ def as_unit(pixels: Pixels) -> npt.NDArray[np.float32]:
     limits = np.iinfo(pixels.dtype)
     span = np.float32(limits.max - limits.min)
     return np.asarray((pixels.astype(np.float32) - np.float32(limits.min)) / span, np.float32)
+
+
+def upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Undo an EXIF or TIFF orientation (1 to 8)."""
+    if orientation in SIDEWAYS:
+        pixels = pixels.swapaxes(0, 1)
+    rows = orientation in (3, 4, 7, 8)
+    cols = orientation in (2, 3, 6, 7)
+    pixels = pixels[::-1] if rows else pixels
+    return np.ascontiguousarray(pixels[:, ::-1] if cols else pixels)

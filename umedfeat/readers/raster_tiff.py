@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 
 from umedfeat.errors import UnsupportedInput
-from umedfeat.readers.raster_pixels import MAX_FRAMES, SIDEWAYS, Header, Page, Pixels, as_unit, deep, from_cmyk
+from umedfeat.readers.raster_pixels import MAX_FRAMES, SIDEWAYS, Header, Page, Pixels, as_unit, deep, from_cmyk, upright
 
 __all__ = ["is_tiff", "tiff_header", "tiff_page"]
 
@@ -58,7 +58,7 @@ def tiff_page(path: Path, index: int, name: str) -> Page:
         page: Any = listed.aspage() if isinstance(listed, tifffile.TiffFrame) else listed
         pixels = _samples_last(page, name)
         decoded = _tiff_colours(page, pixels, name)
-        return decoded._replace(values=_upright(decoded.values, _tiff_orientation(page)))
+        return decoded._replace(values=upright(decoded.values, _tiff_orientation(page)))
 
 
 def _samples_last(page: Any, name: str) -> Pixels:
@@ -103,13 +103,3 @@ def _palette(colormap: Pixels) -> Pixels:
     """(entries, 3) uint8. Writers scale 8-bit colours by 256 or by 257, or forget to."""
     scaled = colormap if colormap.max() < 256 else colormap >> 8
     return np.ascontiguousarray(scaled.T.astype(np.uint8))
-
-
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Apply a TIFF orientation (1 to 8)."""
-    if orientation in SIDEWAYS:
-        pixels = pixels.swapaxes(0, 1)
-    rows = orientation in (3, 4, 7, 8)
-    cols = orientation in (2, 3, 6, 7)
-    pixels = pixels[::-1] if rows else pixels
-    return np.ascontiguousarray(pixels[:, ::-1] if cols else pixels)
