@@ -47,7 +47,13 @@ def tissue_mask(thumbnail: Rgb, mpp: float) -> Mask:
     height, width = thumbnail.shape[:2]
     if height == 0 or width == 0:
         return np.zeros((height, width), bool)
-    return _emission(thumbnail, mpp) if is_dark_field(thumbnail) else _absorption(thumbnail, mpp)
+    factor = max(1, round(SHAPE_MPP / mpp))
+    blocks = _blocks(thumbnail, factor)
+    if is_dark_field(blocks):
+        tissue = _emission(blocks, mpp * factor)
+    else:
+        tissue = _absorption(blocks, mpp * factor, _Fine(thumbnail, factor))
+    return np.repeat(np.repeat(tissue, factor, axis=0), factor, axis=1)[:height, :width]
 
 
 def tissue_fractions(mask: Mask, boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -83,41 +89,38 @@ def _table_at(
     return upper * (1 - v) + lower * v  # type: ignore[no-any-return]
 
 
-def is_dark_field(thumbnail: Rgb) -> bool:
+def is_dark_field(image: npt.NDArray[np.generic]) -> bool:
     """Fluorescence: mostly dark, and what is lit is neither glass nor tissue on glass.
 
     A slide of which only a strip was scanned is mostly black too, but there the lit part is bright in every channel.
     """
-    blocks = _blocks(thumbnail, max(1, min(thumbnail.shape[:2]) // 512))
-    brightest, darkest = blocks.max(axis=2), blocks.min(axis=2)
+    step = max(1, min(image.shape[:2]) // 512)
+    sample = image[::step, ::step].astype(np.float32)
+    brightest, darkest = _most(sample), _least(sample)
     lit = brightest > 40
     if lit.mean() > 0.6:
         return False
     if not lit.any():
         return True
-    ordinary = np.median(brightest[lit]) > 130 and np.median(darkest[lit] / brightest[lit]) > 0.3
-    return not (ordinary and (brightest[lit] - darkest[lit] > 12).mean() + (darkest[lit] > 170).mean() > 0.2)
+    brightest, darkest = brightest[lit], darkest[lit]
+    ordinary = np.median(brightest) > 130 and np.median(darkest / brightest) > 0.3
+    return not (ordinary and (brightest - darkest > 12).mean() + (darkest > 170).mean() > 0.2)
 
 
-def _emission(thumbnail: Rgb, mpp: float) -> Mask:
+def _emission(blocks: Grey, scale: float) -> Mask:
     """Tissue that shines on black: light above the dark level and its noise, gathered over cells."""
-    factor = _factor(mpp)
-    light = _blocks(thumbnail, factor).max(axis=2)
-    sigma = 24.0 / (mpp * factor)
+    light = _most(blocks)
+    sigma = 24.0 / scale
     smooth = ndimage.gaussian_filter(light, sigma)
     dark = float(np.percentile(smooth, 2))
     steps = np.abs(np.diff(light, axis=1))[light[:, 1:] <= np.median(light)]
     noise = 0.886 * float(steps.mean()) if steps.size else 0.0  # the mean difference of two normals is 2σ/√π
     # A Gaussian of that width divides white noise by 2√π times its own; six deviations are kept away from.
-    lit = smooth > dark + max(2.0, 6.0 * noise / (3.54 * max(sigma, 0.5)))
-    return _grow(_shape(lit, mpp * factor), factor, thumbnail.shape[:2])
+    return _shape(smooth > dark + max(2.0, 6.0 * noise / (3.54 * max(sigma, 0.5))), scale)
 
 
-def _absorption(thumbnail: Rgb, mpp: float) -> Mask:
+def _absorption(blocks: Grey, scale: float, fine: _Fine) -> Mask:
     """Tissue that absorbs light: coloured against the glass, without haze, without ink."""
-    factor = _factor(mpp)
-    scale = mpp * factor
-    blocks = _blocks(thumbnail, factor)
     glass = find_glass(blocks, scale)
     density = [_density(blocks[..., c], white) for c, white in enumerate(glass.white)]
     most = np.maximum(np.maximum(density[0], density[1]), density[2])
@@ -126,10 +129,10 @@ def _absorption(thumbnail: Rgb, mpp: float) -> Mask:
     faint = stained & (most <= FAINT)
     if faint.any():
         stained &= ~faint | _uneven(most, stained)
-    ink = _ink(density, colour, _Fine(thumbnail, factor))
-    tissue = _shape(stained & ~ink, scale) & ~ink if ink.any() else _shape(stained, scale)
-    tissue = _without_crumbs(tissue, ink, CRUMB / scale**2) if ink.any() else tissue
-    return _grow(tissue, factor, thumbnail.shape[:2])
+    ink = _ink(density, colour, fine)
+    if not ink.any():
+        return _shape(stained, scale)
+    return _without_crumbs(_shape(stained & ~ink, scale) & ~ink, ink, CRUMB / scale**2)
 
 
 class Glass(NamedTuple):
@@ -146,7 +149,7 @@ def find_glass(blocks: Grey, scale: float) -> Glass:
         blocks: (h, w, 3) mean colours. ``scale``: micrometres per block.
     """
     coarse = _blocks(blocks, max(1, round(64.0 / scale)))
-    least, most = coarse.min(axis=2), coarse.max(axis=2)
+    least, most = _least(coarse), _most(coarse)
     pink = np.minimum(coarse[..., 0], coarse[..., 2]) - coarse[..., 1]
     flat = (_range(most) <= 5) & (_range(least) <= 5)
     candidates = coarse[flat & (least >= 165) & (most - least <= 32) & (pink <= 8)]
@@ -158,8 +161,8 @@ def find_glass(blocks: Grey, scale: float) -> Glass:
     white = np.median(candidates[np.abs(luminance - brightest) <= 5], axis=0)
     step = max(1, min(blocks.shape[:2]) // 512)
     offset = blocks[::step, ::step] - white.astype(np.float32)
-    near = offset[np.abs(offset).max(axis=2) <= 8]
-    spread = (near.max(axis=1) - near.min(axis=1)) / white.max()
+    near = offset[_most(np.abs(offset)) <= 8]
+    spread = (_most(near) - _least(near)) / white.max()
     return Glass(white, float(np.clip(2.0 * np.percentile(spread, 75) + 0.01, 0.03, 0.06)))
 
 
@@ -175,12 +178,15 @@ def _density(values: Grey, white: float) -> Grey:
 
 
 def _uneven(density: Grey, stained: Mask) -> Mask:
-    """Where the density varies more over 80 µm than it does on the glass: faint tissue, not haze."""
-    mean = ndimage.uniform_filter(density, 5)
-    variance = ndimage.uniform_filter(density * density, 5) - mean * mean
-    glass = variance[~stained]
-    level = float(np.percentile(glass, 50)) if glass.size > 100 else 0.0
-    return np.asarray(variance > max(3.0 * level, 2.5e-5))
+    """Where the density varies more over 100 µm than it does on the glass: faint tissue, not haze."""
+    values = np.stack([density, density * density], axis=2)
+    mean, square = np.moveaxis(_blocks(values, 2), 2, 0)
+    mean, square = ndimage.uniform_filter(mean, 3), ndimage.uniform_filter(square, 3)
+    variance = square - mean * mean
+    glass = variance[~stained[::2, ::2]]
+    level = float(np.median(glass[:: max(1, glass.size // 50_000)])) if glass.size > 100 else 0.0
+    uneven = variance > max(3.0 * level, 2.5e-5)
+    return np.repeat(np.repeat(uneven, 2, axis=0), 2, axis=1)[: density.shape[0], : density.shape[1]]
 
 
 class _Fine(NamedTuple):
@@ -261,9 +267,14 @@ def _drop_small(mask: Mask, area: float) -> Mask:
     return np.asarray(keep[labels], bool)
 
 
-def _factor(mpp: float) -> int:
-    """Pixels of the thumbnail per pixel of the shape grid."""
-    return max(1, round(SHAPE_MPP / mpp))
+def _most(image: Grey) -> Grey:
+    """The brightest of three channels; plane by plane, which is several times faster than a reduction."""
+    return np.asarray(np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2]))
+
+
+def _least(image: Grey) -> Grey:
+    """The darkest of three channels."""
+    return np.asarray(np.minimum(np.minimum(image[..., 0], image[..., 1]), image[..., 2]))
 
 
 def _blocks(image: npt.NDArray[np.generic], factor: int) -> Grey:
@@ -280,8 +291,3 @@ def _blocks(image: npt.NDArray[np.generic], factor: int) -> Grey:
     for k in range(1, factor):
         total += rows[:, k::factor]
     return np.asarray(total / np.float32(factor * factor))
-
-
-def _grow(mask: Mask, factor: int, shape: tuple[int, int]) -> Mask:
-    """Inverse of the shape grid: every block back to its pixels."""
-    return np.repeat(np.repeat(mask, factor, axis=0), factor, axis=1)[: shape[0], : shape[1]]
