@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from umedfeat.fewshot.bootstrap import interval, patient_weights
 from umedfeat.fewshot.cohort import Cohort
-from umedfeat.fewshot.metrics import METRICS, Evaluated, metrics_of, prepare
+from umedfeat.fewshot.metrics import METRICS, Evaluated, measure, metrics_of
 from umedfeat.fewshot.result import Budget, Drop, Estimate, Predictions, Score
 from umedfeat.fewshot.settings import ProbeSettings
 
@@ -46,9 +46,9 @@ def stratum_of(cohort: Cohort, patients: Ints) -> Ints:
 
 def evaluated(cohort: Cohort, predictions: Predictions, repeat: int) -> Evaluated:
     """Truth and prediction of one draw."""
-    patients, place = test_patients(cohort, predictions.items)
+    _, place = test_patients(cohort, predictions.items)
     truth = cohort.table.truth[predictions.items]
-    return Evaluated(cohort.task, truth, predictions.values[repeat].astype(np.float64), place, len(patients))
+    return Evaluated(cohort.task, truth, predictions.values[repeat].astype(np.float64), place)
 
 
 def evaluate(
@@ -109,9 +109,9 @@ def _measure(cohort: Cohort, part: Predictions, settings: ProbeSettings) -> tupl
     sums = {name: np.zeros(settings.bootstrap) for name in names}
     defined = dict.fromkeys(names, 0)
     for repeat in range(len(part.values)):
-        measured = prepare(evaluated(cohort, part, repeat))
+        measured = measure(evaluated(cohort, part, repeat), weights)
         for name in names:
-            under = measured[name](weights)
+            under = measured[name]
             values[name][repeat] = under[0]
             if np.isfinite(under[0]):
                 sums[name] += under[1:]

@@ -12,14 +12,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from umedfeat.fewshot.logistic import Floats, LogisticPath, Weights, log_losses, probabilities
+from umedfeat.fewshot.logistic import Floats, LogisticPaths, Rows, Weights, probabilities
 from umedfeat.fewshot.orders import patient_folds
 from umedfeat.fewshot.settings import INNER_FOLDS, LOGISTIC_C, LOGISTIC_C_FIXED
 
 __all__ = ["LinearProbe", "Standard", "inner_folds"]
 
-_SELECT_TOLERANCE = 3e-2
-_FINAL_TOLERANCE = 1e-4
+_SELECT_TOLERANCE = 3e-3
+_FINAL_TOLERANCE = 1e-6
 #: The walk along C ends after this many strengths in a row whose inner loss is above the best.
 _PATIENCE = 2
 
@@ -100,13 +100,15 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._fit(X, targets, inner_folds(onehot, groups, self.folds, self.seed))
         return self
 
-    def _fit(self, rows: npt.NDArray[np.floating[Any]], targets: Floats, fold: npt.NDArray[np.intp] | None) -> None:
+    def _fit(self, X: npt.NDArray[np.floating[Any]], targets: Floats, fold: npt.NDArray[np.intp] | None) -> None:
+        self.standard_ = Standard.of(X)
+        rows = Rows(self.standard_.apply(X))
         self.inner_loss_ = [] if fold is None else inner_losses(rows, targets, fold, self.strengths)
         self.C_ = self.fixed if fold is None else self.strengths[int(np.argmin(self.inner_loss_))]
-        self.standard_ = Standard.of(rows)
-        weights = LogisticPath(self.standard_.apply(rows), targets).fit(self.C_, _FINAL_TOLERANCE)
-        self.weights_: Weights = weights
-        self.converged_ = weights.converged
+        everything = np.ones((len(targets), 1), dtype=bool)
+        path = LogisticPaths(rows, targets, everything, np.ones((1, X.shape[1])))
+        self.weights_: Weights = path.fit(self.C_, _FINAL_TOLERANCE)[0]
+        self.converged_ = self.weights_.converged
 
     def _logits(self, X: Any) -> Floats:
         check_is_fitted(self)
@@ -127,23 +129,19 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
 
-def inner_losses(
-    rows: npt.NDArray[np.floating[Any]], targets: Floats, fold: npt.NDArray[np.intp], strengths: Sequence[float]
-) -> list[float]:
-    """Mean held-out log-loss for each C, from the strongest regularisation until it has risen ``_PATIENCE`` times."""
-    problems = []
-    for number in range(int(fold.max()) + 1):
-        inside = fold != number
-        standard = Standard.of(rows[inside])
-        held = standard.apply(rows[~inside])
-        problems.append((LogisticPath(standard.apply(rows[inside]), targets[inside]), held, targets[~inside]))
+def inner_losses(rows: Rows, targets: Floats, fold: npt.NDArray[np.intp], strengths: Sequence[float]) -> list[float]:
+    """Mean held-out log-loss for each C, from the strongest regularisation until it has risen ``_PATIENCE`` times.
+
+    Each inner training set is standardised on its own: dividing the rows, which the whole draw has standardised, by
+    their standard deviation inside the fold comes to the same.
+    """
+    inside = np.not_equal.outer(fold, np.arange(int(fold.max()) + 1))
+    scales = np.stack([Standard.of(rows.values[part]).scale for part in inside.T])
+    paths = LogisticPaths(rows, targets, inside, scales)
     losses: list[float] = []
     for strength in strengths:
-        total = 0.0
-        for path, held, truth in problems:
-            weights = path.fit(strength, _SELECT_TOLERANCE)
-            total += float(log_losses(held @ weights.coef + weights.intercept, truth).sum())
-        losses.append(total / len(rows))
+        paths.fit(strength, _SELECT_TOLERANCE)
+        losses.append(paths.held_out_loss() / len(targets))
         if len(losses) - 1 - int(np.argmin(losses)) >= _PATIENCE:
             break
     return losses

@@ -1,66 +1,76 @@
-"""L2 logistic regression along a path of regularisation strengths, sharing one factorisation.
+"""L2 logistic regression along a path of regularisation strengths, all inner folds at once.
 
 The objective is scikit-learn's (``LogisticRegression(C=…)``): ``sum of log-losses + |W|²/(2C)`` with an unpenalised
-intercept; one logit for two classes, one per class (softmax) for more. Two exact devices make it fast: where rows are
-fewer than columns the problem moves to the rows' own span (|W| is unchanged by the rotation), and L-BFGS runs in
-coordinates preconditioned by the Gram matrix, warm-started from the previous strength.
+intercept; one logit for two classes, one per class (softmax) for more. What makes it fast is exact: every fold reads
+the same matrix of rows (its own standardisation is a rescaling of the coefficients, its mean part of the intercept), so
+one product serves all folds; and L-BFGS runs in coordinates preconditioned by one factorisation of that matrix,
+warm-started from the previous strength.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cholesky, eigh, solve_triangular
 from scipy.optimize import minimize
-from scipy.special import expit, log_expit, logsumexp
 
-__all__ = ["LogisticPath", "Weights", "log_losses", "probabilities"]
+__all__ = ["LogisticPaths", "Rows", "Weights", "probabilities"]
 
 Floats = npt.NDArray[np.float64]
 
 _MAX_ITERATIONS = 2000
 _HISTORY = 20
+_PASSES = 6
 _TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A fitted model in the coordinates of the rows given: logits = X @ coef + intercept; (D, M) and (M,)."""
+    """One fitted model: logits = rows @ coef + intercept, shapes (D, M) and (M,)."""
 
     coef: Floats
     intercept: Floats
     converged: bool
 
 
-class _Scale(Protocol):
-    """T with T Tᵀ = (c ZᵀZ + λ)⁻¹, applied from either side."""
+class _Root(Protocol):
+    """T with T Tᵀ ≈ (c RᵀR + λ)⁻¹."""
 
     def forth(self, theta: Floats) -> Floats: ...
     def back(self, gradient: Floats) -> Floats: ...
     def inverse(self, weights: Floats) -> Floats: ...
 
 
-class _Diagonal:
-    def __init__(self, squares: Floats, curvature: float, penalty: float) -> None:
-        self.root = np.sqrt(curvature * squares + penalty)[:, None]
+@dataclass(frozen=True)
+class _LowRank:
+    """The symmetric root for fewer rows than columns: λ^-½ outside the rows' span, (c s² + λ)^-½ inside."""
+
+    vectors: Floats
+    inside: Floats
+    outside: float
 
     def forth(self, theta: Floats) -> Floats:
-        return np.asarray(theta / self.root)
+        return self._apply(theta, self.inside, self.outside)
 
     back = forth
 
     def inverse(self, weights: Floats) -> Floats:
-        return np.asarray(weights * self.root)
+        return self._apply(weights, 1.0 / self.inside, 1.0 / self.outside)
+
+    def _apply(self, columns: Floats, inside: Floats, outside: float) -> Floats:
+        part = self.vectors.T @ columns
+        return np.asarray(outside * columns + self.vectors @ ((inside - outside)[:, None] * part))
 
 
-class _Cholesky:
-    def __init__(self, gram: Floats, curvature: float, penalty: float) -> None:
-        damped = curvature * gram
-        damped[np.diag_indices_from(damped)] += penalty + _TINY * (1.0 + np.trace(damped) / len(damped))
-        self.lower = cholesky(damped, lower=True, overwrite_a=True, check_finite=False)
+@dataclass(frozen=True)
+class _Triangular:
+    """The inverse Cholesky factor."""
+
+    lower: Floats
 
     def forth(self, theta: Floats) -> Floats:
         return np.asarray(solve_triangular(self.lower, theta, lower=True, trans="T", check_finite=False))
@@ -72,77 +82,112 @@ class _Cholesky:
         return np.asarray(self.lower.T @ weights)
 
 
-class LogisticPath:
-    """One training set, ready to be fitted at several strengths.
+class Rows:
+    """(n, D) standardised rows of one draw with their factorisation, computed once when first needed."""
+
+    def __init__(self, values: Floats) -> None:
+        self.values = values
+
+    @cached_property
+    def _spectrum(self) -> tuple[Floats, Floats]:
+        squares, left = eigh(self.values @ self.values.T, check_finite=False)
+        kept = squares > _TINY * max(1.0, float(squares[-1])) * len(self.values)
+        return squares[kept], (self.values.T @ left[:, kept]) / np.sqrt(squares[kept])
+
+    @cached_property
+    def _gram(self) -> Floats:
+        return np.asarray(self.values.T @ self.values)
+
+    def root(self, curvature: float, penalty: float) -> _Root:
+        """The preconditioner for a mean curvature of the loss and a penalty λ = 1 / C."""
+        if self.values.shape[0] < self.values.shape[1]:
+            squares, vectors = self._spectrum
+            return _LowRank(vectors, 1.0 / np.sqrt(curvature * squares + penalty), 1.0 / np.sqrt(penalty))
+        damped = curvature * self._gram
+        damped[np.diag_indices_from(damped)] += penalty + _TINY * float(np.trace(damped)) / len(damped)
+        return _Triangular(cholesky(damped, lower=True, overwrite_a=True, check_finite=False))
+
+
+class LogisticPaths:
+    """F fits on parts of the same rows, minimised together.
 
     Args:
-        rows: (n, D) float64, standardised.
+        rows: (n, D).
         targets: (n, M): one 0/1 column for two classes or a single label, one-hot columns for more classes.
+        inside: (n, F) bool, the rows that each fit may see.
+        scales: (F, D) standard deviation of each column over those rows: the fit is on ``rows / scales``.
     """
 
-    def __init__(self, rows: Floats, targets: Floats) -> None:
-        self.targets = targets
-        self.wide = rows.shape[0] < rows.shape[1]
-        if self.wide:
-            squares, left = eigh(rows @ rows.T, check_finite=False)
-            kept = squares > _TINY * max(1.0, float(squares[-1])) * len(rows)
-            self.squares = squares[kept]
-            self.rows = left[:, kept] * np.sqrt(self.squares)
-            self.basis = (rows.T @ left[:, kept]) / np.sqrt(self.squares)
-        else:
-            self.rows = rows
-            self.gram = rows.T @ rows
-        width = targets.shape[1]
-        self.coef = np.zeros((self.rows.shape[1], width))
-        self.intercept = _start(targets)
+    def __init__(self, rows: Rows, targets: Floats, inside: npt.NDArray[np.bool_], scales: Floats) -> None:
+        self.rows, self.targets = rows, targets
+        self.inside = inside.astype(np.float64)
+        self.shrink = (1.0 / scales).T[:, :, None]
+        self.shape = (rows.values.shape[1], inside.shape[1], targets.shape[1])
+        self.coef: Floats = np.zeros(self.shape)
+        self.intercept = np.stack([_start(targets[part]) for part in inside.T])
 
-    def fit(self, strength: float, tolerance: float) -> Weights:
-        """Minimise at C = ``strength``, starting from the last solution.
+    def fit(self, strength: float, tolerance: float) -> list[Weights]:
+        """Minimise at C = ``strength``, starting from the last solution; one result per fit, for the rows as given.
 
         Args:
             strength: C.
-            tolerance: largest preconditioned gradient entry; its square bounds the distance to the minimum in nats.
+            tolerance: largest preconditioned gradient entry, times the root of the loss where that is below one.
         """
-        penalty = 1.0 / strength
-        scale = self._scale(penalty)
-        slope = np.sqrt(max(_TINY, self._curvature() * len(self.rows)))
-        start = np.concatenate([scale.inverse(self.coef).ravel(), self.intercept * slope])
+        sharper, steps = 1.0, 0
+        for _ in range(_PASSES):
+            value, steps = self._descend(1.0 / strength, tolerance * sharper)
+            needed = min(1.0, float(np.sqrt(value / self.shape[1])))
+            if sharper <= 2.0 * needed or steps >= _MAX_ITERATIONS:
+                break
+            sharper = needed
+        coef = self.coef * self.shrink
+        return [Weights(coef[:, f], self.intercept[f], steps < _MAX_ITERATIONS) for f in range(self.shape[1])]
+
+    def held_out_loss(self) -> float:
+        """Sum of the log-losses of the rows outside, at the present solution."""
+        losses, _ = _losses(self._logits(self.coef, self.intercept), self.targets)
+        return float((losses * (1.0 - self.inside)).sum())
+
+    def _logits(self, coef: Floats, intercept: Floats) -> Floats:
+        flat = (coef * self.shrink).reshape(self.shape[0], -1)
+        return np.asarray((self.rows.values @ flat).reshape(-1, *self.shape[1:]) + intercept)
+
+    def _descend(self, penalty: float, tolerance: float) -> tuple[float, int]:
+        """L-BFGS with a preconditioner for the present solution; the value reached and the iterations it took."""
+        curvature = self._curvature()
+        root = self.rows.root(curvature * float(self.inside.mean()), penalty)
+        slope = float(np.sqrt(max(_TINY, curvature * len(self.inside))))
+        theta = root.inverse(self.coef.reshape(self.shape[0], -1))
         found = minimize(
             self._objective,
-            start,
-            args=(scale, slope, penalty),
+            np.concatenate([theta.ravel(), self.intercept.ravel() * slope]),
+            args=(root, slope, penalty),
             jac=True,
             method="L-BFGS-B",
             options={"maxiter": _MAX_ITERATIONS, "maxcor": _HISTORY, "gtol": tolerance, "ftol": 1e-16, "maxfun": 10**6},
         )
         theta, offset = self._split(found.x)
-        self.coef, self.intercept = scale.forth(theta), offset / slope
-        coef = self.basis @ self.coef if self.wide else self.coef
-        return Weights(coef, self.intercept, bool(found.nit < _MAX_ITERATIONS))
+        self.coef, self.intercept = root.forth(theta).reshape(self.shape), offset / slope
+        return float(found.fun), int(found.nit)
 
     def _split(self, point: Floats) -> tuple[Floats, Floats]:
-        width = self.targets.shape[1]
-        return point[:-width].reshape(-1, width), point[-width:]
-
-    def _scale(self, penalty: float) -> _Scale:
-        curvature = self._curvature()
-        if self.wide:
-            return _Diagonal(self.squares, curvature, penalty)
-        return _Cholesky(self.gram, curvature, penalty)
+        width = self.shape[1] * self.shape[2]
+        return point[:-width].reshape(-1, width), point[-width:].reshape(self.shape[1:])
 
     def _curvature(self) -> float:
         """Mean of p (1 - p) at the present solution: the curvature of the loss along one logit."""
-        chance = probabilities(self.rows @ self.coef + self.intercept)
-        spread = chance * (1.0 - chance)
-        return max(1e-4, float(spread[:, -self.targets.shape[1] :].mean()))
+        chance = _softmax(self._logits(self.coef, self.intercept))
+        return max(1e-9, float((chance * (1.0 - chance)).mean()))
 
-    def _objective(self, point: Floats, scale: _Scale, slope: float, penalty: float) -> tuple[float, Floats]:
+    def _objective(self, point: Floats, root: _Root, slope: float, penalty: float) -> tuple[float, Floats]:
         theta, offset = self._split(point)
-        coef = scale.forth(theta)
-        loss, residual = _loss(self.rows @ coef + offset / slope, self.targets)
-        value = loss + 0.5 * penalty * float(np.vdot(coef, coef))
-        gradient = scale.back(self.rows.T @ residual + penalty * coef)
-        return value, np.concatenate([gradient.ravel(), residual.sum(axis=0) / slope])
+        coef = root.forth(theta)
+        losses, residual = _losses(self._logits(coef.reshape(self.shape), offset / slope), self.targets)
+        residual *= self.inside[:, :, None]
+        value = float((losses * self.inside).sum()) + 0.5 * penalty * float(np.vdot(coef, coef))
+        pulled = (self.rows.values.T @ residual.reshape(len(residual), -1)).reshape(self.shape) * self.shrink
+        gradient = root.back(pulled.reshape(coef.shape) + penalty * coef)
+        return value, np.concatenate([gradient.ravel(), residual.sum(axis=0).ravel() / slope])
 
 
 def _start(targets: Floats) -> Floats:
@@ -151,28 +196,29 @@ def _start(targets: Floats) -> Floats:
     return np.asarray(logits)
 
 
-def _loss(logits: Floats, targets: Floats) -> tuple[float, Floats]:
-    """Sum of log-losses and its gradient by the logits."""
-    if logits.shape[1] == 1:
-        signed = np.where(targets > 0.5, logits, -logits)
-        return float(-log_expit(signed).sum()), expit(logits) - targets
-    top = logits.max(axis=1, keepdims=True)
+def _softmax(logits: Floats) -> Floats:
+    """(…, M) probabilities of (…, M) logits; a single logit is a sigmoid."""
+    if logits.shape[-1] == 1:
+        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)))
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def _losses(logits: Floats, targets: Floats) -> tuple[Floats, Floats]:
+    """(n, F) log-losses of (n, F, M) logits, and their gradients (n, F, M)."""
+    truth = targets[:, None, :]
+    if logits.shape[-1] == 1:
+        signed = np.where(truth > 0.5, logits, -logits)[..., 0]
+        losses = np.maximum(-signed, 0.0) + np.log1p(np.exp(-np.abs(signed)))
+        return losses, _softmax(logits) - truth
+    top = logits.max(axis=-1, keepdims=True)
     powers = np.exp(logits - top)
-    total = powers.sum(axis=1, keepdims=True)
-    loss = float((np.log(total) + top).sum() - np.vdot(targets, logits))
-    return loss, powers / total - targets
+    total = powers.sum(axis=-1, keepdims=True)
+    losses = (np.log(total) + top)[..., 0] - (truth * logits).sum(axis=-1)
+    return losses, powers / total - truth
 
 
 def probabilities(logits: Floats) -> Floats:
     """(n, K) probabilities from (n, M) logits: two columns from one logit, softmax of several."""
-    if logits.shape[1] == 1:
-        return np.hstack([expit(-logits), expit(logits)])
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def log_losses(logits: Floats, targets: Floats) -> Floats:
-    """(n,) log-loss of each row."""
-    if logits.shape[1] == 1:
-        return np.asarray(-log_expit(np.where(targets > 0.5, logits, -logits))[:, 0])
-    return np.asarray(logsumexp(logits, axis=1) - (targets * logits).sum(axis=1))
+    chance = _softmax(logits)
+    return np.hstack([1.0 - chance, chance]) if logits.shape[1] == 1 else chance

@@ -1,26 +1,27 @@
 """Metrics as functions of weights on test patients: the estimate, every bootstrap and every jackknife are one call.
 
-A metric of one draw is prepared from the truth (n,) and the predicted probabilities (n, K) over the full label space;
-it then maps patient weights (B, P) to values (B,). Weights of one give the plain metric, equal to scikit-learn's. A
+From the truth (n,) and the predicted probabilities (n, K) over the full label space, patient weights (B, P) give the
+values (B,). Weights of one give the plain metric, equal to scikit-learn's. A
 value that is not defined (a class without weight, for instance) is NaN; nothing is imputed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.fewshot.calibration import by_patient, calibration_slope
+from umedfeat.fewshot.ranking import Ranking, spearman
 from umedfeat.fewshot.settings import Task
 
-__all__ = ["METRICS", "Evaluated", "Metric", "metrics_of", "prepare"]
+__all__ = ["METRICS", "PRIMARY", "Evaluated", "Metric", "measure", "metrics_of"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
-Weigh = Callable[[Floats], Floats]
 
 _CLIP = 1e-15
 
@@ -96,29 +97,22 @@ class Evaluated:
 
     Attributes:
         task: kind of target. truth: (n,) classes or values, (n, L) labels. values: (n, K) predictions.
-        patient: (n,) number of the test patient, 0 … P - 1. n_patients: P.
+        patient: (n,) number of the test patient, 0 … P - 1.
     """
 
     task: Task
     truth: npt.NDArray[np.generic]
     values: Floats
     patient: Ints
-    n_patients: int
-
-    def by_patient(self, per_item: Floats) -> Floats:
-        """Sum (n, …) over each patient's items: (P, …)."""
-        sums = np.zeros((self.n_patients, *per_item.shape[1:]))
-        np.add.at(sums, self.patient, per_item)
-        return sums
 
 
-def prepare(seen: Evaluated) -> Mapping[str, Weigh]:
-    """All metrics of the task as functions of (B, P) weights."""
+def measure(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
+    """All metrics of the task under (B, P) weights of the test patients: name → (B,)."""
     if seen.task == "regression":
-        return _regression(seen)
+        return _regression(seen, weights)
     if seen.task == "multilabel":
-        return _multilabel(seen)
-    return _classification(seen)
+        return _multilabel(seen, weights)
+    return _classification(seen, weights)
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
@@ -126,29 +120,33 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
         return np.asarray(np.where(denominator > 0, numerator / denominator, np.nan))
 
 
-def _classification(seen: Evaluated) -> Mapping[str, Weigh]:
+def _classification(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
     onehot = np.equal.outer(seen.truth, np.arange(seen.values.shape[1])).astype(np.float64)
-    confusion = _confusion(seen, onehot)
-    found: dict[str, Weigh] = {
-        name: (lambda weights, f=function: f(confusion(weights)))  # type: ignore[misc]
-        for name, function in _FROM_CONFUSION.items()
-        if name != "quadratic_kappa" or seen.task == "ordinal"
-    }
-    found["auroc"] = _one_against_rest(seen, onehot, _auroc)
-    found["auprc"] = _one_against_rest(seen, onehot, _average_precision)
-    found["brier"] = _mean(seen, ((seen.values - onehot) ** 2).sum(axis=1) / (2.0 if onehot.shape[1] == 2 else 1.0))
-    found["log_loss"] = _mean(seen, -np.log(np.clip((seen.values * onehot).sum(axis=1), _CLIP, 1.0)))
-    found["calibration_slope"] = _calibration_slope(seen, onehot)
+    cells = _confusion(seen, onehot, weights)
+    found = {name: function(cells) for name, function in _FROM_CONFUSION.items()}
+    if seen.task != "ordinal":
+        del found["quadratic_kappa"]
+    found["auroc"], found["auprc"] = _areas(seen, onehot, weights)
+    squares = ((seen.values - onehot) ** 2).sum(axis=1) / (2.0 if onehot.shape[1] == 2 else 1.0)
+    found["brier"] = _mean(seen, squares, weights)
+    found["log_loss"] = _mean(seen, -np.log(np.clip((seen.values * onehot).sum(axis=1), _CLIP, 1.0)), weights)
+    found["calibration_slope"] = calibration_slope(seen.values, onehot, seen.patient, weights)
     return found
 
 
-def _confusion(seen: Evaluated, onehot: Floats) -> Callable[[Floats], Floats]:
-    """(B, P) weights → (B, K, K) weighted confusion, truth in rows."""
-    guess = np.equal.outer(seen.values.argmax(axis=1), np.arange(onehot.shape[1])).astype(np.float64)
-    cells = seen.by_patient(np.einsum("nk,nj->nkj", onehot, guess))
-    shape = cells.shape[1:]
-    flat = cells.reshape(seen.n_patients, -1)
-    return lambda weights: (weights @ flat).reshape(len(weights), *shape)
+def _confusion(seen: Evaluated, onehot: Floats, weights: Floats) -> Floats:
+    """(B, K, K) weighted confusion, truth in rows."""
+    width = onehot.shape[1]
+    cells = np.zeros((weights.shape[1], width * width))
+    np.add.at(cells, (seen.patient, seen.truth.astype(np.intp) * width + seen.values.argmax(axis=1)), 1.0)
+    return np.asarray((weights @ cells).reshape(-1, width, width))
+
+
+def _areas(seen: Evaluated, onehot: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """AUROC and average precision, macro mean of each class against the rest; of two classes the second alone."""
+    columns = [1] if onehot.shape[1] == 2 else range(onehot.shape[1])
+    each = [Ranking.of(seen.values[:, k], onehot[:, k] > 0, seen.patient).areas(weights) for k in columns]
+    return np.mean([roc for roc, _ in each], axis=0), np.mean([precision for _, precision in each], axis=0)
 
 
 def _macro_f1(cells: Floats) -> Floats:
@@ -192,177 +190,41 @@ _FROM_CONFUSION: dict[str, Callable[[Floats], Floats]] = {
 }
 
 
-def _mean(seen: Evaluated, losses: Floats) -> Weigh:
-    sums, counts = seen.by_patient(losses), np.bincount(seen.patient, minlength=seen.n_patients)
-    return lambda weights: _ratio(weights @ sums, weights @ counts)
+def _mean(seen: Evaluated, losses: Floats, weights: Floats) -> Floats:
+    sums, counts = (np.bincount(seen.patient, each, weights.shape[1]) for each in (losses, np.ones_like(losses)))
+    return _ratio(weights @ sums, weights @ counts)
 
 
-Ranked = Callable[[Floats, Floats, Floats], Weigh]
-
-
-def _one_against_rest(seen: Evaluated, onehot: Floats, curve: Callable[..., Weigh]) -> Weigh:
-    """Macro mean over the classes; of two classes the second alone."""
-    columns = [1] if onehot.shape[1] == 2 else range(onehot.shape[1])
-    each = [curve(seen.values[:, k], onehot[:, k], seen.patient) for k in columns]
-    return lambda weights: np.mean([area(weights) for area in each], axis=0)
-
-
-@dataclass(frozen=True)
-class _Ranking:
-    """Items sorted by falling score, ties together."""
-
-    positive: Floats
-    patient: Ints
-    starts: Ints
-
-    @classmethod
-    def of(cls, scores: Floats, positive: Floats, patient: Ints) -> _Ranking:
-        order = np.argsort(-scores, kind="stable")
-        falling = scores[order]
-        starts = np.flatnonzero(np.r_[True, falling[1:] != falling[:-1]])
-        return cls(positive[order], patient[order], starts)
-
-    def weighed(self, weights: Floats) -> tuple[Floats, Floats]:
-        """(U, B) weight of positives and of negatives at each distinct score."""
-        of_items = np.ascontiguousarray(weights.T)[self.patient]
-        positives = of_items * self.positive[:, None]
-        up = np.add.reduceat(positives, self.starts, axis=0)
-        return up, np.add.reduceat(of_items - positives, self.starts, axis=0)
-
-
-def _auroc(scores: Floats, positive: Floats, patient: Ints) -> Weigh:
-    """Area under the ROC curve with ties counted half."""
-    ranking = _Ranking.of(scores, positive, patient)
-
-    def area(weights: Floats) -> Floats:
-        up, down = ranking.weighed(weights)
-        below = down.sum(axis=0) - np.cumsum(down, axis=0) + 0.5 * down
-        return _ratio((up * below).sum(axis=0), up.sum(axis=0) * down.sum(axis=0))
-
-    return area
-
-
-def _average_precision(scores: Floats, positive: Floats, patient: Ints) -> Weigh:
-    """Average precision (step-wise area under the precision-recall curve)."""
-    ranking = _Ranking.of(scores, positive, patient)
-
-    def area(weights: Floats) -> Floats:
-        up, down = ranking.weighed(weights)
-        hits = np.cumsum(up, axis=0)
-        called = hits + np.cumsum(down, axis=0)
-        precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
-        return np.where(down.sum(axis=0) > 0, _ratio((up * precision).sum(axis=0), up.sum(axis=0)), np.nan)
-
-    return area
-
-
-def _calibration_slope(seen: Evaluated, onehot: Floats) -> Weigh:
-    """Slope of the logistic recalibration of the log-odds (classes pooled one against the rest); 1 is calibrated.
-
-    Weightings other than one take a single Newton step from the fitted slope: gradient and curvature are then sums
-    over patients, and the resampled slope is right to first order.
-    """
-    chance = np.clip(seen.values, 1e-6, 1 - 1e-6)
-    columns = [1] if onehot.shape[1] == 2 else list(range(onehot.shape[1]))
-    odds = np.log(chance / (1 - chance))[:, columns]
-    hit = onehot[:, columns]
-    beta, fitted = _recalibrate(odds.ravel(), hit.ravel())
-    fitted = fitted.reshape(hit.shape)
-    x = np.stack([np.ones_like(odds), odds])
-    gradient = seen.by_patient((x * (hit - fitted)).sum(axis=2).T)
-    curvature = seen.by_patient(np.einsum("ink,jnk,nk->nij", x, x, fitted * (1 - fitted)).reshape(len(odds), 4))
-
-    def slope(weights: Floats) -> Floats:
-        (g0, g1), (a, b, _, d) = (weights @ gradient).T, (weights @ curvature).T
-        return np.asarray(beta[1] + _ratio(a * g1 - b * g0, a * d - b * b))
-
-    return slope
-
-
-def _recalibrate(odds: Floats, hit: Floats) -> tuple[Floats, Floats]:
-    """Maximum-likelihood intercept and slope of hit on odds, and the fitted chances; NaN under separation."""
-    spread = odds.std()
-    nothing = np.full(2, np.nan), np.full_like(odds, np.nan)
-    if spread == 0 or not 0 < hit.mean() < 1:
-        return nothing
-    x = np.stack([np.ones_like(odds), odds / spread])
-    beta = np.zeros(2)
-    for _ in range(50):
-        fitted = 1.0 / (1.0 + np.exp(-np.clip(beta @ x, -50, 50)))
-        curvature = (x * (fitted * (1 - fitted))) @ x.T
-        if np.linalg.cond(curvature) > 1e12:
-            return nothing
-        step = np.linalg.solve(curvature, x @ (hit - fitted))
-        if np.abs(step).max() < 1e-10:
-            return beta / np.array([1.0, spread]), fitted
-        beta = beta + step * min(1.0, 5.0 / float(np.abs(step).max()))
-    return nothing
-
-
-def _multilabel(seen: Evaluated) -> Mapping[str, Weigh]:
-    """Mean over the labels of each label's own binary metric."""
+def _multilabel(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
+    """Mean over the labels of each label's own binary metric; F1 of the label's presence."""
     truth = np.asarray(seen.truth)
     each = []
     for label in range(truth.shape[1]):
         chance = seen.values[:, label]
-        pair = np.stack([1 - chance, chance], axis=1)
-        each.append(_binary(Evaluated("binary", truth[:, label], pair, seen.patient, seen.n_patients)))
-    names = metrics_of("multilabel")
-    return {name: (lambda w, n=name: np.mean([label[n](w) for label in each], axis=0)) for name in names}  # type: ignore[misc]
+        alone = Evaluated("binary", truth[:, label], np.stack([1 - chance, chance], axis=1), seen.patient)
+        found = _classification(alone, weights)
+        found["macro_f1"] = _f1(_confusion(alone, np.eye(2)[truth[:, label].astype(np.intp)], weights))
+        each.append(found)
+    return {name: np.mean([found[name] for found in each], axis=0) for name in metrics_of("multilabel")}
 
 
-def _binary(seen: Evaluated) -> Mapping[str, Weigh]:
-    found = dict(_classification(seen))
-    onehot = np.equal.outer(seen.truth, np.arange(2)).astype(np.float64)
-    confusion = _confusion(seen, onehot)
-
-    def f1(weights: Floats) -> Floats:
-        cells = confusion(weights)
-        hits = cells[:, 1, 1]
-        value = _ratio(2 * hits, 2 * hits + cells[:, 0, 1] + cells[:, 1, 0])
-        return np.where(cells[:, 1].sum(axis=1) > 0, value, np.nan)
-
-    found["macro_f1"] = f1
-    return found
+def _f1(cells: Floats) -> Floats:
+    hits = 2 * cells[:, 1, 1]
+    value = _ratio(hits, hits + cells[:, 0, 1] + cells[:, 1, 0])
+    return np.where(cells[:, 1].sum(axis=1) > 0, value, np.nan)
 
 
-def _regression(seen: Evaluated) -> Mapping[str, Weigh]:
+def _regression(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
     truth, guess = seen.truth.astype(np.float64), seen.values[:, 0]
-    shift = truth.mean()
-    moments = seen.by_patient(
-        np.stack([np.ones_like(truth), truth - shift, (truth - shift) ** 2, (truth - guess) ** 2], axis=1)
+    from_mean = truth - truth.mean()
+    moments = by_patient(
+        np.stack([np.ones_like(truth), from_mean, from_mean**2, (truth - guess) ** 2], axis=1),
+        seen.patient,
+        weights.shape[1],
     )
-
-    def r2(weights: Floats) -> Floats:
-        count, first, second, error = (weights @ moments).T
-        return 1.0 - _ratio(error, second - _ratio(first**2, count))
-
-    return {"r2": r2, "mae": _mean(seen, np.abs(truth - guess)), "spearman": _spearman(truth, guess, seen.patient)}
-
-
-def _spearman(truth: Floats, guess: Floats, patient: Ints) -> Weigh:
-    """Correlation of weighted mid-ranks."""
-
-    def rho(weights: Floats) -> Floats:
-        of_items = np.ascontiguousarray(weights.T)[patient]
-        a, b = _mid_ranks(truth, of_items), _mid_ranks(guess, of_items)
-        total = of_items.sum(axis=0)
-        a -= (of_items * a).sum(axis=0) / total
-        b -= (of_items * b).sum(axis=0) / total
-        covariance = (of_items * a * b).sum(axis=0)
-        spread = (of_items * a * a).sum(axis=0) * (of_items * b * b).sum(axis=0)
-        return _ratio(covariance, np.sqrt(spread))
-
-    return rho
-
-
-def _mid_ranks(values: Floats, weights: Floats) -> Floats:
-    """(n, B) weighted mid-rank of each value."""
-    order = np.argsort(values, kind="stable")
-    rising = values[order]
-    starts = np.flatnonzero(np.r_[True, rising[1:] != rising[:-1]])
-    sums = np.add.reduceat(weights[order], starts, axis=0)
-    middle = np.cumsum(sums, axis=0) - 0.5 * sums
-    ranks = np.empty_like(weights)
-    ranks[order] = middle[np.repeat(np.arange(len(starts)), np.diff(np.r_[starts, len(values)]))]
-    return ranks
+    count, first, second, error = (weights @ moments).T
+    return {
+        "r2": 1.0 - _ratio(error, second - _ratio(first**2, count)),
+        "mae": _mean(seen, np.abs(truth - guess), weights),
+        "spearman": spearman(truth, guess, seen.patient, weights),
+    }

@@ -20,6 +20,7 @@ from umedfeat.fewshot.draws import Draw, plan_draws
 from umedfeat.fewshot.evaluate import Evaluation, drops_between, evaluate
 from umedfeat.fewshot.fitting import Fitter, Predicted
 from umedfeat.fewshot.metrics import PRIMARY
+from umedfeat.fewshot.parallel import available_cores, in_order
 from umedfeat.fewshot.result import Budget, FlowStep, Fold, Predictions, ProbeResult, Significance
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.significance import significance_of
@@ -74,12 +75,15 @@ class Study:
         return cls(cohort, settings, divisions, folds, budgets, draws, classifiers)
 
 
-def run_study(cohort: Cohort, settings: ProbeSettings, origin: Origin, progress: Progress | None = None) -> ProbeResult:
-    """Run a whole study; see ``umedfeat.fewshot.probe``."""
+def run_study(
+    cohort: Cohort, settings: ProbeSettings, origin: Origin, progress: Progress | None = None, jobs: int | None = None
+) -> ProbeResult:
+    """Run a whole study; see ``umedfeat.fewshot.probe``. ``jobs`` threads (all cores by default) change no number."""
     began = time.perf_counter()
     study = Study.plan(cohort, settings)
-    predictions = predict(study, progress)
-    evaluation = _evaluate_all(study, predictions, origin.encoder)
+    jobs = jobs or available_cores()
+    predictions = predict(study, progress, jobs)
+    evaluation = _evaluate_all(study, predictions, origin.encoder, jobs)
     primary = PRIMARY[cohort.task]
     return ProbeResult(
         encoder=origin.encoder,
@@ -108,7 +112,7 @@ def run_study(cohort: Cohort, settings: ProbeSettings, origin: Origin, progress:
     )
 
 
-def predict(study: Study, progress: Progress | None = None) -> tuple[Predictions, ...]:
+def predict(study: Study, progress: Progress | None = None, jobs: int = 1) -> tuple[Predictions, ...]:
     """Fit every classifier on every draw and collect what it says about the test items."""
     cohort = study.cohort
     fitter = Fitter(
@@ -120,8 +124,8 @@ def predict(study: Study, progress: Progress | None = None) -> tuple[Predictions
         study.settings,
     )
     pieces: list[_Piece] = []
-    for number, draw in enumerate(study.draws):
-        pieces += _fit(study, fitter, draw)
+    for number, found in enumerate(in_order(lambda draw: list(_fit(study, fitter, draw)), study.draws, jobs)):
+        pieces += found
         if progress is not None:
             progress(number + 1, len(study.draws))
     return tuple(_collect(study, pieces))
@@ -198,9 +202,13 @@ def _stack(repeats: Sequence[Sequence[_Piece]]) -> Predictions:
     )
 
 
-def _evaluate_all(study: Study, predictions: Sequence[Predictions], encoder: str) -> Evaluation:
+def _evaluate_all(study: Study, predictions: Sequence[Predictions], encoder: str, jobs: int) -> Evaluation:
     budgets = {budget.name: budget for budget in study.budgets}
-    parts = [evaluate(study.cohort, p, budgets[p.budget], encoder, study.settings) for p in predictions]
+
+    def work(part: Predictions) -> Evaluation:
+        return evaluate(study.cohort, part, budgets[part.budget], encoder, study.settings)
+
+    parts = list(in_order(work, predictions, jobs))
     return Evaluation(
         tuple(score for part in parts for score in part.scores),
         tuple(estimate for part in parts for estimate in part.estimates),

@@ -1,0 +1,61 @@
+"""How well probabilities keep their word."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["by_patient", "calibration_slope"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+
+
+def by_patient(per_item: Floats, patient: Ints, n_patients: int) -> Floats:
+    """Sum (n, …) over each patient's items: (P, …)."""
+    sums = np.zeros((n_patients, *per_item.shape[1:]))
+    np.add.at(sums, patient, per_item)
+    return sums
+
+
+def calibration_slope(chance: Floats, onehot: Floats, patient: Ints, weights: Floats) -> Floats:
+    """Slope of the logistic recalibration of the log-odds (classes pooled one against the rest); 1 is calibrated.
+
+    Weightings other than one take a single Newton step from the fitted slope: gradient and curvature are then sums
+    over patients, and the resampled slope is right to first order.
+    """
+    chance = np.clip(chance, 1e-6, 1 - 1e-6)
+    columns = [1] if onehot.shape[1] == 2 else list(range(onehot.shape[1]))
+    odds = np.log(chance / (1 - chance))[:, columns]
+    hit = onehot[:, columns]
+    beta, fitted = _recalibrate(odds.ravel(), hit.ravel())
+    fitted = fitted.reshape(hit.shape)
+    x = np.stack([np.ones_like(odds), odds])
+    gradient = by_patient((x * (hit - fitted)).sum(axis=2).T, patient, weights.shape[1])
+    curvature = by_patient(
+        np.einsum("ink,jnk,nk->nij", x, x, fitted * (1 - fitted)).reshape(len(odds), 4), patient, weights.shape[1]
+    )
+
+    (g0, g1), (a, b, _, d) = (weights @ gradient).T, (weights @ curvature).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(beta[1] + (a * g1 - b * g0) / (a * d - b * b))
+
+
+def _recalibrate(odds: Floats, hit: Floats) -> tuple[Floats, Floats]:
+    """Maximum-likelihood intercept and slope of hit on odds, and the fitted chances; NaN under separation."""
+    spread = odds.std()
+    nothing = np.full(2, np.nan), np.full_like(odds, np.nan)
+    if spread == 0 or not 0 < hit.mean() < 1:
+        return nothing
+    x = np.stack([np.ones_like(odds), odds / spread])
+    beta = np.zeros(2)
+    for _ in range(50):
+        fitted = 1.0 / (1.0 + np.exp(-np.clip(beta @ x, -50, 50)))
+        curvature = (x * (fitted * (1 - fitted))) @ x.T
+        if np.linalg.cond(curvature) > 1e12:
+            return nothing
+        step = np.linalg.solve(curvature, x @ (hit - fitted))
+        if np.abs(step).max() < 1e-10:
+            return beta / np.array([1.0, spread]), fitted
+        beta = beta + step * min(1.0, 5.0 / float(np.abs(step).max()))
+    return nothing

@@ -1,0 +1,33 @@
+"""Independent pieces of work on several cores, in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+
+__all__ = ["available_cores", "in_order"]
+
+Work = TypeVar("Work")
+Done = TypeVar("Done")
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+def in_order(function: Callable[[Work], Done], pieces: Iterable[Work], jobs: int) -> Iterator[Done]:
+    """Apply a function to every piece on ``jobs`` threads; results come in the order of the pieces.
+
+    The work is linear algebra, which releases the interpreter; each thread gets one core of it, so that the numbers do
+    not depend on ``jobs``.
+    """
+    with threadpool_limits(1), ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(function, pieces)
