@@ -7,7 +7,8 @@
 GeoJSON is what QuPath exports: a FeatureCollection, a list of features or one feature; Polygon and MultiPolygon (with
 holes) in level-0 pixels. The region of interest is the union of all annotations less those whose class begins with
 "Ignore" or "Exclude"; where only such classes are drawn it is the rest of the slide. Detections, cells and tiles,
-points and lines are no regions. In mask images everything that is not 0 is of interest; any size, same aspect ratio.
+points and lines are no regions. In mask images everything that is neither 0 nor
+wholly transparent is of interest; any size, same aspect ratio as the slide.
 """
 
 from __future__ import annotations
@@ -214,12 +215,20 @@ def _read_mask(path: Path) -> Mask:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                pixels = np.asarray(image.convert("RGB") if image.mode in ("RGBA", "CMYK", "YCbCr") else image)
+                pixels = np.asarray(image)
+                alpha = "A" in image.getbands()
     except Image.DecompressionBombError as error:
         raise TooLarge(f"{path.name}: too large for a mask", remedy="masks may be smaller than the slide") from error
     except (OSError, ValueError, SyntaxError) as error:
         raise UnreadableInput(f"{path.name}: not a readable mask image", remedy="save it as PNG or TIFF") from error
-    return np.asarray(pixels != 0 if pixels.ndim == 2 else (pixels != 0).any(axis=2))
+    painted = pixels != 0
+    if pixels.dtype.kind == "f":
+        painted &= ~np.isnan(pixels)
+    if pixels.ndim == 2:
+        return painted
+    if alpha:  # what is wholly transparent is not painted
+        return np.asarray(painted[..., :-1].any(axis=2) & painted[..., -1])
+    return np.asarray(painted.any(axis=2))
 
 
 def grid_geojson(
