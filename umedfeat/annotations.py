@@ -225,7 +225,7 @@ def _read_mask(path: Path) -> Mask:
     if pixels.dtype.kind == "f":
         painted &= ~np.isnan(pixels)
     if pixels.ndim == 2:
-        return painted
+        return np.asarray(painted)
     if alpha:  # what is wholly transparent is not painted
         return np.asarray(painted[..., :-1].any(axis=2) & painted[..., -1])
     return np.asarray(painted.any(axis=2))
