@@ -20,11 +20,13 @@ from umedfeat.encoders.base import Encoder
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.engine.embed import default_batch_size
 from umedfeat.engine.loop import Engine, EngineSettings, StageSeconds
-from umedfeat.errors import Interrupted, SetupError
+from umedfeat.engine.worker import named_faults
+from umedfeat.errors import InputError, Interrupted, SetupError
 from umedfeat.items import Dropped, Failure, Plan, Skipped, Source
 from umedfeat.policy import Policy
 from umedfeat.privacy import Pseudonyms, load_key
 from umedfeat.progress import Progress, SilentProgress
+from umedfeat.readers import open_reader
 from umedfeat.sources import discover
 from umedfeat.store import FeatureStore, Header, Item
 
@@ -97,6 +99,7 @@ def extract(
     run: RunSettings | None = None,
     pseudonyms: Pseudonyms | None = None,
     progress: Progress | None = None,
+    preview_dir: Path | None = None,
 ) -> Summary:
     """Embed every image under ``inputs`` with a frozen encoder and write one feature file.
 
@@ -108,6 +111,7 @@ def extract(
         run: processes, batches, shard, resume.
         pseudonyms: key for patient pseudonyms (default: the user's own key, made on first use).
         progress: receives what happens (default: nothing is shown).
+        preview_dir: folder for pictures of what the encoder saw, with one ``index.html``.
 
     Raises:
         SetupError: nothing was done (missing paths, colliding ids, weights, output).
@@ -132,11 +136,9 @@ def extract(
     with FeatureStore(
         out, header, dim=loaded.dim, overwrite=run.overwrite, shard=run.shard
     ) as store, stop_on_signals() as stop:  # fmt: skip
-        sink = _StoreSink(store, stop if run.stop_on_error else None)
-        for failure in found.failures:
-            store.fail(failure)
-        for skipped in found.skipped:
-            store.skip(skipped)
+        pictures = None if preview_dir is None else _Pictures(preview_dir, policy)
+        sink = _StoreSink(store, stop if run.stop_on_error else None, pictures)
+        sink.note(found.failures, found.skipped)
         mine = shard_of(found.sources, run.shard)
         todo = [source for source in mine if source.id not in store.done]
         settings = _engine_settings(run, loaded, out)
@@ -161,6 +163,8 @@ def extract(
             skipped=found.skipped,
             seconds=seconds,
         )
+        if pictures is not None:
+            pictures.close()
         return replace(summary, out=store.finish(_run_log(summary, run, settings)))
 
 
@@ -238,6 +242,7 @@ class _StoreSink:
 
     store: FeatureStore
     stop: threading.Event | None
+    pictures: _Pictures | None
     count: int = 0
     failures: list[Failure] = field(default_factory=list)
     items: Counter[str] = field(default_factory=Counter)
@@ -247,6 +252,16 @@ class _StoreSink:
     def by_modality(self) -> dict[str, tuple[int, int]]:
         return {name: (self.items[name], self.regions[name]) for name in sorted(self.items)}
 
+    def note(self, failures: Sequence[Failure], skipped: Sequence[Skipped]) -> None:
+        """What discovery found besides sources."""
+        for failure in failures:
+            log.warning("%s", failure.message)
+            self._record(failure)
+        for skip in skipped:
+            self.store.skip(skip)
+            if self.pictures is not None:
+                self.pictures.writer.skip(skip)
+
     def embedded(
         self, source: Source, plan: Plan, features: npt.NDArray[np.float32], dropped: tuple[Dropped, ...]
     ) -> None:
@@ -254,14 +269,41 @@ class _StoreSink:
         self.count += 1
         self.items[plan.modality] += 1
         self.regions[plan.modality] += len(plan.regions)
+        if self.pictures is not None:
+            self.pictures.draw(source, plan)
         log.info("%s: %d %s embedded", source.name, len(plan.regions), plan.modality)
 
     def failed(self, source: Source, failure: Failure) -> None:
-        self.store.fail(failure)
+        self._record(failure)
         self.failures.append(failure)
         log.warning("%s", failure.message)
         if self.stop is not None:
             self.stop.set()
+
+    def _record(self, failure: Failure) -> None:
+        self.store.fail(failure)
+        if self.pictures is not None:
+            self.pictures.writer.fail(failure)
+
+
+class _Pictures:
+    """Draws what was embedded; a picture that fails never costs the features."""
+
+    def __init__(self, folder: Path, policy: Policy) -> None:
+        from umedfeat.preview import PreviewWriter
+
+        self._policy = policy
+        self.writer = PreviewWriter(folder, policy)
+
+    def draw(self, source: Source, plan: Plan) -> None:
+        try:
+            with named_faults(source), contextlib.closing(open_reader(source, self._policy, plan.prepared)) as reader:
+                self.writer.add(source, reader, plan)
+        except InputError as error:
+            log.warning("no picture: %s", error.message)
+
+    def close(self) -> None:
+        self.writer.close()
 
 
 def _engine_settings(run: RunSettings, encoder: Encoder, out: Path) -> EngineSettings:

@@ -81,7 +81,15 @@ class BarProgress(SilentProgress):
 
     def begin(self, sources: int) -> None:
         self._counts.sources = sources
-        self._bar = tqdm(total=0, unit="img", desc="embedding", file=self._stream, dynamic_ncols=True, smoothing=0.1)
+        self._bar = tqdm(
+            total=0,
+            unit="img",
+            desc="embedding",
+            file=self._stream,
+            dynamic_ncols=True,
+            smoothing=0.1,
+            mininterval=0.2 if self._stream.isatty() else 10.0,
+        )
         self._show()
 
     def planned(self, regions: int) -> None:
@@ -106,7 +114,7 @@ class BarProgress(SilentProgress):
         counts = self._counts
         self._bar.total = max(counts.expected_regions, counts.encoded)
         failed = f", {counts.ended['failed']} failed" if counts.ended["failed"] else ""
-        self._bar.set_postfix_str(f"{sum(counts.ended.values())}/{counts.sources} inputs{failed}")
+        self._bar.set_postfix_str(f"{sum(counts.ended.values())}/{counts.sources} inputs{failed}", refresh=False)
 
 
 class JsonProgress(SilentProgress):

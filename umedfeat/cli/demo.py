@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ It is not UMedPT: what the demo shows is the way, not the performance.
     show_default=True,
     help="Where to write.",
 )
-@encoder_options
+@functools.partial(encoder_options, default="efficientnet-lite0")
 @log_options
 def command(folder: Path, choice: EncoderChoice, progress: str) -> int:
     """Build a small mixed cohort, embed it, ask how few labels are enough. Under two minutes on two cores."""
@@ -51,7 +52,7 @@ def command(folder: Path, choice: EncoderChoice, progress: str) -> int:
 def demo_text(demo: Demo) -> str:
     """What was done, on what, with which encoder, and where it lies."""
     from umedfeat.cli.extract import summary_text
-    from umedfeat.cli.probe import result_text
+    from umedfeat.fewshot.terminal import render_study
     from umedfeat.report.terminal import render_facts
 
     written = [
@@ -65,7 +66,7 @@ def demo_text(demo: Demo) -> str:
             "1. Extract",
             summary_text(demo.summary),
             "2. Probe: does a radiograph show the drawn opacity?",
-            result_text(demo.result),
+            render_study(demo.result),
             f"Encoder: {demo.summary.encoder}. {_caveat(demo.summary.encoder)}",
             render_facts(written),
         ]

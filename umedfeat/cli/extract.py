@@ -32,7 +32,7 @@ Exit codes: 0 all embedded, 1 some inputs failed, 2 nothing was done, 130 interr
 """
 
 
-class ShardType(click.ParamType):
+class ShardType(click.ParamType[tuple[int, int]]):
     """ "i/n" with 1 ≤ i ≤ n."""
 
     name = "i/n"

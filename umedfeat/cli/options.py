@@ -24,7 +24,7 @@ __all__ = ["encoder_options", "identity_options", "input_options", "log_options"
 Decorator = Callable[[Any], Any]
 
 
-class WindowType(click.ParamType):
+class WindowType(click.ParamType[Any]):
     """A CT window: a preset, "LO,HI" in Hounsfield units, "percentile" or "file"."""
 
     name = "window"
@@ -42,7 +42,7 @@ class WindowType(click.ParamType):
         return f"{low:g},{high:g}"
 
 
-class SlicesType(click.ParamType):
+class SlicesType(click.ParamType[Any]):
     """ "all", a number, or "every-K"."""
 
     name = "slices"
@@ -209,7 +209,12 @@ def _policy(
         intensity=IntensityPolicy(ct_window=window, window=grey_window),
         volume=VolumePolicy(plane, slices, volume_index, frames, include_derived),
         image=ImagePolicy(image_size or 0, fit, tile),
-        limits=Limits(max_pixels, max_unreadable, force, str(mask_dir) if mask_dir else ""),
+        limits=Limits(
+            max_pixels=max_pixels,
+            max_unreadable=max_unreadable,
+            force=force,
+            mask_dir=str(mask_dir) if mask_dir else "",
+        ),
     )
 
 
@@ -218,43 +223,49 @@ def policy_options(command: Any) -> Any:
     return _gather(command, _POLICY_OPTIONS, "policy", _policy)
 
 
-_ENCODER_OPTIONS: list[Decorator] = [
-    click.option(
-        "-e",
-        "--encoder",
-        "name",
-        default="umedpt",
-        show_default=True,
-        help="umedpt, tissue-concepts, unicorn, wsc-tiny, efficientnet-lite0, imagenet-swinv2-t or timm:<name>.",
-    ),
-    click.option(
-        "--weights",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Weights file: .pt.zip or .safetensors.",
-    ),
-    click.option(
-        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or cuda:0,1 (one process each)."
-    ),
-    click.option(
-        "--precision",
-        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-        default="auto",
-        show_default=True,
-        help="auto: fp32 on a CPU, bf16 on a GPU that has it.",
-    ),
-    click.option(
-        "--runtime",
-        type=click.Choice(["auto", "torch", "openvino"]),
-        default="auto",
-        show_default=True,
-        help="What computes the encoder.",
-    ),
-    click.option(
-        "--pool-order", type=click.Choice(["pool_first", "pool_last"]), help="UMedPT: override the registry's order."
-    ),
-    click.option("--compile", "compiled", is_flag=True, help="Compile the network first (torch runtime)."),
-    click.option("--offline", is_flag=True, envvar="UMEDFEAT_OFFLINE", help="Never use the network."),
-]
+def _encoder_choices(default: str) -> list[Decorator]:
+    return [
+        click.option(
+            "-e",
+            "--encoder",
+            "name",
+            default=default,
+            show_default=True,
+            help="umedpt, tissue-concepts, unicorn, wsc-tiny, efficientnet-lite0, imagenet-swinv2-t or timm:<name>.",
+        ),
+        click.option(
+            "--weights",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="Weights file: .pt.zip or .safetensors.",
+        ),
+        click.option(
+            "--device",
+            default="auto",
+            show_default=True,
+            help="auto, cpu, cuda, cuda:1 or cuda:0,1 (one process each).",
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+            default="auto",
+            show_default=True,
+            help="auto: fp32 on a CPU, bf16 on a GPU that has it.",
+        ),
+        click.option(
+            "--runtime",
+            type=click.Choice(["auto", "torch", "openvino"]),
+            default="auto",
+            show_default=True,
+            help="What computes the encoder.",
+        ),
+        click.option(
+            "--pool-order",
+            type=click.Choice(["pool_first", "pool_last"]),
+            help="UMedPT: override the registry's order.",
+        ),
+        click.option("--compile", "compiled", is_flag=True, help="Compile the network first (torch runtime)."),
+        click.option("--offline", is_flag=True, envvar="UMEDFEAT_OFFLINE", help="Never use the network."),
+    ]
 
 
 def _encoder(
@@ -272,9 +283,9 @@ def _encoder(
     return EncoderChoice(name, weights, device, precision, runtime, pool_order, compiled, offline)
 
 
-def encoder_options(command: Any) -> Any:
+def encoder_options(command: Any, default: str = "umedpt") -> Any:
     """Which network, where and how → ``choice: EncoderChoice``."""
-    return _gather(command, _ENCODER_OPTIONS, "choice", _encoder)
+    return _gather(command, _encoder_choices(default), "choice", _encoder)
 
 
 _IDENTITY_OPTIONS: list[Decorator] = [

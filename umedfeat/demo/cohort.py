@@ -152,7 +152,7 @@ def _dicom(path: Path, sop_class: str, modality: str, patient: str, pixels: npt.
     file = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     file.SOPClassUID, file.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
     file.StudyInstanceUID, file.SeriesInstanceUID = generate_uid(), generate_uid()
-    file.Modality, file.PatientID, file.PatientName = modality, patient, "Demo^Generated"
+    file.Modality, file.PatientID, file.PatientName = modality, patient, "Demo^Phantom"
     file.Rows, file.Columns = pixels.shape
     file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
     file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 16, 15, 0

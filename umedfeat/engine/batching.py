@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.items import Dropped, Plan, Source
 from umedfeat.engine.worker import Batch, Segment
+from umedfeat.items import Dropped, Plan, Source
 
 __all__ = ["Pending", "RowQueues"]
 

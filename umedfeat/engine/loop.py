@@ -25,15 +25,15 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.encoders.base import Encoder
 from umedfeat.engine.batching import Pending, RowQueues
 from umedfeat.engine.embed import Embedded, embed
-from umedfeat.encoders.base import Encoder
+from umedfeat.engine.pool import Died, WorkerPool, slot_bytes_for
+from umedfeat.engine.worker import Batch, Job, Planned, Read
 from umedfeat.errors import EmptyImage, InputError, UnreadableInput, WorkerDied
 from umedfeat.items import Dropped, Failure, Plan, Source
-from umedfeat.engine.pool import Died, WorkerPool, slot_bytes_for
 from umedfeat.policy import Policy
 from umedfeat.progress import Progress
-from umedfeat.engine.worker import Batch, Job, Planned, Read
 
 __all__ = ["Engine", "EngineSettings", "Sink", "StageSeconds"]
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from umedfeat.errors import SetupError
-from umedfeat.policy import Policy
 from umedfeat.engine.slots import Slots
 from umedfeat.engine.worker import Batch, Job, Planned, Read, Started, serve
+from umedfeat.errors import SetupError
+from umedfeat.policy import Policy
 
 __all__ = ["Answer", "Died", "WorkerPool", "slot_bytes_for"]
 

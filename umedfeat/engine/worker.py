@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.engine.slots import SlotView
 from umedfeat.errors import InputError, UnreadableInput
 from umedfeat.items import Dropped, Plan, Reader, RegionUnreadable, Source
 from umedfeat.policy import Policy
 from umedfeat.readers import open_reader
-from umedfeat.engine.slots import SlotView
 from umedfeat.sources import content_sha256
 
-__all__ = ["Batch", "Job", "Planned", "Read", "Segment", "Started", "plan_source", "serve"]
+__all__ = ["Batch", "Job", "Planned", "Read", "Segment", "Started", "named_faults", "plan_source", "serve"]
 
 _OPEN_READERS = 8
 
@@ -121,7 +121,7 @@ def plan_source(source: Source, policy: Policy) -> Plan:
     Raises:
         InputError: it cannot be embedded.
     """
-    with _named_faults(source), contextlib.closing(open_reader(source, policy)) as reader:
+    with named_faults(source), contextlib.closing(open_reader(source, policy)) as reader:
         plan = reader.plan()
         if plan.content_sha256:
             return plan
@@ -129,7 +129,7 @@ def plan_source(source: Source, policy: Policy) -> Plan:
 
 
 @contextlib.contextmanager
-def _named_faults(source: Source) -> Iterator[None]:
+def named_faults(source: Source) -> Iterator[None]:
     """The one place where a source is isolated: whatever a decoder raises on bad bytes becomes an InputError."""
     try:
         yield
@@ -167,7 +167,7 @@ def read_batch(batch: Batch, target: npt.NDArray[Any], readers: OpenReaders, sta
 
 def _read_segment(segment: Segment, view: npt.NDArray[Any], readers: OpenReaders) -> dict[int, Dropped]:
     dropped: dict[int, Dropped] = {}
-    with _named_faults(segment.source):
+    with named_faults(segment.source):
         reader = readers.get(segment.source, segment.prepared)
         for k, image in enumerate(reader.read(segment.rows)):
             if isinstance(image, RegionUnreadable):

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from umedfeat.engine.planning import plan_all
-from umedfeat.engine.worker import _named_faults
+from umedfeat.engine.worker import named_faults
 from umedfeat.errors import InputError, SetupError
 from umedfeat.items import Failure, Plan, Skipped, Source
 from umedfeat.policy import Policy
@@ -104,7 +104,7 @@ def _draw_all(
 
 def _draw(source: Source, plan: Plan, policy: Policy, writer: PreviewWriter) -> Failure | None:
     try:
-        with _named_faults(source), contextlib.closing(open_reader(source, policy, plan.prepared)) as reader:
+        with named_faults(source), contextlib.closing(open_reader(source, policy, plan.prepared)) as reader:
             writer.add(source, reader, plan)
     except InputError as error:
         return _failure(source, "read", error)

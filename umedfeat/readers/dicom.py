@@ -79,7 +79,7 @@ def _header_or_fault(file: Found, policy: Policy) -> DicomHeader | UnreadableInp
 
 
 def _sources(groups: Sequence[Sequence[DicomHeader]], pseudonyms: Pseudonyms) -> list[Source]:
-    """Sources with ids that do not depend on the order of files: volumes of one series are numbered by their content."""
+    """Ids do not depend on the order of files: volumes of one series are numbered by their content."""
     numbered: dict[tuple[str, str], int] = {}
     sources = []
     for group in sorted(groups, key=_content_order):

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 from umedfeat.errors import UnreadableInput
@@ -16,6 +15,9 @@ from umedfeat.privacy import Pseudonyms
 from umedfeat.readers import Found
 
 __all__ = ["DicomHeader", "has_preamble", "looks_like_bare_dataset", "read_header", "without_identifiers"]
+
+# pydicom warns of odd values by quoting them, and a quoted identifier has no place in a log.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 _TAGS = [
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "PatientName",
@@ -81,17 +83,6 @@ def read_header(file: Found, *, force: bool) -> DicomHeader:
     try:
         dataset = pydicom.dcmread(file.path, stop_before_pixels=True, specific_tags=_TAGS, force=force)
         return _header_of(file, dataset)
-    except (
-        InvalidDicomError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        NotImplementedError,
-    ) as error:
-        raise _damaged(file, error) from error
     except Exception as error:  # pydicom's parser raises whatever damaged bytes lead to
         raise _damaged(file, error) from error
 

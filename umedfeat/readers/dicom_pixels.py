@@ -50,7 +50,7 @@ def decode_frame(dataset: pydicom.Dataset, frame: int, name: str) -> tuple[npt.N
     for plugin in plugins:
         try:
             values, _ = decoder.as_array(dataset, index=frame, decoding_plugin=plugin, raw=False)
-        except Exception as error:  # every codec has errors of its own
+        except Exception as error:  # noqa: BLE001 - every codec has errors of its own
             fault = error
             continue
         return values, plugin or "none"

@@ -5,6 +5,7 @@ A backend gives levels and reads rectangles of a level as RGB on white. It decid
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -21,6 +22,9 @@ from umedfeat.errors import TooLarge, UnreadableInput, UnsupportedInput
 from umedfeat.items import RegionUnreadable
 
 __all__ = ["OpenSlideBackend", "SlideBackend", "TiffBackend"]
+
+# tifffile logs every oddity of a damaged file; the reader's own message says what matters.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 RGB = npt.NDArray[np.uint8]
 
