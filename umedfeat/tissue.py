@@ -23,7 +23,7 @@ Grey = npt.NDArray[np.float32]
 #: Micrometres per pixel of the grid on which colours and shapes are judged.
 SHAPE_MPP = 16.0
 #: Gaps narrower than this are part of the tissue (fat cells, tears), in micrometres.
-CLOSING = 96.0
+CLOSING = 64.0
 #: Smaller islands are debris, smaller holes are filled: square micrometres.
 SPECK, HOLE = 15_000.0, 40_000.0
 #: Parts smaller than this that touch ink all around are its rests: square micrometres.
@@ -249,12 +249,13 @@ def _shape(evidence: Mask, scale: float) -> Mask:
 
 
 def _close(mask: Mask, radius: int) -> Mask:
-    """Closing with a square; the border of the image neither attracts nor erodes."""
+    """Closing with a square; what lies beyond the border of the image is taken as empty."""
     if radius < 1:
         return mask
     size = 2 * radius + 1
-    grown = ndimage.maximum_filter(mask.view(np.uint8), size, mode="constant", cval=0)
-    return np.asarray(ndimage.minimum_filter(grown, size, mode="constant", cval=1), np.uint8).view(np.bool_)
+    grown = ndimage.maximum_filter(np.pad(mask, radius).view(np.uint8), size, mode="constant", cval=0)
+    closed = np.asarray(ndimage.minimum_filter(grown, size, mode="constant", cval=0), np.uint8).view(np.bool_)
+    return closed[radius:-radius, radius:-radius]
 
 
 def _drop_small(mask: Mask, area: float) -> Mask:
