@@ -14,7 +14,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from umedfeat.items import Failure, Plan, Reader, RegionUnreadable, Source
-from umedfeat.policy import Policy
 from umedfeat.preview.contact import Region, evenly, sheet
 from umedfeat.preview.drawing import Rgb, to_rgb8
 from umedfeat.preview.facts import LETTERS, facts, flags, headline
@@ -93,7 +92,7 @@ def failed_card(failure: Failure) -> Card:
 _DOING = {"discover": "looking for inputs", "plan": "planning", "read": "reading", "encode": "encoding"}
 
 
-def draw_card(source: Source, reader: Reader, plan: Plan, policy: Policy, out: Path, regions: int = 12) -> Card:
+def draw_card(source: Source, reader: Reader, plan: Plan, out: Path, regions: int = 12) -> Card:
     """Draw the pictures of one source into ``out`` and describe it.
 
     Raises:
@@ -102,7 +101,7 @@ def draw_card(source: Source, reader: Reader, plan: Plan, policy: Policy, out: P
     chosen = plan.regions[evenly(len(plan.regions), regions)]
     shown = list(reader.read(chosen)) if len(chosen) else []
     stem = slug(source.id)
-    main = _overlay(reader, plan, policy) if plan.tile_extent else None
+    main = _overlay(reader, plan) if plan.tile_extent else None
     pictures: list[Picture] = []
     if main is not None:
         pictures.append(_save(main.picture, out, f"{stem}.overlay.png", "What goes to the encoder is in full colour."))
@@ -144,19 +143,17 @@ def mask_of(reader: Reader) -> tuple[npt.NDArray[np.bool_], float] | None:
     return cast("Callable[[], tuple[npt.NDArray[np.bool_], float] | None]", mask)() if callable(mask) else None
 
 
-def _overlay(reader: Reader, plan: Plan, policy: Policy) -> _Overlay | None:
+def _overlay(reader: Reader, plan: Plan) -> _Overlay | None:
     thumbnail = thumbnail_of(reader)
     if thumbnail is None:
         return None
     pixels, downsample = thumbnail
     kept = corners_of(plan)
     mask, mask_downsample = mask_of(reader) or (None, 1.0)
+    grid = grid_of(plan)
     rejected = None
-    if mask is not None:
-        slide = policy.slide
-        grid = grid_of(plan.tile_extent, slide.overlap, slide.tile_size, plan.width, plan.height)
-        if (plan.width / grid.step) * (plan.height / grid.step) <= _MOST_TILES:
-            rejected = rejected_tiles(grid, kept, mask, mask_downsample)
+    if mask is not None and grid is not None and grid.columns * grid.rows <= _MOST_TILES:
+        rejected = rejected_tiles(grid, kept, mask, mask_downsample)
     picture = draw_overlay(pixels, downsample, kept, plan.tile_extent, mask=mask, rejected=rejected)
     factor = min(1.0, _SMALL / max(picture.size))
     small = Image.fromarray(pixels).resize(

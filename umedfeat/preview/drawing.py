@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +48,12 @@ def scale_bar(mpp: float, width: int) -> ScaleBar:
 
 @lru_cache(maxsize=8)
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own typeface, so that pictures look the same on every machine."""
+    """DejaVu Sans, which comes with matplotlib and knows µ; the same on every machine."""
+    matplotlib = find_spec("matplotlib")
+    if matplotlib is not None and matplotlib.origin:
+        path = Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if path.is_file():
+            return ImageFont.truetype(str(path), size)
     return ImageFont.load_default(size)
 
 

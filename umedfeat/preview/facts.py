@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from umedfeat.items import Plan
 from umedfeat.preview.contact import Letters
@@ -19,6 +19,7 @@ LETTERS: Mapping[str, Letters] = {
 
 #: Shown elsewhere, or of no use to a reader of the page.
 _KNOWN = frozenset({"plane", "intensity", "fit", "slices_selected", "slices_total", "flags", "grid"})
+_LABELS = {"icc": "ICC profile", "downsample": "Downsample of the level", "resample": "Resampled by"}
 _FEW_TILES = 10
 
 
@@ -55,7 +56,7 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "Encoder gets", _square(plan)
     for key, value in plan.detail.items():
         if key not in _KNOWN:
-            yield key.replace("_", " ").capitalize(), _plain(value)
+            yield _LABELS.get(key, key.replace("_", " ").capitalize()), _plain(value)
 
 
 def flags(plan: Plan, unreadable: int = 0) -> list[str]:
@@ -97,7 +98,13 @@ def _scale(mpp: tuple[float, float]) -> str:
 
 def _tiles(plan: Plan) -> str:
     micrometres = f", {plan.tile_extent * plan.mpp[0]:.4g} µm" if plan.mpp else ""
-    return f"{len(plan.regions):,} of {plan.tile_extent:.5g} px at level 0{micrometres} wide"
+    grid = plan.detail.get("grid")
+    places = f" of {grid['columns'] * grid['rows']:,} on the grid" if _counted(grid) else ""
+    return f"{len(plan.regions):,}{places}, each {plan.tile_extent:.5g} px at level 0{micrometres}"
+
+
+def _counted(grid: Any) -> TypeGuard[Mapping[str, int]]:
+    return isinstance(grid, Mapping) and all(isinstance(grid.get(key), int) for key in ("columns", "rows"))
 
 
 def _intensity(intensity: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from umedfeat.items import Plan
 from umedfeat.preview.drawing import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, Colour, Rgb, as_image, draw_text, scale_bar
 from umedfeat.tissue import tissue_fractions
 
@@ -24,24 +26,28 @@ _BORDER_FROM = 7.0
 
 
 class Grid(NamedTuple):
-    """Where tiles may lie, in level-0 pixels: side of a tile, distance of neighbours."""
+    """Where tiles may lie, in level-0 pixels: side of a tile, distance of neighbours, how many."""
 
     extent: float
     step: float
-    width: int
-    height: int
+    columns: int
+    rows: int
 
     def corners(self) -> Corners:
-        """(n, 2) x, y of every tile that fits the slide, row by row."""
-        columns = int((self.width - self.extent) // self.step) + 1 if self.width >= self.extent else 0
-        rows = int((self.height - self.extent) // self.step) + 1 if self.height >= self.extent else 0
-        x, y = np.meshgrid(np.arange(columns) * self.step, np.arange(rows) * self.step)
+        """(n, 2) x, y of every tile, row by row."""
+        x, y = np.meshgrid(np.arange(self.columns) * self.step, np.arange(self.rows) * self.step)
         return np.column_stack([x.ravel(), y.ravel()])
 
 
-def grid_of(extent: float, overlap: int, tile_size: int, width: int, height: int) -> Grid:
-    """The grid of a policy on a slide."""
-    return Grid(extent, extent * (1 - overlap / tile_size), width, height)
+def grid_of(plan: Plan) -> Grid | None:
+    """The grid that a slide's plan was chosen from, or None where the plan does not tell."""
+    told = plan.detail.get("grid")
+    if not isinstance(told, Mapping):
+        return None
+    step, columns, rows = (told.get(key) for key in ("step", "columns", "rows"))
+    if not isinstance(step, int | float) or not isinstance(columns, int) or not isinstance(rows, int):
+        return None
+    return Grid(plan.tile_extent, float(step), columns, rows)
 
 
 def rejected_tiles(grid: Grid, kept: Corners, mask: Mask, downsample: float) -> Corners:

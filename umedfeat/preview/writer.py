@@ -42,7 +42,7 @@ class PreviewWriter:
         Raises:
             InputError: the source cannot be read.
         """
-        card = draw_card(source, reader, plan, self.policy, self.out_dir, self._regions)
+        card = draw_card(source, reader, plan, self.out_dir, self._regions)
         if self._geojson and plan.tile_extent:
             self._write_geojson(source, reader, plan)
         self.cards.append(card)
