@@ -12,7 +12,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["BLUE", "GREEN", "INK", "MUTED", "ORANGE", "PAPER", "ScaleBar", "draw_text", "font", "scale_bar", "to_rgb8"]
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "INK",
+    "MUTED",
+    "ORANGE",
+    "PAPER",
+    "SKY",
+    "ScaleBar",
+    "as_image",
+    "draw_text",
+    "font",
+    "scale_bar",
+    "to_rgb8",
+]
 
 Rgb = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -22,6 +36,8 @@ INK: Colour = (32, 36, 42)
 MUTED: Colour = (118, 124, 132)
 GREEN: Colour = (0, 158, 115)
 BLUE: Colour = (0, 114, 178)
+#: Instead of blue on dark pictures.
+SKY: Colour = (86, 180, 233)
 ORANGE: Colour = (213, 94, 0)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from umedfeat.items import Plan
+from umedfeat.policy import CT_WINDOWS
 from umedfeat.preview.contact import Letters
 
 __all__ = ["LETTERS", "facts", "flags", "headline"]
@@ -52,7 +53,7 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "Spacing", _spacing(plan.spacing)
     plane = str(plan.detail.get("plane", ""))
     yield "Plane", f"{plane}, radiological display" if plane in LETTERS else ""
-    yield "Intensity", _intensity(plan.detail.get("intensity"))
+    yield "Intensity", _intensity(plan.detail.get("intensity"), plan.modality)
     yield "Encoder gets", _square(plan)
     for key, value in plan.detail.items():
         if key not in _KNOWN:
@@ -107,12 +108,14 @@ def _counted(grid: Any) -> TypeGuard[Mapping[str, int]]:
     return isinstance(grid, Mapping) and all(isinstance(grid.get(key), int) for key in ("columns", "rows"))
 
 
-def _intensity(intensity: Any) -> str:
+def _intensity(intensity: Any, modality: str) -> str:
     if not isinstance(intensity, Mapping):
         return _plain(intensity)
     text = str(intensity.get("window", ""))
+    # Percentiles are also taken of a CT that is not in Hounsfield units: no unit is claimed for them.
+    unit = "HU" if modality == "CT" and (text in CT_WINDOWS or "," in text) else ""
     if "low" in intensity and "high" in intensity:
-        text += f": {float(intensity['low']):.5g} to {float(intensity['high']):.5g}"
+        text += f": {float(intensity['low']):.5g} to {float(intensity['high']):.5g} {unit}".rstrip()
     if intensity.get("nonfinite"):
         text += f"; {intensity['nonfinite']} non-finite values as background"
     return text

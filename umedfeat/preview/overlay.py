@@ -11,7 +11,20 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from umedfeat.items import Plan
-from umedfeat.preview.drawing import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, Colour, Rgb, as_image, draw_text, scale_bar
+from umedfeat.preview.drawing import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PAPER,
+    SKY,
+    Colour,
+    Rgb,
+    as_image,
+    draw_text,
+    scale_bar,
+)
 from umedfeat.tissue import tissue_fractions
 
 __all__ = ["Grid", "draw_overlay", "grid_of", "rejected_tiles", "with_legend"]
@@ -20,7 +33,6 @@ Mask = npt.NDArray[np.bool_]
 Corners = npt.NDArray[np.float64]
 
 _WASH = 0.68
-_STRIP = 40
 #: Tiles smaller than this (pixels of the picture) get no border of their own.
 _BORDER_FROM = 7.0
 
@@ -86,7 +98,7 @@ def draw_overlay(
     picture = _washed(thumbnail, _covered(shape, boxes, side))
     if rejected is not None:
         picture = _blend(picture, _borders(shape, rejected / downsample, side), ORANGE, 0.8)
-    picture = _blend(picture, _borders(shape, boxes, side), BLUE, 0.6)
+    picture = _blend(picture, _borders(shape, boxes, side), SKY if _is_dark(thumbnail) else BLUE, 0.6)
     if mask is not None:
         picture = _blend(picture, _outline(mask, shape), GREEN, 1.0)
     return as_image(picture)
@@ -99,24 +111,35 @@ def with_legend(picture: Image.Image, mpp: float | None, *, tissue: bool, reject
         mpp: micrometres per pixel of the picture, or None for no scale bar.
         tissue, rejected: whether the outline and the rejected tiles were drawn.
     """
-    entries = [("tile kept", BLUE), *([("too little tissue", ORANGE)] if rejected else [])]
+    kept = SKY if _is_dark(np.asarray(picture)) else BLUE
+    entries = [("tile kept", kept), *([("too little tissue", ORANGE)] if rejected else [])]
     entries += [("tissue", GREEN)] if tissue else []
-    sheet = Image.new("RGB", (max(picture.width, 470), picture.height + _STRIP), PAPER)
+    unit = max(1.0, max(picture.size) / 900)  # large pictures are shown smaller, their legend must stay readable
+    size = round(14 * unit)
+    strip = round(40 * unit)
+    sheet = Image.new("RGB", (max(picture.width, round(480 * unit)), picture.height + strip), PAPER)
     sheet.paste(picture, (0, 0))
     draw = ImageDraw.Draw(sheet)
-    middle = picture.height + _STRIP // 2
-    at = 12.0
+    middle, tick = picture.height + strip / 2, 5 * unit
+    at = 12 * unit
     if mpp is not None:
         bar = scale_bar(mpp, picture.width)
-        draw.line((at, middle - 5, at, middle + 5), fill=INK)
-        draw.line((at, middle, at + bar.pixels, middle), fill=INK, width=2)
-        draw.line((at + bar.pixels, middle - 5, at + bar.pixels, middle + 5), fill=INK)
-        at += bar.pixels + 8
-        at += draw_text(draw, (at, middle), bar.label, size=14, colour=INK) + 34
+        draw.line((at, middle, at + bar.pixels, middle), fill=INK, width=round(2 * unit))
+        for end in (at, at + bar.pixels):
+            draw.line((end, middle - tick, end, middle + tick), fill=INK, width=round(unit))
+        at += bar.pixels + 8 * unit
+        at += draw_text(draw, (at, middle), bar.label, size=size, colour=INK) + 34 * unit
     for name, colour in entries:
-        draw.rectangle((at, middle - 6, at + 12, middle + 6), outline=colour, width=2)
-        at += 19 + draw_text(draw, (at + 19, middle), name, size=14, colour=MUTED) + 22
+        draw.rectangle(
+            (at, middle - 6 * unit, at + 12 * unit, middle + 6 * unit), outline=colour, width=round(2 * unit)
+        )
+        at += 19 * unit
+        at += draw_text(draw, (at, middle), name, size=size, colour=MUTED) + 22 * unit
     return sheet
+
+
+def _is_dark(pixels: Rgb) -> bool:
+    return float(pixels.mean()) < 96
 
 
 def _covered(shape: tuple[int, int], boxes: Corners, side: float) -> Mask:
@@ -128,7 +151,7 @@ def _covered(shape: tuple[int, int], boxes: Corners, side: float) -> Mask:
 
 def _washed(thumbnail: Rgb, covered: Mask) -> Rgb:
     """Everything outside the tiles fades towards grey: light on a bright slide, dark on a dark one."""
-    target = 236.0 if thumbnail.mean() > 96 else 40.0
+    target = 40.0 if _is_dark(thumbnail) else 236.0
     grey = thumbnail.mean(axis=2, keepdims=True)
     faded = (0.5 * grey + 0.5 * thumbnail) * (1 - _WASH) + target * _WASH
     return np.asarray(np.where(covered[..., None], thumbnail, faded.astype(np.uint8)), np.uint8)
