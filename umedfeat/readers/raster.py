@@ -24,7 +24,7 @@ from umedfeat.policy import Policy
 from umedfeat.privacy import Pseudonyms
 from umedfeat.readers import Collected, Found
 from umedfeat.readers.raster_decode import decode, read_header
-from umedfeat.readers.raster_pixels import Page
+from umedfeat.readers.raster_pixels import DAMAGED, Page
 from umedfeat.readers.raster_tiff import is_tiff
 from umedfeat.readers.raster_tiles import TileReader
 from umedfeat.sources import stem_of
@@ -124,7 +124,7 @@ class RasterStack:
             except RegionUnreadable:
                 continue
         message = f"{self._name}: none of {len(self._header.pages)} pages can be read"
-        raise UnreadableInput(message, remedy="copy it again from its origin, or remove it")
+        raise UnreadableInput(message, remedy=DAMAGED)
 
     def slice(self, k: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
         """Page k as StackFacts says: displayed pixels, or float32 grey values."""

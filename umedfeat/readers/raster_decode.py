@@ -20,7 +20,7 @@ from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImag
 
 from umedfeat.errors import TooLarge, UnreadableInput
 from umedfeat.readers.faults import fault_line
-from umedfeat.readers.raster_pixels import MAX_FRAMES, SIDEWAYS, Header, Page, deep, on_white, upright
+from umedfeat.readers.raster_pixels import DAMAGED, MAX_FRAMES, SIDEWAYS, Header, Page, deep, on_white, upright
 from umedfeat.readers.raster_tiff import is_tiff, tiff_header, tiff_page
 
 __all__ = ["decode", "read_header"]
@@ -33,7 +33,6 @@ FAULTS = (
 
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 _PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)  # imported: Pillow registers them
-_REMEDY = "copy it again from its origin, or remove it"
 _ORIENTATION_TAG = 274
 
 
@@ -51,7 +50,7 @@ def read_header(path: Path, name: str, max_pixels: int) -> Header:
         with _faults(name), Image.open(path, formats=("PNG",)) as image:
             image.verify()  # the checksum of every chunk: a flipped bit would decode to other pixels
     if not header.pages or min(header.width, header.height) < 1 or len(header.pages) > MAX_FRAMES:
-        raise UnreadableInput(f"{name}: {len(header.pages)} pages of {header.width}x{header.height}", remedy=_REMEDY)
+        raise UnreadableInput(f"{name}: {len(header.pages)} pages of {header.width}x{header.height}", remedy=DAMAGED)
     return header
 
 
@@ -68,7 +67,7 @@ def decode(path: Path, header: Header, index: int, name: str) -> Page:
         )
     if page.values.shape[:2] != (header.height, header.width):
         raise UnreadableInput(
-            f"{name}: page {index} is {page.values.shape[:2]} instead of its header's size", remedy=_REMEDY
+            f"{name}: page {index} is {page.values.shape[:2]} instead of its header's size", remedy=DAMAGED
         )
     return _grey_if_equal(page)
 
@@ -82,7 +81,7 @@ def _faults(name: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except FAULTS as error:
-        raise UnreadableInput(f"{name}: {fault_line(error)}", remedy=_REMEDY) from error
+        raise UnreadableInput(f"{name}: {fault_line(error)}", remedy=DAMAGED) from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 

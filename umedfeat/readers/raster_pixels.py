@@ -7,7 +7,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAX_FRAMES", "SIDEWAYS", "Header", "Page", "Pixels", "as_unit", "deep", "from_cmyk", "on_white", "upright"]
+__all__ = [
+    "DAMAGED",
+    "MAX_FRAMES",
+    "SIDEWAYS",
+    "Header",
+    "Page",
+    "Pixels",
+    "as_unit",
+    "deep",
+    "from_cmyk",
+    "on_white",
+    "upright",
+]
+
+#: Remedy for damaged files.
+DAMAGED = "copy it again from its origin, or remove it"
 
 #: Frames of one animation or pages of one TIFF; more are a damaged count.
 MAX_FRAMES = 100_000

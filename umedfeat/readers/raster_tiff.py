@@ -9,8 +9,19 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from umedfeat.errors import UnsupportedInput
-from umedfeat.readers.raster_pixels import MAX_FRAMES, SIDEWAYS, Header, Page, Pixels, as_unit, deep, from_cmyk, upright
+from umedfeat.errors import UnreadableInput, UnsupportedInput
+from umedfeat.readers.raster_pixels import (
+    DAMAGED,
+    MAX_FRAMES,
+    SIDEWAYS,
+    Header,
+    Page,
+    Pixels,
+    as_unit,
+    deep,
+    from_cmyk,
+    upright,
+)
 
 __all__ = ["is_tiff", "tiff_header", "tiff_page"]
 
@@ -66,6 +77,8 @@ def _samples_last(page: Any, name: str) -> Pixels:
         raise UnsupportedInput(f"{name}: a volumetric TIFF page", remedy="save one page per plane")
     if page.dtype is None or page.dtype.kind not in "biuf":
         raise UnsupportedInput(f"{name}: TIFF pixels of type {page.dtype}", remedy="save it as 8, 16 or 32 bit")
+    if sum(page.databytecounts) > page.parent.filehandle.size:
+        raise UnreadableInput(f"{name}: damaged TIFF: its strips are longer than the file", remedy=DAMAGED)
     pixels: Pixels = page.asarray()
     pixels = pixels.reshape(page.shape)
     if page.samplesperpixel > 1 and page.planarconfig == 2:

@@ -1,0 +1,307 @@
+"""Damage real files and read them: no crash, no hang, no memory blow-up, every file embedded or failed by name.
+
+    python benchmarks/fuzz.py --mutations 6000 --seed 20261124 > fuzz.txt
+
+Every mutation is one file: bytes of a real DICOM, NIfTI, MGH, PNG, JPEG, TIFF, BMP or WebP file with one to four
+damages (flipped bits, overwritten fields, cut, repeated, removed or swapped blocks). A child process with an
+address-space limit sniffs it, collects it, plans it and reads up to four regions, as a run does. The parent kills it
+after the time limit. A mutation is told by its seed file and number alone: ``--only NAME:NUMBER`` repeats one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMATS = ("dicom", "nifti", "raster")
+BAD = ("crash", "hang", "memory", "unnamed")
+_EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FC00000)
+
+DICOM_SEEDS = (
+    "CT_small.dcm",
+    "GDCMJ2K_TextGBR.dcm",
+    "JPEG-lossy.dcm",
+    "JPEG2000.dcm",
+    "MR_small.dcm",
+    "MR_small_RLE.dcm",
+    "MR_small_bigendian.dcm",
+    "MR_small_implicit.dcm",
+    "MR_small_jp2klossless.dcm",
+    "MR_small_jpeg_ls_lossless.dcm",
+    "SC_rgb_jpeg.dcm",
+    "SC_rgb_rle_16bit_2frame.dcm",
+    "SC_rgb_small_odd_jpeg.dcm",
+    "SC_ybr_full_422_uncompressed.dcm",
+    "examples_palette.dcm",
+    "examples_ybr_color.dcm",
+    "image_dfl.dcm",
+    "rtdose.dcm",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``kind``: embedded, dropped, skipped, unclaimed, failed, or one of BAD; ``what``: error class or traceback."""
+
+    kind: str
+    what: str = ""
+    seconds: float = 0.0
+    peak_mib: int = 0
+
+
+def seeds() -> dict[str, bytes]:
+    """Name → bytes: DICOM of pydicom, NIfTI and MGH of nibabel, flat images encoded from a real CT slice."""
+    import nibabel.testing
+    import pydicom.data
+
+    found = {name: Path(pydicom.data.get_testdata_file(name, download=False)).read_bytes() for name in DICOM_SEEDS}
+    folder = Path(nibabel.testing.data_path)
+    for name in ("anatomical.nii", "example_nifti2.nii.gz", "functional.nii", "standard.nii.gz", "test.mgz"):
+        found[name] = (folder / name).read_bytes()
+    return found | _flat_images(pydicom.dcmread(io.BytesIO(found["CT_small.dcm"])).pixel_array)
+
+
+def _flat_images(grey: np.ndarray) -> dict[str, bytes]:
+    import tifffile
+    from PIL import Image
+
+    small = (grey / grey.max() * 255).astype(np.uint8)
+    colour = Image.fromarray(np.stack([small, small[::-1], small.T], -1))
+    images: dict[str, bytes] = {}
+    for name, image, options in (
+        ("grey8.png", Image.fromarray(small), {}),
+        ("grey16.png", Image.fromarray(grey.astype(np.uint16)), {}),
+        ("palette.png", colour.quantize(32), {"transparency": 3}),
+        ("colour.png", colour, {}),
+        ("colour.jpg", colour, {"quality": 85}),
+        ("colour.bmp", colour, {}),
+        ("colour.webp", colour, {}),
+        ("animated.webp", colour, {"save_all": True, "append_images": [colour.rotate(90)]}),
+    ):
+        stream = io.BytesIO()
+        image.save(stream, name.rpartition(".")[2].replace("jpg", "jpeg"), **options)
+        images[name] = stream.getvalue()
+    for name, data, options in (
+        ("float.tif", grey.astype(np.float32), {}),
+        ("deflate.tif", np.stack([small, small.T]), {"compression": "deflate", "photometric": "minisblack"}),
+        ("tiled.tif", np.asarray(colour), {"tile": (64, 64), "photometric": "rgb", "compression": "jpeg"}),
+    ):
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, data, **options)
+        images[name] = stream.getvalue()
+    return images
+
+
+def mutate(raw: bytes, rng: np.random.Generator) -> bytes:
+    """One to four damages; half of them in the first kilobyte, where the headers are."""
+    damaged = bytearray(raw)
+    for _ in range(int(rng.integers(1, 5))):
+        if len(damaged) < 8:
+            break
+        near = min(len(damaged), 1024) if rng.random() < 0.5 else len(damaged)
+        _damage(damaged, int(rng.integers(0, near)), rng)
+    return bytes(damaged)
+
+
+def _damage(damaged: bytearray, place: int, rng: np.random.Generator) -> None:
+    length = int(rng.integers(1, 64))
+    match int(rng.integers(0, 8)):
+        case 0:
+            damaged[place] ^= 1 << int(rng.integers(0, 8))
+        case 1:
+            damaged[place : place + length] = rng.bytes(min(length, len(damaged) - place))
+        case 2:
+            width = int(rng.choice([1, 2, 4]))
+            value = int(rng.choice(_EXTREMES)) & (256**width - 1)
+            order = "little" if rng.random() < 0.5 else "big"
+            start = min(place - place % width, len(damaged) - width)
+            damaged[start : start + width] = value.to_bytes(width, order)  # type: ignore[arg-type]
+        case 3:
+            del damaged[place:]
+        case 4:
+            del damaged[place : place + length]
+        case 5:
+            damaged[place:place] = damaged[place : place + length] * int(rng.integers(1, 4))
+        case 6:
+            other = int(rng.integers(0, len(damaged)))
+            damaged[place : place + length] = damaged[other : other + length]
+        case _:
+            damaged[place : place + length] = bytes([int(rng.choice([0, 255]))]) * length
+
+
+def mutation(raw: bytes, name: str, number: int, seed: int) -> bytes:
+    """Mutation ``number`` of a seed file; the same in every process."""
+    return mutate(raw, np.random.default_rng([seed, number, *name.encode()]))
+
+
+def read_as_a_run_does(path: Path) -> Outcome:
+    """Sniff, collect, plan, read the first and last regions."""
+    from umedfeat.errors import InputError
+    from umedfeat.items import RegionUnreadable
+    from umedfeat.policy import ImagePolicy, Policy, VolumePolicy
+    from umedfeat.privacy import Pseudonyms
+    from umedfeat.readers import Found, reader_format
+
+    policy = Policy(volume=VolumePolicy(volume_index="0", include_derived=True), image=ImagePolicy(size=64))
+    head = path.read_bytes()[:4096]
+    claimed = next((name for name in FORMATS if reader_format(name).sniff(path, head)), None)
+    if claimed is None:
+        return Outcome("unclaimed")
+    collected = reader_format(claimed).collect([Found(path, path.name, {})], policy, Pseudonyms(b"key"))
+    if collected.failures:
+        return Outcome("failed", collected.failures[0].error)
+    if not collected.sources:
+        return Outcome("skipped")
+    try:
+        reader = reader_format(claimed).open(collected.sources[0], policy)
+        plan = reader.plan()
+        rows = (
+            plan.regions[np.unique(np.r_[:2, -2:0] % max(1, len(plan.regions)))] if len(plan.regions) else plan.regions
+        )
+        images = reader.read(rows)
+        reader.close()
+    except InputError as error:
+        return Outcome("failed", type(error).__name__)
+    if any(isinstance(image, RegionUnreadable) for image in images):
+        return Outcome("dropped")
+    for image in images:
+        if image.shape != (*plan.shape, 3) or not np.isfinite(image).all() or image.min() < 0:  # type: ignore[union-attr]
+            return Outcome("unnamed", f"wrong pixels: {image.shape} {image.dtype}")  # type: ignore[union-attr]
+    return Outcome("embedded")
+
+
+def serve(link: Connection, seed: int, limit_bytes: int) -> None:
+    """The child: one mutation after another under an address-space limit."""
+    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
+    warnings.simplefilter("ignore")
+    known = seeds()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "mutant.bin")
+        while (task := link.recv()) is not None:
+            name, number = task
+            path.write_bytes(mutation(known[name], name, number, seed))
+            link.send(_isolated(path))
+
+
+def _isolated(path: Path) -> Outcome:
+    begin = time.perf_counter()
+    try:
+        outcome = read_as_a_run_does(path)
+    except MemoryError:
+        outcome = Outcome("memory", traceback.format_exc())
+    except Exception:  # noqa: BLE001 - every exception that is not an InputError is a finding
+        outcome = Outcome("unnamed", traceback.format_exc())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return Outcome(outcome.kind, outcome.what, time.perf_counter() - begin, peak)
+
+
+class Child:
+    """One child process, started again after a crash or a hang."""
+
+    def __init__(self, seed: int, limit_bytes: int, seconds: float) -> None:
+        self._arguments, self._seconds = (seed, limit_bytes), seconds
+        self._start()
+
+    def _start(self) -> None:
+        context: Any = multiprocessing.get_context("spawn")
+        self._link, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, *self._arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def run(self, name: str, number: int) -> Outcome:
+        """Outcome of one mutation; crash and hang are told by the parent."""
+        self._link.send((name, number))
+        try:
+            if self._link.poll(self._seconds + (30 if self._fresh() else 0)):
+                outcome: Outcome = self._link.recv()
+                return outcome
+            kind = "hang"
+        except (EOFError, ConnectionResetError):
+            kind = "crash"
+        self._process.kill()
+        self._process.join()
+        code = self._process.exitcode
+        self._start()
+        return Outcome(kind, f"exit code {code}", self._seconds)
+
+    def _fresh(self) -> bool:
+        """The first task of a process waits for its imports, too."""
+        first = not hasattr(self._process, "seen")
+        self._process.seen = True
+        return first
+
+    def close(self) -> None:
+        self._link.send(None)
+        self._process.join()
+
+
+def campaign(
+    mutations: int, seed: int, *, limit_bytes: int, seconds: float, only: str = ""
+) -> Iterator[tuple[str, int, Outcome]]:
+    """(seed file, number, outcome) of every mutation, the seed files in turn."""
+    names = sorted(seeds())
+    tasks: Iterable[tuple[str, int]] = ((names[i % len(names)], i // len(names)) for i in range(mutations))
+    if only:
+        name, _, number = only.rpartition(":")
+        tasks = [(name, int(number))]
+    child = Child(seed, limit_bytes, seconds)
+    try:
+        for name, number in tasks:
+            yield name, number, child.run(name, number)
+    finally:
+        child.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mutations", type=int, default=6000)
+    parser.add_argument("--seed", type=int, default=20261124)
+    parser.add_argument("--seconds", type=float, default=10.0, help="a mutation that takes longer is a hang")
+    parser.add_argument("--memory-mib", type=int, default=4096, help="address space of the child")
+    parser.add_argument("--only", default="", help="repeat one mutation, NAME:NUMBER")
+    options = parser.parse_args()
+    kinds: Counter[str] = Counter()
+    table: Counter[tuple[str, str]] = Counter()
+    slowest, peak = Outcome("none"), 0
+    print(f"seed {options.seed}, {options.mutations} mutations of {len(seeds())} files")
+    for name, number, outcome in campaign(
+        options.mutations,
+        options.seed,
+        limit_bytes=options.memory_mib << 20,
+        seconds=options.seconds,
+        only=options.only,
+    ):
+        label = f"{outcome.kind} {outcome.what}" if outcome.kind == "failed" else outcome.kind
+        kinds[outcome.kind] += 1
+        table[name, label] += 1
+        peak = max(peak, outcome.peak_mib)
+        slowest = max(slowest, outcome, key=lambda o: o.seconds)
+        if outcome.kind in BAD or options.only:
+            print(f"{outcome.kind.upper()} {name}:{number} {outcome.seconds:.1f} s\n{outcome.what}", flush=True)
+        if sum(kinds.values()) % 500 == 0:
+            print(f"… {sum(kinds.values())}: {dict(kinds)}", file=sys.stderr, flush=True)
+    print(f"\noutcomes: {dict(kinds)}")
+    print(f"slowest: {slowest.seconds:.2f} s; peak memory of the child: {peak} MiB\n")
+    for (name, label), count in sorted(table.items()):
+        print(f"{name:36} {label:28} {count:6}")
+    return 1 if any(kinds[kind] for kind in BAD) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
