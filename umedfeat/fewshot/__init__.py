@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.cohort import build_cohort
-from umedfeat.fewshot.result import ProbeResult
+from umedfeat.fewshot.cohort import Cohort, build_cohort
+from umedfeat.fewshot.compare import MARGIN, compare_cohorts
+from umedfeat.fewshot.files import compare_files, probe_cohort, probe_file
+from umedfeat.fewshot.result import Comparison, ProbeResult
 from umedfeat.fewshot.settings import ProbeSettings
-from umedfeat.fewshot.sources import cohort_of, label_items
-from umedfeat.fewshot.study import Origin, Progress, run_study
-from umedfeat.fewshot.table import read_table
-from umedfeat.fewshot.write import write_study
+from umedfeat.fewshot.study import Origin
+from umedfeat.fewshot.write import write_comparison, write_study
 
-__all__ = ["ProbeResult", "ProbeSettings", "probe", "probe_file", "write_study"]
+__all__ = [
+    "Comparison",
+    "ProbeResult",
+    "ProbeSettings",
+    "compare",
+    "compare_files",
+    "probe",
+    "probe_file",
+    "write_comparison",
+    "write_study",
+]
 
 
 def probe(
@@ -50,19 +59,60 @@ def probe(
         CohortError: features and labels make no study.
         LeakageError: a patient or identical content would stand in training and in test.
     """
+    chosen = _settings(settings, options)
+    return probe_cohort(_cohort(features, labels, groups, chosen, ids, meta), chosen, Origin(encoder=encoder))
+
+
+def compare(
+    features: Mapping[str, npt.NDArray[np.floating[Any]]],
+    labels: Sequence[object] | npt.NDArray[np.generic],
+    groups: Sequence[object] | None = None,
+    *,
+    baseline: str = "",
+    margin: float = MARGIN,
+    ids: Sequence[str] | None = None,
+    meta: Mapping[str, Sequence[str]] | None = None,
+    settings: ProbeSettings | None = None,
+    **options: Any,
+) -> Comparison:
+    """Compare frozen features of the same items: paired draws, paired test patients.
+
+    Args:
+        features: encoder name → (I, D) features; rows in the same order.
+        baseline: one of the names; the last by default.
+        margin: how much worse than the baseline still counts as equal in "data needed".
+
+    The other arguments and the errors are those of ``probe``.
+    """
+    if len(features) < 2:
+        raise CohortError("a comparison needs the features of two encoders or more")
+    chosen = _settings(settings, options)
+    cohorts = {name: _cohort(rows, labels, groups, chosen, ids, meta) for name, rows in features.items()}
+    if baseline and baseline not in cohorts:
+        raise CohortError(f"baseline {baseline!r} is none of {', '.join(cohorts)}")
+    return compare_cohorts(cohorts, chosen, baseline=baseline or list(cohorts)[-1], margin=margin)
+
+
+def _cohort(
+    features: npt.NDArray[np.floating[Any]],
+    labels: Sequence[object] | npt.NDArray[np.generic],
+    groups: Sequence[object] | None,
+    settings: ProbeSettings,
+    ids: Sequence[str] | None,
+    meta: Mapping[str, Sequence[str]] | None,
+) -> Cohort:
     rows = np.ascontiguousarray(features, dtype=np.float32)
     if rows.ndim != 2:
         raise CohortError(f"features of shape {rows.shape}: one row per item is needed")
-    cohort = build_cohort(
+    return build_cohort(
         rows,
         np.arange(len(rows)),
         labels,
-        chosen := _settings(settings, options),
-        ids=[str(i) for i in range(len(rows))] if ids is None else ids,
+        settings,
+        ids=[str(number) for number in range(len(rows))] if ids is None else ids,
         patients=None if groups is None else [str(group) for group in groups],
         meta=meta,
     )
-    return run_study(cohort, chosen, Origin(encoder=encoder))
 
 
 def _settings(settings: ProbeSettings | None, options: Mapping[str, Any]) -> ProbeSettings:
@@ -71,28 +121,3 @@ def _settings(settings: ProbeSettings | None, options: Mapping[str, Any]) -> Pro
     if options:
         raise CohortError("give settings or single options, not both")
     return settings
-
-
-def probe_file(
-    path: Path,
-    *,
-    label: str = "",
-    labels: Path | None = None,
-    patient: str = "",
-    unmatched: str = "stop",
-    settings: ProbeSettings | None = None,
-    command: str = "",
-    progress: Progress | None = None,
-) -> ProbeResult:
-    """Evaluate a feature file; see ``label_items`` for how labels and patients are found.
-
-    Raises:
-        CohortError: features and labels make no study.
-        LeakageError: a patient or identical content would stand in training and in test.
-        SetupError: not a feature file.
-    """
-    chosen = settings or ProbeSettings()
-    table = read_table(path)
-    labelled = label_items(table, label=label, labels=labels, patient=patient, unmatched=unmatched)
-    origin = Origin(table.encoder, path.name, table.fingerprint, labelled.name, command)
-    return run_study(cohort_of(table, labelled, chosen), chosen, origin, progress)

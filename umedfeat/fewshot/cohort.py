@@ -13,7 +13,7 @@ from umedfeat.fewshot.labels import MISSING, Target, as_text, encode
 from umedfeat.fewshot.result import CohortTable, FlowStep
 from umedfeat.fewshot.settings import ProbeSettings, Task
 
-__all__ = ["Cohort", "build_cohort", "refuse_twins"]
+__all__ = ["Cohort", "build_cohort", "refuse_twins", "relabelled"]
 
 _QUARTILES = (0.25, 0.5, 0.75)
 
@@ -265,6 +265,17 @@ def _as_unit(cohort: Cohort, settings: ProbeSettings) -> Cohort:
         patient=everyone,
         content=np.asarray([""] * cohort.n_patients),
         flow=(*cohort.flow, step),
+    )
+
+
+def relabelled(cohort: Cohort, truth: npt.NDArray[np.generic]) -> Cohort:
+    """The same patients and features with other labels of the same kind (for permutation checks)."""
+    carries = _carries(Target(cohort.task, truth, cohort.table.classes), cohort.patient, cohort.n_patients)
+    return replace(
+        cohort,
+        table=replace(cohort.table, truth=truth),
+        carries=carries,
+        stratum=_strata(carries, cohort.task),
     )
 
 

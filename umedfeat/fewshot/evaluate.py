@@ -16,7 +16,7 @@ from umedfeat.fewshot.metrics import METRICS, Evaluated, measure, metrics_of
 from umedfeat.fewshot.result import Budget, Drop, Estimate, Predictions, Score
 from umedfeat.fewshot.settings import ProbeSettings
 
-__all__ = ["Evaluation", "drops_between", "evaluate", "evaluated", "stratum_of", "test_patients"]
+__all__ = ["Evaluation", "drops_between", "evaluate", "evaluated", "measured", "stratum_of", "test_patients"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -102,21 +102,27 @@ def _measure(cohort: Cohort, part: Predictions, settings: ProbeSettings) -> tupl
     """Each metric per draw (R,), and its mean over the draws under each resampling of the test patients (B,)."""
     patients, _ = test_patients(cohort, part.items)
     rng = np.random.default_rng([settings.seed, 5])
-    weights = patient_weights(stratum_of(cohort, patients), settings.bootstrap, rng)
-    weights = np.vstack([np.ones((1, len(patients))), weights])
+    return measured(cohort, part, patient_weights(stratum_of(cohort, patients), settings.bootstrap, rng))
+
+
+def measured(cohort: Cohort, part: Predictions, weights: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Each metric per draw (R,), and its mean over the draws under (B, P) weights of the test patients (B,).
+
+    Draws in which a metric is not defined take no part in the means.
+    """
+    both = np.vstack([np.ones((1, weights.shape[1])), weights])
     names = metrics_of(cohort.task)
     values = {name: np.empty(len(part.values)) for name in names}
-    sums = {name: np.zeros(settings.bootstrap) for name in names}
-    defined = dict.fromkeys(names, 0)
+    sums = {name: np.zeros(len(weights)) for name in names}
     for repeat in range(len(part.values)):
-        measured = measure(evaluated(cohort, part, repeat), weights)
+        under = measure(evaluated(cohort, part, repeat), both)
         for name in names:
-            under = measured[name]
-            values[name][repeat] = under[0]
-            if np.isfinite(under[0]):
-                sums[name] += under[1:]
-                defined[name] += 1
-    return values, {name: sums[name] / defined[name] if defined[name] else sums[name] * np.nan for name in names}
+            values[name][repeat] = under[name][0]
+            if np.isfinite(under[name][0]):
+                sums[name] += under[name][1:]
+    with np.errstate(invalid="ignore"):
+        means = {name: sums[name] / np.isfinite(values[name]).sum() for name in names}
+    return values, means
 
 
 def _mean(values: Floats) -> float:

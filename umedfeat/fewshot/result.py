@@ -13,6 +13,8 @@ from umedfeat.fewshot.settings import ProbeSettings, Task
 __all__ = [
     "Budget",
     "CohortTable",
+    "Comparison",
+    "DataNeeded",
     "Difference",
     "Drop",
     "Estimate",
@@ -247,7 +249,12 @@ class Sanity:
 
 @dataclass(frozen=True)
 class Difference:
-    """Encoder minus baseline on the same draws and the same test patients (``compare``)."""
+    """Encoder minus baseline on the same draws and the same test patients (``compare``).
+
+    Attributes:
+        value, low, high: difference of the means over draws, with the interval of the paired patient bootstrap.
+        p: paired permutation test, (1 + b) / (1 + B). p_holm: corrected over the budgets.
+    """
 
     encoder: str
     baseline: str
@@ -255,11 +262,59 @@ class Difference:
     budget: str
     test_set: str
     metric: str
-    difference: float
+    value: float
     low: float
     high: float
     p: float
     p_holm: float
+
+
+@dataclass(frozen=True)
+class DataNeeded:
+    """How much data an encoder needs to reach the baseline with the largest budget.
+
+    Attributes:
+        target: the baseline's metric at its largest budget, named ``target_budget``.
+        margin: how much worse still counts as reached.
+        budget: the smallest budget whose difference to the target has an interval above -margin; "" if none.
+        n_patients: of that budget, 0 if none.
+        share: where the encoder's curve crosses target - margin (share of the largest budget's patients, interpolated
+            over the logarithm of the patients); inf if it never does.
+        low, high: interval of ``share`` by the paired patient bootstrap (inf: more than the largest budget).
+    """
+
+    encoder: str
+    baseline: str
+    classifier: str
+    test_set: str
+    metric: str
+    target: float
+    target_budget: str
+    margin: float
+    budget: str
+    n_patients: int
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several encoders on the same patients, draws and test sets.
+
+    Attributes:
+        results: one study per encoder. names: their names, unique, in the same order.
+        baseline: name of the one the others are compared with.
+        differences, data_needed: encoder against baseline.
+        warnings: full sentences.
+    """
+
+    results: tuple[ProbeResult, ...]
+    names: tuple[str, ...]
+    baseline: str
+    differences: tuple[Difference, ...]
+    data_needed: tuple[DataNeeded, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.table import FeatureTable
 from umedfeat.sources import stem_of
 
-__all__ = ["LABEL_COLUMNS", "Labelled", "cohort_of", "label_items"]
+__all__ = ["LABEL_COLUMNS", "Labelled", "aligned", "cohort_of", "label_items"]
 
 Texts = npt.NDArray[np.str_]
 
@@ -95,6 +95,49 @@ def cohort_of(table: FeatureTable, labelled: Labelled, settings: ProbeSettings) 
         meta={name: values.tolist() for name, values in labelled.meta.items()},
         content=table.content[labelled.items].tolist(),
         flow=_flow(table, labelled),
+    )
+
+
+def aligned(table: FeatureTable, other: FeatureTable, labelled: Labelled, unmatched: str) -> tuple[Labelled, Labelled]:
+    """The same labelled items in two feature files.
+
+    Returns:
+        ``labelled`` for the first table and for the other, items in the same order.
+
+    Raises:
+        CohortError: an item is missing in the other file, or stands for another image there.
+    """
+    place = {name: number for number, name in enumerate(other.ids.tolist())}
+    names = table.ids[labelled.items].tolist()
+    there = np.asarray([name in place for name in names], dtype=bool)
+    if not there.any() or (unmatched == "stop" and not there.all()):
+        missing = [name for name, found in zip(names, there, strict=True) if not found]
+        raise CohortError(
+            f"{other.path.name}: {len(missing)} of {len(names)} labelled items are not in it: {_some(missing)}",
+            remedy="extract both files from the same inputs, or compare what they share with --unmatched skip",
+        )
+    note = f"{int((~there).sum())} items not in {other.path.name}" if not there.all() else ""
+    ours = _kept(labelled, there, note)
+    items = np.asarray([place[name] for name in table.ids[ours.items].tolist()], dtype=np.intp)
+    a, b = table.content[ours.items], other.content[items]
+    torn = (a != b) & (a != "") & (b != "")
+    if torn.any():
+        name = table.ids[ours.items[torn]][0]
+        raise CohortError(
+            f"{other.path.name}: {int(torn.sum())} items have the same id but other content, {name!r} among them",
+            remedy="extract both files from the same images",
+        )
+    return ours, replace(ours, items=items)
+
+
+def _kept(found: Labelled, keep: npt.NDArray[np.bool_], note: str) -> Labelled:
+    return Labelled(
+        found.name,
+        found.items[keep],
+        found.labels[keep],
+        None if found.patients is None else found.patients[keep],
+        {name: values[keep] for name, values in found.meta.items()},
+        ", ".join(filter(None, [found.left_out, note])),
     )
 
 
@@ -319,13 +362,4 @@ def _without_gaps(table: FeatureTable, found: Labelled, unmatched: str) -> Label
             f"{len(names)} of {len(gaps)} items have no label: {_some(names)}",
             remedy="fill the label column, or leave these items out with --unmatched skip",
         )
-    keep = ~gaps
-    note = ", ".join(filter(None, [found.left_out, f"{int(gaps.sum())} items with an empty label"]))
-    return Labelled(
-        found.name,
-        found.items[keep],
-        found.labels[keep],
-        None if found.patients is None else found.patients[keep],
-        {name: values[keep] for name, values in found.meta.items()},
-        note,
-    )
+    return _kept(found, ~gaps, f"{int(gaps.sum())} items with an empty label")

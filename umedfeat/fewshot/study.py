@@ -26,11 +26,12 @@ from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.significance import significance_of
 from umedfeat.fewshot.splits import Division, divide
 
-__all__ = ["Origin", "Progress", "Study", "run_study"]
+__all__ = ["Origin", "Progress", "Study", "flow_of", "plan_warnings", "predict", "run_study"]
 
 Ints = npt.NDArray[np.intp]
 #: Called after each fitted draw with (done, total).
 Progress = Callable[[int, int], None]
+_FEW_PATIENTS = 30
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def run_study(
         settings=settings,
         command=origin.command,
         cohort=cohort.table,
-        flow=(*cohort.flow, *_flow(study)),
+        flow=(*cohort.flow, *flow_of(study)),
         folds=study.folds,
         budgets=study.budgets,
         draws=_named_draws(study),
@@ -105,7 +106,7 @@ def run_study(
         estimates=evaluation.estimates,
         significance=_significance(study, predictions),
         drops=drops_between(evaluation.estimates),
-        warnings=(*cohort.warnings, *_warnings(study, predictions)),
+        warnings=(*plan_warnings(study), *_stuck(predictions)),
         versions=_versions(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seconds=time.perf_counter() - began,
@@ -221,7 +222,8 @@ def _significance(study: Study, predictions: Sequence[Predictions]) -> tuple[Sig
     return tuple(each for each in found if each is not None)
 
 
-def _flow(study: Study) -> list[FlowStep]:
+def flow_of(study: Study) -> list[FlowStep]:
+    """From the labelled items to pool and tests."""
     cohort = study.cohort
     steps = [FlowStep("in the study", len(cohort.table.ids), cohort.n_patients)]
     if study.settings.cv:
@@ -244,9 +246,10 @@ def _named_draws(study: Study) -> dict[str, dict[str, tuple[tuple[str, ...], ...
     return named
 
 
-def _warnings(study: Study, predictions: Sequence[Predictions]) -> list[str]:
+def plan_warnings(study: Study) -> list[str]:
+    """What a reader must know before anything is fitted."""
     cohort = study.cohort
-    found = []
+    found = list(cohort.warnings)
     if not cohort.table.patients_known:
         found.append(
             "No patient information: every item is taken as its own patient. If patients have several items, the "
@@ -255,18 +258,19 @@ def _warnings(study: Study, predictions: Sequence[Predictions]) -> list[str]:
     found += [budget.note for budget in study.budgets if budget.note]
     if study.classifiers != study.settings.classifiers:
         found.append("The prototype classifier needs classes and was left out of the regression study.")
-    for name in dict.fromkeys(p.test_set for p in predictions):
-        items = next(p.items for p in predictions if p.test_set == name)
-        count = len(np.unique(cohort.patient[items]))
-        if count < 30 and not study.settings.cv:
-            found.append(
-                f"Test set {name!r} holds {count} patients: its intervals are wide and approximate; "
-                "--cv 5 tests on every patient."
-            )
-    stuck = sum(int((~p.converged).sum()) for p in predictions)
-    if stuck:
-        found.append(f"{stuck} fits stopped at the iteration limit (column converged of results.csv).")
+    for division in study.divisions if not study.settings.cv else ():
+        for name, patients in division.tests.items():
+            if len(patients) < _FEW_PATIENTS:
+                found.append(
+                    f"Test set {name!r} holds {len(patients)} patients: its intervals are wide and approximate; --cv 5 "
+                    "tests on every patient."
+                )
     return found
+
+
+def _stuck(predictions: Sequence[Predictions]) -> list[str]:
+    stuck = sum(int((~p.converged).sum()) for p in predictions)
+    return [f"{stuck} fits stopped at the iteration limit (column converged of results.csv)."] if stuck else []
 
 
 def _versions() -> dict[str, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from umedfeat.fewshot.metrics import METRICS
-from umedfeat.fewshot.result import Budget, Estimate, ProbeResult
+from umedfeat.fewshot.result import Comparison, DataNeeded, Estimate, ProbeResult, Sanity
+from umedfeat.fewshot.study import Study, flow_of, plan_warnings
 from umedfeat.report.terminal import render_table
 
-__all__ = ["render_budgets", "render_study"]
+__all__ = ["render_comparison", "render_plan", "render_study"]
 
 _SHOWN = {
     "binary": ("macro_f1", "balanced_accuracy", "auroc"),
@@ -25,18 +26,31 @@ def render_study(result: ProbeResult) -> str:
         parts += [_table(result, test_set), _curve(result, test_set)]
     if result.drops:
         parts.append(_drops(result))
+    parts += [_sanity(check) for check in result.sanity]
     parts += [f"Note: {warning}" for warning in result.warnings]
     return "\n\n".join(parts)
 
 
-def render_budgets(result_budgets: tuple[Budget, ...], names: tuple[str, ...]) -> str:
-    """What ``--dry-run`` shows: patients per budget and class."""
-    header = ["budget", "patients", "of", "items", "draws", *names]
+def _sanity(check: Sanity) -> str:
+    mean = sum(check.values) / len(check.values)
+    return (
+        f"Sanity, {check.classifier}: {METRICS[check.metric].label} {mean:.3f} over {len(check.values)} runs on "
+        f"permuted labels, chance {check.chance:.3f}, p = {check.p:.3g}: {'passed' if check.passed else 'FAILED'}"
+    )
+
+
+def render_plan(study: Study) -> str:
+    """What ``--dry-run`` shows: the cohort flow, and patients per budget and class."""
+    cohort = study.cohort
+    flow = [[step.name, step.items, step.patients, step.note] for step in (*cohort.flow, *flow_of(study))]
+    header = ["budget", "patients", "of", "items", "draws", *cohort.table.classes]
     rows = [
         [b.name, b.n_patients, b.n_pool, f"{b.n_items:.1f}", b.repeats, *(f"{n:.1f}" for n in b.per_class)]
-        for b in result_budgets
+        for b in study.budgets
     ]
-    return render_table(header, rows)
+    notes = [f"Note: {warning}" for warning in plan_warnings(study)]
+    tables = [render_table(["cohort", "items", "patients", "left out"], flow), render_table(header, rows)]
+    return "\n\n".join([*tables, *notes])
 
 
 def _headline(result: ProbeResult) -> str:
@@ -113,3 +127,53 @@ def _drops(result: ProbeResult) -> str:
     ]
     header = ["left out", "budget", "classifier", "internal", "external", "drop"]
     return f"Cross-centre drop of {METRICS[result.primary].label}\n" + render_table(header, rows)
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Data needed first, then the differences of the primary metric."""
+    primary = comparison.results[0].primary
+    parts = [_sentence(row) for row in comparison.data_needed]
+    header = ["encoder", "classifier", "test", "budget", f"Δ {METRICS[primary].label}", "p", "p (Holm)"]
+    rows = [
+        [
+            d.encoder,
+            d.classifier,
+            d.test_set,
+            d.budget,
+            _signed(d.value, d.low, d.high),
+            f"{d.p:.4f}",
+            f"{d.p_holm:.4f}",
+        ]
+        for d in comparison.differences
+        if d.metric == primary
+    ]
+    parts.append(
+        f"Difference to {comparison.baseline}, same draws and same test patients\n" + render_table(header, rows)
+    )
+    for result in comparison.results:
+        parts.append(_headline(result))
+        parts += [_table(result, test_set) for test_set in result.test_sets]
+    notes = dict.fromkeys(warning for result in comparison.results for warning in result.warnings)
+    return "\n\n".join([*parts, *(f"Note: {warning}" for warning in notes)])
+
+
+def _sentence(row: DataNeeded) -> str:
+    goal = (
+        f"{row.baseline} at {row.target_budget} ({METRICS[row.metric].label} {row.target:.3f}, margin {row.margin:g})"
+    )
+    bounds = f"95 % interval {_share(row.low)} to {_share(row.high)}"
+    if row.share == float("inf"):
+        return f"{row.encoder}, {row.classifier}, {row.test_set}: does not reach {goal} with these budgets ({bounds})."
+    sure = (
+        f"the smallest budget that is surely not worse is {row.budget} ({row.n_patients} patients)"
+        if row.budget
+        else "no budget is surely not worse"
+    )
+    return (
+        f"{row.encoder}, {row.classifier}, {row.test_set}: reaches {goal} with {_share(row.share)} of the patients"
+        f" ({bounds}); {sure}."
+    )
+
+
+def _share(share: float) -> str:
+    return "more than all" if share == float("inf") else f"{share * 100:.3g} %"

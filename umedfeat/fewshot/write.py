@@ -12,9 +12,9 @@ from typing import Any
 
 from umedfeat.errors import OutputError
 from umedfeat.fewshot.methods import methods_text
-from umedfeat.fewshot.result import ProbeResult
+from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, ProbeResult
 
-__all__ = ["summary_of", "write_study"]
+__all__ = ["comparison_summary", "summary_of", "write_comparison", "write_study"]
 
 _RESULTS = [
     "encoder",
@@ -52,6 +52,48 @@ def write_study(result: ProbeResult, folder: Path) -> list[Path]:
             f"{folder}: cannot be written ({error.strerror})", remedy="choose another folder with --out"
         ) from error
     return [folder / name for name in ("results.csv", "summary.json", "predictions.csv", "splits.json", "methods.txt")]
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write differences.csv, data_needed.csv, summary.json, and each encoder's study in a folder of its own.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, rows in (("differences", comparison.differences), ("data_needed", comparison.data_needed)):
+            header = [field.name for field in dataclasses.fields(Difference if name == "differences" else DataNeeded)]
+            _csv(folder / f"{name}.csv", header, [dataclasses.astuple(row) for row in rows])
+            written.append(folder / f"{name}.csv")
+        _json(folder / "summary.json", comparison_summary(comparison))
+        written.append(folder / "summary.json")
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror})", remedy="choose another folder with --out"
+        ) from error
+    for name, result in zip(comparison.names, comparison.results, strict=True):
+        written += write_study(result, folder / _safe(name))
+    return written
+
+
+def _safe(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+
+
+def comparison_summary(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as JSON-able content; NaN and infinity become null."""
+    content = {
+        "encoders": list(comparison.names),
+        "baseline": comparison.baseline,
+        "differences": [dataclasses.asdict(row) for row in comparison.differences],
+        "data_needed": [dataclasses.asdict(row) for row in comparison.data_needed],
+        "warnings": list(comparison.warnings),
+        "studies": [summary_of(result) for result in comparison.results],
+    }
+    cleaned: dict[str, Any] = _without_nan(content)
+    return cleaned
 
 
 def _csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -1,0 +1,196 @@
+"""Options of a few-shot study, the same for ``probe`` and ``compare``, and the ProbeSettings they become."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from umedfeat.fewshot.settings import ProbeSettings
+
+__all__ = ["DrawBar", "FractionsType", "command_line", "may_use_split", "settings_of", "study_options"]
+
+_SANITY_RUNS = 20
+
+
+class FractionsType(click.ParamType[Any]):
+    """ "0.01", "1%", or a list of them."""
+
+    name = "fraction"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        found = []
+        for text in str(value).replace(" ", "").split(","):
+            try:
+                number = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+            except ValueError:
+                self.fail(f"{text!r} is neither a share like 0.01 nor a percentage like 1%", param, ctx)
+            if not 0 < number <= 1:
+                self.fail(f"{text!r} is not above 0 and at most 1 (100 %)", param, ctx)
+            found.append(number)
+        return tuple(found)
+
+
+class ShotsType(click.ParamType[Any]):
+    """Whole numbers from 1, as a list."""
+
+    name = "n,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).replace(" ", "").split(",")
+        if not all(part.isdigit() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is not a list of whole numbers like 1,2,4,8", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
+_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option(
+        "--fraction",
+        "fractions",
+        type=FractionsType(),
+        multiple=True,
+        help="Share of the training patients: 0.01, 1%, or a list. Repeatable.  [default: 1%,5%,10%,50%,100%]",
+    ),
+    click.option("--shots", type=ShotsType(), help="Patients per class instead of fractions: 1,2,4,8,16."),
+    click.option("--label", default="", help="Label column, or folder:N for class folders."),
+    click.option(
+        "--labels", type=click.Path(path_type=Path), help="CSV with a column for the item and one for the label."
+    ),
+    click.option("--patient", default="", help="Patient column; none = every item is its own patient."),
+    click.option(
+        "--unmatched",
+        type=click.Choice(["stop", "skip"]),
+        default="stop",
+        show_default=True,
+        help="Items without label, label rows without item.",
+    ),
+    click.option(
+        "--label-of",
+        type=click.Choice(["patient", "item"]),
+        default="patient",
+        show_default=True,
+        help="item: labels of cells, regions or lesions; a patient may carry several.",
+    ),
+    click.option(
+        "--classifier",
+        "classifiers",
+        type=click.Choice(["linear", "knn", "prototype"]),
+        multiple=True,
+        help="Repeatable.  [default: all]",
+    ),
+    click.option(
+        "--repeats", type=click.IntRange(1), help="Draws per budget.  [default: 50 below 10 %, 20 below 100 %, 1]"
+    ),
+    click.option(
+        "--task",
+        type=click.Choice(["auto", "binary", "multiclass", "ordinal", "multilabel", "regression"]),
+        default="auto",
+        show_default=True,
+        help="Kind of target.",
+    ),
+    click.option("--ordinal", is_flag=True, help="Classes are grades: same as --task ordinal."),
+    click.option(
+        "--unit",
+        type=click.Choice(["item", "tile", "patient"]),
+        default="item",
+        show_default=True,
+        help="What the classifier sees as one row; items are scored, patients never divided.",
+    ),
+    click.option(
+        "--pool",
+        type=click.Choice(["mean", "max", "mean+std"]),
+        default="mean",
+        show_default=True,
+        help="Tiles to item.",
+    ),
+    click.option(
+        "--test-size", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Share held out.  [default: 0.3]"
+    ),
+    click.option("--split", default="", help="Column with train and test.  [default: a column called split]"),
+    click.option("--cv", type=click.IntRange(2), help="Folds of cross-validation instead of a hold-out."),
+    click.option("--cv-repeats", type=click.IntRange(1), default=5, show_default=True, help="Partitions of --cv."),
+    click.option("--external", default="", metavar="COLUMN=VALUE", help="Test on these patients, train on the others."),
+    click.option("--loco", default="", metavar="COLUMN", help="Leave each value (centre) out in turn."),
+    click.option("--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Break results down. Repeatable."),
+    click.option(
+        "--on-missing-class",
+        type=click.Choice(["stop", "skip"]),
+        default="stop",
+        show_default=True,
+        help="A budget that cannot hold every class.",
+    ),
+    click.option(
+        "--bootstrap",
+        type=click.IntRange(100),
+        default=1000,
+        show_default=True,
+        help="Resamplings of the test patients.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of every draw."),
+    click.option("--sanity", is_flag=True, help="Also run on permuted labels: it must find nothing (else exit 3)."),
+    click.option("--jobs", type=click.IntRange(1), help="Threads; they change no number.  [default: all cores]"),
+]
+
+
+def study_options(command: Any) -> Any:
+    """Add the options of a study; the command takes them as keywords and gives them to ``settings_of``."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def settings_of(options: dict[str, Any]) -> ProbeSettings:
+    """Options of the command line that decide the study; what was not given keeps its default."""
+    from umedfeat.fewshot.settings import ProbeSettings
+
+    values = {name: value for name, value in options.items() if value not in (None, (), "")}
+    if values.pop("ordinal", False):
+        values["task"] = "ordinal"
+    values["sanity"] = _SANITY_RUNS if values.pop("sanity", False) else 0
+    if "fractions" in values:
+        values["fractions"] = tuple(sorted({number for group in values["fractions"] for number in group}))
+    if "shots" in values:
+        if "fractions" in values:
+            raise click.UsageError("--fraction and --shots exclude each other")
+        values["fractions"] = ()
+        values["shots"] = tuple(sorted(set(values["shots"])))
+    ways = [f"--{name.replace('_', '-')}" for name in ("split", "cv", "external", "loco") if values.get(name)]
+    if len(ways) > 1:
+        raise click.UsageError(f"{' and '.join(ways)} are different ways to choose the test set: give one")
+    return ProbeSettings(**values)
+
+
+def may_use_split(options: dict[str, Any]) -> bool:
+    """A column called split counts where nothing else was said about the test set."""
+    return not any(options[name] for name in ("split", "cv", "external", "loco", "test_size"))
+
+
+def command_line() -> str:
+    """The command as typed, paths reduced to their names."""
+    words = ["umedfeat", *sys.argv[1:]]
+    return " ".join(Path(word).name if "/" in word and "=" not in word else word for word in words)
+
+
+class DrawBar:
+    """A tqdm bar over the draws, on stderr, with ETA."""
+
+    def __enter__(self) -> DrawBar:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=None, desc="fitting", unit="draw", file=sys.stderr, dynamic_ncols=True, leave=False)
+        return self
+
+    def update(self, done: int, total: int) -> None:
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()

@@ -1,0 +1,225 @@
+"""Encoders against a baseline: same patients, same draws, same test patients, everything paired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t
+
+from umedfeat.errors import CohortError
+from umedfeat.fewshot.bootstrap import patient_weights
+from umedfeat.fewshot.cohort import Cohort
+from umedfeat.fewshot.evaluate import measured, stratum_of, test_patients
+from umedfeat.fewshot.needed import data_needed
+from umedfeat.fewshot.parallel import available_cores, in_order
+from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, Predictions, ProbeResult
+from umedfeat.fewshot.settings import ProbeSettings
+from umedfeat.fewshot.study import Origin, Progress, run_study
+
+__all__ = ["MARGIN", "PERMUTATIONS", "compare_cohorts", "holm"]
+
+MARGIN = 0.02
+PERMUTATIONS = 1999
+#: Metrics without a level of their own are not compared by difference.
+_NOT_COMPARED = frozenset({"calibration_slope"})
+
+Floats = npt.NDArray[np.float64]
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """One classifier's prediction on one test set, under resampling and with each patient left out.
+
+    Attributes:
+        value: metric → mean over draws. resampled: metric → (B,). left_out: metric → (P,).
+    """
+
+    value: Mapping[str, float]
+    resampled: Mapping[str, Floats]
+    left_out: Mapping[str, Floats]
+
+
+def compare_cohorts(
+    cohorts: Mapping[str, Cohort],
+    settings: ProbeSettings,
+    *,
+    baseline: str,
+    origins: Mapping[str, Origin] | None = None,
+    margin: float = MARGIN,
+    progress: Progress | None = None,
+    jobs: int | None = None,
+) -> Comparison:
+    """Run the same study on every encoder and compare each with the baseline.
+
+    Args:
+        cohorts: name → cohort, the same items, patients and labels in each (see ``align``).
+        baseline: one of the names.
+        margin: how much worse than the baseline still counts as equal in "data needed".
+
+    Raises:
+        CohortError: the cohorts do not describe the same study.
+    """
+    names = list(cohorts)
+    _refuse_different(cohorts)
+    results = {}
+    for number, (name, cohort) in enumerate(cohorts.items()):
+        origin = (origins or {}).get(name, Origin())
+        shown = None if progress is None else _shifted(progress, number, len(cohorts))
+        results[name] = run_study(cohort, settings, replace(origin, encoder=name), shown, jobs)
+    curves = {name: _curves(cohorts[name], results[name], jobs or available_cores()) for name in names}
+    others = [name for name in names if name != baseline]
+    differences = [row for name in others for row in _differences(name, baseline, curves, settings)]
+    needed: list[DataNeeded] = []
+    for name in others:
+        needed += _needed(name, baseline, curves, results, settings, margin)
+    return Comparison(tuple(results.values()), tuple(names), baseline, tuple(differences), tuple(needed))
+
+
+def _shifted(progress: Progress, number: int, total: int) -> Progress:
+    return lambda done, draws: progress(number * draws + done, total * draws)
+
+
+def _refuse_different(cohorts: Mapping[str, Cohort]) -> None:
+    (first, reference), *others = cohorts.items()
+    for name, cohort in others:
+        same = np.array_equal(cohort.table.ids, reference.table.ids) and np.array_equal(
+            cohort.table.truth, reference.table.truth
+        )
+        if not same or not np.array_equal(cohort.table.patients, reference.table.patients):
+            raise CohortError(
+                f"{first} and {name} do not describe the same items, labels and patients",
+                remedy="extract both from the same images and manifest, or give the same --labels",
+            )
+
+
+def _curves(cohort: Cohort, result: ProbeResult, jobs: int) -> dict[Key, _Curves]:
+    def work(part: Predictions) -> tuple[Key, _Curves]:
+        patients, _ = test_patients(cohort, part.items)
+        rng = np.random.default_rng([result.settings.seed, 5])
+        weights = patient_weights(stratum_of(cohort, patients), result.settings.bootstrap, rng)
+        without = 1.0 - np.eye(len(patients))
+        values, means = measured(cohort, part, np.vstack([weights, without]))
+        key = (part.classifier, part.budget, part.test_set)
+        return key, _Curves(
+            {name: float(np.nanmean(each)) for name, each in values.items() if np.isfinite(each).any()},
+            {name: mean[: len(weights)] for name, mean in means.items()},
+            {name: mean[len(weights) :] for name, mean in means.items()},
+        )
+
+    return dict(in_order(work, result.predictions, jobs))
+
+
+def _differences(
+    name: str,
+    baseline: str,
+    curves: Mapping[str, Mapping[Key, _Curves]],
+    settings: ProbeSettings,
+) -> Iterator[Difference]:
+    families: dict[tuple[str, str, str], list[Difference]] = {}
+    for key, ours in curves[name].items():
+        theirs = curves[baseline][key]
+        for metric in ours.value:
+            if metric in theirs.value and metric not in _NOT_COMPARED:
+                row = _difference(name, baseline, key, metric, ours, theirs, settings)
+                families.setdefault((row.classifier, row.test_set, metric), []).append(row)
+    for family in families.values():
+        corrected = holm([row.p for row in family])
+        yield from (replace(row, p_holm=p) for row, p in zip(family, corrected, strict=True))
+
+
+def _difference(
+    name: str, baseline: str, key: Key, metric: str, ours: _Curves, theirs: _Curves, settings: ProbeSettings
+) -> Difference:
+    value = ours.value[metric] - theirs.value[metric]
+    spread = ours.resampled[metric] - theirs.resampled[metric]
+    usable = spread[np.isfinite(spread)]
+    patients = len(ours.left_out[metric])
+    step = (
+        float(t.ppf(0.5 + settings.confidence / 2, max(1, patients - 2)) * usable.std(ddof=1))
+        if len(usable) > 1
+        else np.nan
+    )
+    pseudo = patients * value - (patients - 1) * (ours.left_out[metric] - theirs.left_out[metric])
+    classifier, budget, test_set = key
+    p = sign_flip(pseudo, np.random.default_rng([settings.seed, 7]))
+    return Difference(
+        name, baseline, classifier, budget, test_set, metric, value, value - step, value + step, p, p_holm=p
+    )
+
+
+def sign_flip(pseudo: Floats, rng: np.random.Generator) -> float:
+    """Paired permutation test: exchange the two encoders within patients, which flips a patient's jackknife
+    pseudo-value of the difference. Two-sided, p = (1 + b) / (1 + B); 1 where nothing differs."""
+    usable = pseudo[np.isfinite(pseudo)]
+    if not len(usable) or np.allclose(usable, 0.0):
+        return 1.0
+    observed = abs(usable.sum())
+    signs = rng.integers(0, 2, size=(PERMUTATIONS, len(usable)), dtype=np.int8) * 2 - 1
+    flipped = np.abs(signs @ usable)
+    return float((1 + int((flipped >= observed * (1 - 1e-12)).sum())) / (1 + PERMUTATIONS))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down correction."""
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty(len(p))
+    highest = 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[place]))
+        corrected[place] = highest
+    return [float(value) for value in corrected]
+
+
+def _needed(
+    name: str,
+    baseline: str,
+    curves: Mapping[str, Mapping[Key, _Curves]],
+    results: Mapping[str, ProbeResult],
+    settings: ProbeSettings,
+    margin: float,
+) -> Iterator[DataNeeded]:
+    result = results[name]
+    budgets = result.budgets
+    metric = result.primary
+    keys = dict.fromkeys((classifier, test_set) for classifier, _, test_set in curves[name])
+    for classifier, test_set in keys:
+        ours = [curves[name].get((classifier, budget.name, test_set)) for budget in budgets]
+        target = curves[baseline].get((classifier, budgets[-1].name, test_set))
+        if (
+            target is None
+            or metric not in target.value
+            or any(each is None or metric not in each.value for each in ours)
+        ):
+            continue
+        values = np.asarray([each.value[metric] for each in ours if each is not None])
+        resampled = np.stack([each.resampled[metric] for each in ours if each is not None])
+        found = data_needed(
+            values,
+            resampled,
+            target.value[metric],
+            target.resampled[metric],
+            np.asarray([budget.n_patients for budget in budgets], dtype=np.float64),
+            margin,
+            settings.confidence,
+            len(target.left_out[metric]),
+        )
+        reached = None if found.place is None else budgets[found.place]
+        yield DataNeeded(
+            encoder=name,
+            baseline=baseline,
+            classifier=classifier,
+            test_set=test_set,
+            metric=metric,
+            target=target.value[metric],
+            target_budget=budgets[-1].name,
+            margin=margin,
+            budget=reached.name if reached else "",
+            n_patients=reached.n_patients if reached else 0,
+            share=found.share,
+            low=found.low,
+            high=found.high,
+        )

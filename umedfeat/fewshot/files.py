@@ -1,0 +1,128 @@
+"""Whole studies straight from feature files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from umedfeat.errors import CohortError
+from umedfeat.fewshot.cohort import Cohort
+from umedfeat.fewshot.compare import MARGIN, compare_cohorts
+from umedfeat.fewshot.parallel import available_cores
+from umedfeat.fewshot.result import Comparison, ProbeResult
+from umedfeat.fewshot.sanity import check_sanity
+from umedfeat.fewshot.settings import ProbeSettings
+from umedfeat.fewshot.sources import Labelled, aligned, cohort_of, label_items
+from umedfeat.fewshot.study import Origin, Progress, run_study
+from umedfeat.fewshot.table import FeatureTable, read_table
+
+__all__ = ["compare_files", "probe_cohort", "probe_file"]
+
+
+def probe_file(
+    path: Path,
+    *,
+    label: str = "",
+    labels: Path | None = None,
+    patient: str = "",
+    unmatched: str = "stop",
+    settings: ProbeSettings | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+    jobs: int | None = None,
+) -> ProbeResult:
+    """Evaluate a feature file; see ``label_items`` for how labels and patients are found.
+
+    Raises:
+        CohortError: features and labels make no study.
+        LeakageError: a patient or identical content would stand in training and in test.
+        SetupError: not a feature file.
+    """
+    chosen = settings or ProbeSettings()
+    table = read_table(path)
+    labelled = label_items(table, label=label, labels=labels, patient=patient, unmatched=unmatched)
+    origin = Origin(table.encoder, path.name, table.fingerprint, labelled.name, command)
+    return probe_cohort(cohort_of(table, labelled, chosen), chosen, origin, progress, jobs)
+
+
+def probe_cohort(
+    cohort: Cohort, settings: ProbeSettings, origin: Origin, progress: Progress | None = None, jobs: int | None = None
+) -> ProbeResult:
+    """Run a study and, where it is asked for, the sanity check."""
+    result = run_study(cohort, settings, origin, progress, jobs)
+    if not settings.sanity:
+        return result
+    return replace(result, sanity=check_sanity(cohort, settings, jobs or available_cores()))
+
+
+def compare_files(
+    paths: Sequence[Path],
+    *,
+    baseline: str = "",
+    label: str = "",
+    labels: Path | None = None,
+    patient: str = "",
+    unmatched: str = "stop",
+    margin: float = MARGIN,
+    settings: ProbeSettings | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+    jobs: int | None = None,
+) -> Comparison:
+    """Compare feature files of the same inputs; labels, patients and further columns are those of the first.
+
+    Args:
+        baseline: name of an encoder or file; the last file by default.
+        margin: how much worse than the baseline still counts as equal in "data needed".
+
+    Raises:
+        CohortError: the files do not hold the same labelled items, or make no study.
+        LeakageError: a patient or identical content would stand in training and in test.
+        SetupError: not a feature file.
+    """
+    chosen = settings or ProbeSettings()
+    tables = [read_table(path) for path in paths]
+    names = _names(tables)
+    chosen_baseline = _baseline(names, tables, baseline)
+    first = label_items(tables[0], label=label, labels=labels, patient=patient, unmatched=unmatched)
+    cohorts: dict[str, Cohort] = {}
+    for name, table, labelled in zip(names, tables, _shared(tables, first, unmatched), strict=True):
+        cohorts[name] = cohort_of(table, labelled, chosen)
+    origins = {
+        name: Origin(name, table.path.name, table.fingerprint, first.name, command)
+        for name, table in zip(names, tables, strict=True)
+    }
+    return compare_cohorts(
+        cohorts, chosen, baseline=chosen_baseline, origins=origins, margin=margin, progress=progress, jobs=jobs
+    )
+
+
+def _shared(tables: Sequence[FeatureTable], labelled: Labelled, unmatched: str) -> list[Labelled]:
+    """The labelled items that every file holds, once per file."""
+    for other in tables[1:]:
+        labelled, _ = aligned(tables[0], other, labelled, unmatched)
+    return [labelled, *(aligned(tables[0], other, labelled, unmatched)[1] for other in tables[1:])]
+
+
+def _names(tables: Sequence[FeatureTable]) -> list[str]:
+    """Encoder names; with the file's stem where two are the same."""
+    if len(tables) < 2:
+        raise CohortError("a comparison needs two feature files or more", remedy="umedfeat probe evaluates one")
+    counts = Counter(table.encoder for table in tables)
+    names = [table.encoder if table.encoder and counts[table.encoder] == 1 else table.path.stem for table in tables]
+    if len(set(names)) < len(names):
+        names = [table.path.as_posix() for table in tables]
+    if len(set(names)) < len(names):
+        raise CohortError(f"{names[0]}: the same file is given twice", remedy="give each file once")
+    return names
+
+
+def _baseline(names: Sequence[str], tables: Sequence[FeatureTable], asked: str) -> str:
+    if not asked:
+        return names[-1]
+    for name, table in zip(names, tables, strict=True):
+        if asked in (name, table.encoder, table.path.name, str(table.path), table.path.stem):
+            return name
+    raise CohortError(f"--baseline {asked}: none of the files", remedy=f"choose one of {', '.join(names)}")
