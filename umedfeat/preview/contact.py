@@ -76,8 +76,9 @@ def _draw_missing(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int]) -> 
     draw.rectangle(box, outline=ORANGE, width=2)
     draw.line((x0, y0, x1, y1), fill=ORANGE)
     draw.line((x0, y1, x1, y0), fill=ORANGE)
-    draw.rectangle((x0 + 40, (y0 + y1) / 2 - 12, x1 - 40, (y0 + y1) / 2 + 12), fill=PAPER)
-    draw_text(draw, ((x0 + x1) / 2, (y0 + y1) / 2), "unreadable", size=13, colour=MUTED, anchor="mm")
+    inset, middle = (x1 - x0) / 6, (y0 + y1) / 2
+    draw.rectangle((x0 + inset, middle - 10, x1 - inset, middle + 10), fill=PAPER)
+    draw_text(draw, ((x0 + x1) / 2, middle), "unreadable", size=13, colour=MUTED, anchor="mm")
 
 
 def _draw_letters(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], letters: Letters) -> None:

@@ -96,11 +96,13 @@ def draw_overlay(
     shape = thumbnail.shape[:2]
     boxes = np.asarray(kept, float).reshape(-1, 2) / downsample
     picture = _washed(thumbnail, _covered(shape, boxes, side))
+    width = max(1, round(max(shape) / 900))  # large pictures are shown smaller, their lines must stay visible
     if rejected is not None:
-        picture = _blend(picture, _borders(shape, rejected / downsample, side), ORANGE, 0.8)
-    picture = _blend(picture, _borders(shape, boxes, side), SKY if _is_dark(thumbnail) else BLUE, 0.6)
+        picture = _blend(picture, _thick(_borders(shape, rejected / downsample, side), width), ORANGE, 0.8)
+    lines = _thick(_borders(shape, boxes, side), width)
+    picture = _blend(picture, lines, SKY if _is_dark(thumbnail) else BLUE, 0.6)
     if mask is not None:
-        picture = _blend(picture, _outline(mask, shape), GREEN, 1.0)
+        picture = _blend(picture, _thick(_outline(mask, shape), width), GREEN, 1.0)
     return as_image(picture)
 
 
@@ -176,6 +178,10 @@ def _outline(mask: Mask, shape: tuple[int, int]) -> Mask:
     scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
     inside = np.asarray(scaled) >= 128
     return np.asarray(ndimage.binary_dilation(inside) & ~ndimage.binary_erosion(inside, border_value=1), bool)
+
+
+def _thick(lines: Mask, width: int) -> Mask:
+    return lines if width == 1 else np.asarray(ndimage.maximum_filter(lines, width), bool)
 
 
 def _blend(picture: Rgb, where: Mask, colour: Colour, opacity: float) -> Rgb:
