@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 __all__ = ["CosineSpace", "DrawnCosines"]
 
-Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.intp]
 
 #: Rows up to which the Gram matrix of all rows is kept (1 GiB of float32).
@@ -29,14 +29,17 @@ class CosineSpace:
     """All rows of a study.
 
     Args:
-        rows: (N, D). They are shifted by their overall mean for the sake of float32; centring by the training mean
+        rows: (N, D). They are shifted by their overall mean for the sake of precision; centring by the training mean
             makes the result independent of any shift.
         gram_rows: keep the Gram matrix up to this many rows.
+        dtype: of the arithmetic.
     """
 
-    def __init__(self, rows: npt.NDArray[np.floating[Any]], *, gram_rows: int = GRAM_ROWS) -> None:
-        self.rows = np.asarray(rows - rows.mean(axis=0, dtype=np.float64), dtype=np.float32)
-        self.gram: Floats | None = self.rows @ self.rows.T if len(rows) <= gram_rows else None
+    def __init__(
+        self, rows: npt.NDArray[np.floating[Any]], *, gram_rows: int = GRAM_ROWS, dtype: npt.DTypeLike = np.float32
+    ) -> None:
+        self.rows: Rows = np.asarray(rows - rows.mean(axis=0, dtype=np.float64), dtype=dtype)
+        self.gram: Rows | None = self.rows @ self.rows.T if len(rows) <= gram_rows else None
 
     def draw(self, train: Ints) -> DrawnCosines:
         """Centre by the mean of the given rows."""
@@ -49,12 +52,13 @@ class DrawnCosines:
     """Cosines to the training rows of one draw."""
 
     train: Ints
+    dtype: np.dtype[np.floating[Any]]
 
-    def to_train(self, rows: Ints) -> Floats:
+    def to_train(self, rows: Ints) -> Rows:
         """(len(rows), n) cosines; 0 where a row coincides with the training mean."""
         raise NotImplementedError
 
-    def blocks(self, rows: Ints) -> Iterator[tuple[slice, Floats]]:
+    def blocks(self, rows: Ints) -> Iterator[tuple[slice, Rows]]:
         """The same in blocks of rows, so that memory stays flat."""
         size = max(1, min(BLOCK_ROWS, (1 << 26) // max(1, len(self.train))))
         for start in range(0, len(rows), size):
@@ -63,18 +67,18 @@ class DrawnCosines:
 
 
 class _FromGram(DrawnCosines):
-    def __init__(self, gram: Floats, train: Ints) -> None:
-        self.gram, self.train = gram, train
+    def __init__(self, gram: Rows, train: Ints) -> None:
+        self.gram, self.train, self.dtype = gram, train, gram.dtype
         own = gram[np.ix_(train, train)]
         self.means = own.mean(axis=1, dtype=np.float64)
         self.mean_square = float(self.means.mean())
         self.norms = self._norms(train, self.means)
 
-    def _norms(self, rows: Ints, means: npt.NDArray[np.float64]) -> Floats:
+    def _norms(self, rows: Ints, means: npt.NDArray[np.float64]) -> Rows:
         squares = self.gram[rows, rows] - 2.0 * means + self.mean_square
         return np.sqrt(np.maximum(squares, 0.0)).astype(np.float32)
 
-    def to_train(self, rows: Ints) -> Floats:
+    def to_train(self, rows: Ints) -> Rows:
         cross = self.gram[np.ix_(rows, self.train)]
         means = cross.mean(axis=1, dtype=np.float64)
         norms = self._norms(rows, means)
@@ -86,14 +90,14 @@ class _FromGram(DrawnCosines):
 
 
 class _FromRows(DrawnCosines):
-    def __init__(self, rows: Floats, train: Ints) -> None:
-        self.rows, self.train = rows, train
-        self.mean = rows[train].mean(axis=0, dtype=np.float64).astype(np.float32)
+    def __init__(self, rows: Rows, train: Ints) -> None:
+        self.rows, self.train, self.dtype = rows, train, rows.dtype
+        self.mean = rows[train].mean(axis=0, dtype=np.float64).astype(rows.dtype)
         self.unit = self._units(train)
 
-    def _units(self, rows: Ints) -> Floats:
+    def _units(self, rows: Ints) -> Rows:
         centred = self.rows[rows] - self.mean
         return np.asarray(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), _TINY))
 
-    def to_train(self, rows: Ints) -> Floats:
+    def to_train(self, rows: Ints) -> Rows:
         return np.asarray(self._units(rows) @ self.unit.T)

@@ -121,7 +121,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """(n,) most probable classes."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        chance = self.predict_proba(X)
+        return np.asarray(self.classes_[chance.argmax(axis=1)])
 
     def decision_function(self, X: Any) -> Floats:
         """(n,) logit of two classes, (n, K) logits of more."""

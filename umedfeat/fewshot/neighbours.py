@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +72,7 @@ class Neighbours:
         return predicted
 
 
-def _means(similarity: npt.NDArray[np.float32], targets: Floats, counts: Sequence[int]) -> list[Floats]:
+def _means(similarity: npt.NDArray[np.floating[Any]], targets: Floats, counts: Sequence[int]) -> list[Floats]:
     """Mean target of the k best columns of each row, for each k; columns at -inf do not exist."""
     most = min(max(counts), similarity.shape[1])
     top = _best(similarity, most)
@@ -81,7 +82,7 @@ def _means(similarity: npt.NDArray[np.float32], targets: Floats, counts: Sequenc
     return [sums[:, min(k, most) - 1] / number[:, min(k, most) - 1, None] for k in counts]
 
 
-def _best(similarity: npt.NDArray[np.float32], most: int) -> Ints:
+def _best(similarity: npt.NDArray[np.floating[Any]], most: int) -> Ints:
     """Columns of the ``most`` largest entries of each row, best first."""
     if most < similarity.shape[1]:
         top = np.argpartition(similarity, similarity.shape[1] - most, axis=1)[:, -most:]
@@ -107,14 +108,14 @@ class Prototypes:
     def predict(self, rows: Ints) -> Floats:
         """(len(rows), K) probabilities; a class without training rows gets 0."""
         sizes = self.targets.sum(axis=0)
-        share = (self.targets / np.maximum(sizes, 1)).astype(np.float32)
+        share = (self.targets / np.maximum(sizes, 1)).astype(self.cosines.dtype)
         lengths = np.sqrt(np.maximum(np.einsum("nk,nk->k", share, self._to_means(self.cosines.train, share)), 1e-12))
         logits = self._to_means(rows, share) / lengths * self.temperature
         logits[:, sizes == 0] = -np.inf
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
-    def _to_means(self, rows: Ints, share: npt.NDArray[np.float32]) -> Floats:
+    def _to_means(self, rows: Ints, share: npt.NDArray[np.floating[Any]]) -> Floats:
         """(len(rows), K) dot products of unit rows with the class means of unit rows."""
         found = np.empty((len(rows), share.shape[1]))
         for part, similarity in self.cosines.blocks(rows):
