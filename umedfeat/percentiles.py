@@ -130,8 +130,9 @@ class _PatternCounts:
         self.fine = {bucket: np.zeros(_HALF, np.int64) for bucket in needed}
         for values in passes:
             patterns = _ordered(values)
+            upper = (patterns >> 16).astype(np.uint16)
             for bucket, counts in self.fine.items():
-                counts += np.bincount(patterns[patterns >> 16 == bucket] & (_HALF - 1), minlength=_HALF)
+                counts += np.bincount(patterns[upper == bucket] & np.uint32(_HALF - 1), minlength=_HALF)
 
     def at(self, rank: int) -> float:
         edges = np.cumsum(self.coarse)
@@ -141,10 +142,13 @@ class _PatternCounts:
         return _value((bucket << 16) | low)
 
 
-def _ordered(values: Values) -> npt.NDArray[np.int64]:
+def _ordered(values: Values) -> npt.NDArray[np.uint32]:
     """float32 bit patterns as integers 0..2**32-1 in the order of the values."""
-    bits = values.view(np.uint32).astype(np.int64)
-    return np.where(bits >> 31, 0xFFFFFFFF - bits, bits + 0x80000000)
+    flips = (values.view(np.int32) >> 31).view(np.uint32) | np.uint32(
+        0x80000000
+    )  # every bit of negatives, else the sign
+    patterns: npt.NDArray[np.uint32] = values.view(np.uint32) ^ flips
+    return patterns
 
 
 def _value(pattern: int) -> float:
