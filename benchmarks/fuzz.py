@@ -234,6 +234,7 @@ class Child:
             kind = "hang"
         except (EOFError, ConnectionResetError):
             kind = "crash"
+            self._process.join(5)
         self._process.kill()
         self._process.join()
         code = self._process.exitcode
