@@ -385,8 +385,9 @@ def test_garbage_behind_the_magic_fails_with_a_named_error(tmp_path):
     for magic in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"RIFF\x20\0\0\0WEBP"):
         path = tmp_path / "a.bin"
         path.write_bytes(magic + rng.bytes(300))
-        with pytest.raises(InputError, match=r"a\.bin"):
+        with pytest.raises(InputError, match=r"a\.bin") as caught:
             read(path)
+        assert str(tmp_path) not in str(caught.value)
 
 
 def test_real_images(data_dir):
