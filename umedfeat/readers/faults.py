@@ -10,7 +10,7 @@ __all__ = ["BYTES_FAULTS", "fault_line"]
 #: What zlib, gzip and the operating system raise on damaged or vanished bytes.
 BYTES_FAULTS = (OSError, EOFError, zlib.error)
 
-_QUOTED_PATH = re.compile(r"""(['"])[^'"]*[/\\][^'"]*\1""")
+_QUOTED_PATH = re.compile(r"""(['"])(?:(?!\1).)*[/\\](?:(?!\1).)*\1""")
 
 
 def fault_line(error: Exception) -> str:
