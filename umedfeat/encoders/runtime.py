@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import nn
@@ -97,21 +97,26 @@ class TorchEncoder:
         self._run = _compiled(self._network) if compiled else self._network
         self._threads: ThreadPoolExecutor | None = None
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """See ``Encoder.__call__``."""
+    @overload
+    def __call__(self, images: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def __call__(self, images: torch.Tensor, *, return_pyramid: Literal[True]) -> list[torch.Tensor]: ...
+    def __call__(self, images: torch.Tensor, *, return_pyramid: bool = False) -> torch.Tensor | list[torch.Tensor]:
+        """See ``Encoder.__call__``; with ``return_pyramid`` the feature maps (n, C, h, w), strides 4, 8, 16, 32.
+
+        Raises:
+            SetupError: images of another shape or type, or a network without pyramid.
+        """
         _check(images)
+        if return_pyramid:
+            return self._pyramid(images)
         if not len(images):
             return torch.zeros(0, self.dim)
         if self.device.startswith("cuda"):
             return self._on_gpu(images)
         return self._on_cpu(images)
 
-    def pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Feature maps (n, C, h, w) of every stage, strides 4, 8, 16, 32, where the network has them.
-
-        Raises:
-            SetupError: the network has no pyramid.
-        """
+    def _pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:
         stages: Callable[[torch.Tensor], list[torch.Tensor]] | None = getattr(self._network, "pyramid", None)
         if stages is None:
             raise SetupError(f"{self.name} gives no feature pyramid", remedy="use umedpt or one of its relatives")

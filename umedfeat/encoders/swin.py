@@ -1,0 +1,281 @@
+"""Swin Transformer V2 with a squeezer, in our own formulation: identical results, constants computed once.
+
+What a frozen network recomputes needlessly in the usual formulation is a constant here: the relative position bias
+(16 · sigmoid of a small network), the shift masks, the clamped logit scales, the key bias (zero). Tokens are kept in
+window order, so that a shift is one gather instead of roll, pad, partition, merge, crop and roll; padding tokens, whose
+query, key and value are their biases, are filled in and never projected.
+
+Semantics are torchvision's (``torchvision.models.swin_transformer``, V2): zero padding after the last row and column,
+windows that keep their size on small maps, no shift along a side that one window covers, LayerNorm eps 1e-5, exact
+GELU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional
+
+from umedfeat.encoders.config import EncoderConfig
+
+__all__ = ["Geometry", "SwinV2", "window_geometry"]
+
+_MASKED = -100.0
+_MAX_LOGIT_SCALE = math.log(100.0)
+_EPS = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Where the tokens of a (height, width) map lie in its windows.
+
+    Attributes:
+        key: (height, width, window, shifted); equal keys, equal geometry.
+        order: (height · width,) row-major token at each place of the window order; padding left out.
+        slots: (height · width,) place of each of those tokens among the padded windows' slots.
+        windows: number of windows; each has ``window²`` slots.
+        mask: (windows, window², window²) additive, or None without a shift.
+    """
+
+    key: tuple[int, int, int, bool]
+    order: npt.NDArray[np.int64]
+    slots: npt.NDArray[np.int64]
+    windows: int
+    mask: npt.NDArray[np.float32] | None
+
+
+@lru_cache(maxsize=256)
+def window_geometry(height: int, width: int, window: int, shifted: bool) -> Geometry:
+    """The geometry of one kind of block on one size of map."""
+    padded = (-(-height // window) * window, -(-width // window) * window)
+    shift = tuple(window // 2 if shifted and window < side else 0 for side in padded)
+    tokens = np.full(padded, -1, dtype=np.int64)
+    tokens[:height, :width] = np.arange(height * width).reshape(height, width)
+    tokens = np.roll(tokens, (-shift[0], -shift[1]), axis=(0, 1))
+    slots = _partition(tokens, window).reshape(-1)
+    places = np.flatnonzero(slots >= 0)
+    mask = _shift_mask(padded, window, shift) if any(shift) else None
+    key = (height, width, window, shifted)
+    return Geometry(key, slots[places], places, slots.size // window**2, mask)
+
+
+def _partition(values: npt.NDArray[np.int64], window: int) -> npt.NDArray[np.int64]:
+    rows, columns = values.shape[0] // window, values.shape[1] // window
+    parts: npt.NDArray[np.int64] = values.reshape(rows, window, columns, window).swapaxes(1, 2)
+    return parts.reshape(rows * columns, window**2)
+
+
+def _shift_mask(padded: Sequence[int], window: int, shift: Sequence[int]) -> npt.NDArray[np.float32]:
+    """-100 between tokens that a cyclic shift has brought together from different sides of the map."""
+    regions = np.zeros(tuple(padded), dtype=np.int64)
+    count = 0
+    edges = [
+        ((0, side - window), (side - window, side - step), (side - step, side))
+        for side, step in zip(padded, shift, strict=True)
+    ]
+    for top, bottom in edges[0]:
+        for left, right in edges[1]:
+            regions[top:bottom, left:right] = count
+            count += 1
+    parts = _partition(regions, window)
+    return np.where(parts[:, None, :] != parts[:, :, None], np.float32(_MASKED), np.float32(0))
+
+
+class SwinV2(nn.Module):
+    """(n, 3, H, W) RGB in [0, 1] → the feature maps of every stage; no final norm, no head.
+
+    Args:
+        config: sizes (``family == "swin"``).
+        tensors: named as torchvision names them, prefix ``encoder.``.
+    """
+
+    def __init__(self, config: EncoderConfig, tensors: Mapping[str, torch.Tensor]) -> None:
+        super().__init__()
+        own = {name.removeprefix("encoder."): value for name, value in tensors.items()}
+        self.window = config.window
+        self.patch_weight = _frozen(own["features.0.0.weight"])
+        self.patch_bias = _frozen(own["features.0.0.bias"])
+        self.patch_norm = _Norm(own, "features.0.2")
+        stages = []
+        for number, depth in enumerate(config.depths):
+            place = 2 * number + 1
+            blocks = [_Block(own, f"features.{place}.{k}", config, number, shifted=k % 2 == 1) for k in range(depth)]
+            merge = _Merge(own, f"features.{place + 1}") if number + 1 < len(config.depths) else None
+            stages.append(_Stage(blocks, merge))
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Feature maps (n, C, h, w), strides 4, 8, 16, 32."""
+        maps = functional.conv2d(images, self.patch_weight, self.patch_bias, stride=4)
+        n, _, height, width = maps.shape
+        tokens = self.patch_norm(maps.flatten(2).transpose(1, 2))
+        levels = []
+        for stage in self.stages:
+            tokens = stage.blocks_on(tokens, height, width)
+            levels.append(tokens.transpose(1, 2).reshape(n, tokens.shape[2], height, width))
+            if stage.merge is not None:
+                tokens = stage.merge(tokens, height, width)
+                height, width = (height + 1) // 2, (width + 1) // 2
+        return levels
+
+
+class _Norm(nn.Module):
+    def __init__(self, own: Mapping[str, torch.Tensor], name: str) -> None:
+        super().__init__()
+        self.weight = _frozen(own[f"{name}.weight"])
+        self.bias = _frozen(own[f"{name}.bias"])
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return functional.layer_norm(tokens, self.weight.shape, self.weight, self.bias, _EPS)
+
+
+class _Stage(nn.Module):
+    """Blocks of one resolution; tokens are (n, h · w, C), row-major at both ends."""
+
+    def __init__(self, blocks: list[_Block], merge: _Merge | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.merge = merge
+
+    def blocks_on(self, tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Each block works in its own window order; between two blocks one gather changes the order."""
+        before = None
+        for block in self.blocks:
+            geometry = window_geometry(height, width, block.window, block.shifted)
+            tokens = _reordered(tokens, before, geometry)
+            before = geometry
+            tokens = block(tokens, geometry)
+        return _reordered(tokens, before, None)
+
+
+class _Block(nn.Module):
+    """Attention within windows, then an MLP, each with a norm behind it and a residual around it."""
+
+    bias_table: torch.Tensor
+
+    def __init__(
+        self, own: Mapping[str, torch.Tensor], name: str, config: EncoderConfig, stage: int, *, shifted: bool
+    ) -> None:
+        super().__init__()
+        self.window, self.shifted, self.heads = config.window, shifted, config.num_heads[stage]
+        self.qkv_weight = _frozen(own[f"{name}.attn.qkv.weight"])
+        bias = own[f"{name}.attn.qkv.bias"].clone()
+        channels = bias.numel() // 3
+        bias[channels : 2 * channels] = 0  # V2 has no key bias
+        self.qkv_bias = _frozen(bias)
+        self.proj_weight = _frozen(own[f"{name}.attn.proj.weight"])
+        self.proj_bias = _frozen(own[f"{name}.attn.proj.bias"])
+        self.norm1, self.norm2 = _Norm(own, f"{name}.norm1"), _Norm(own, f"{name}.norm2")
+        self.up_weight, self.up_bias = _frozen(own[f"{name}.mlp.0.weight"]), _frozen(own[f"{name}.mlp.0.bias"])
+        self.down_weight, self.down_bias = _frozen(own[f"{name}.mlp.3.weight"]), _frozen(own[f"{name}.mlp.3.bias"])
+        scale = own[f"{name}.attn.logit_scale"].clamp(max=_MAX_LOGIT_SCALE).exp()
+        self.scale = _frozen(scale.reshape(1, self.heads, 1, 1))
+        self.position = _frozen(_position_bias(own, f"{name}.attn", self.window, self.heads))
+        self._biases: dict[tuple[Any, ...], torch.Tensor] = {}
+
+    def forward(self, tokens: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+        tokens = tokens + self.norm1(self._attend(tokens, geometry))
+        hidden = functional.gelu(functional.linear(tokens, self.up_weight, self.up_bias))
+        return tokens + self.norm2(functional.linear(hidden, self.down_weight, self.down_bias))
+
+    def _attend(self, tokens: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+        n, length, channels = tokens.shape
+        area = self.window**2
+        qkv = functional.linear(tokens, self.qkv_weight, self.qkv_bias)
+        padded = geometry.windows * area != length
+        if padded:
+            filled = self.qkv_bias.to(qkv.dtype).repeat(n, geometry.windows * area, 1)
+            qkv = filled.index_copy_(1, _slots(geometry.key, tokens.device), qkv)
+        qkv = qkv.view(n * geometry.windows, area, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
+        query = functional.normalize(qkv[0], dim=-1) * self.scale
+        key = functional.normalize(qkv[1], dim=-1)
+        bias = self._bias(n, geometry, query)
+        mixed = functional.scaled_dot_product_attention(query, key, qkv[2], attn_mask=bias, scale=1.0)
+        mixed = mixed.transpose(1, 2).reshape(n, geometry.windows * area, channels)
+        if padded:
+            mixed = mixed.index_select(1, _slots(geometry.key, tokens.device))
+        return functional.linear(mixed, self.proj_weight, self.proj_bias)
+
+    def _bias(self, n: int, geometry: Geometry, like: torch.Tensor) -> torch.Tensor:
+        """Relative position bias, plus the shift mask of each window where there is one."""
+        if geometry.mask is None:
+            return self.position.to(like.dtype)
+        key = (geometry.key, n, like.dtype, like.device)
+        bias = self._biases.get(key)
+        if bias is None:
+            mask = torch.from_numpy(geometry.mask).to(like.device)[:, None]
+            bias = (self.position + mask).repeat(n, 1, 1, 1).to(like.dtype)
+            if len(self._biases) >= 8:
+                self._biases.clear()
+            self._biases[key] = bias
+        return bias
+
+
+class _Merge(nn.Module):
+    """Four neighbours become one token: (n, h · w, C) → (n, ⌈h/2⌉ · ⌈w/2⌉, 2C)."""
+
+    def __init__(self, own: Mapping[str, torch.Tensor], name: str) -> None:
+        super().__init__()
+        self.weight = _frozen(own[f"{name}.reduction.weight"])
+        self.norm = _Norm(own, f"{name}.norm")
+
+    def forward(self, tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        n, _, channels = tokens.shape
+        grid = tokens.view(n, height, width, channels)
+        if height % 2 or width % 2:
+            grid = functional.pad(grid, (0, 0, 0, width % 2, 0, height % 2))
+        four = [grid[:, row::2, column::2] for row, column in ((0, 0), (1, 0), (0, 1), (1, 1))]
+        joined = torch.cat(four, dim=-1).flatten(1, 2)
+        return self.norm(functional.linear(joined, self.weight))
+
+
+def _position_bias(own: Mapping[str, torch.Tensor], name: str, window: int, heads: int) -> torch.Tensor:
+    """(1, heads, window², window²): 16 · sigmoid of the small network over log-spaced offsets."""
+    steps = torch.arange(-(window - 1), window, dtype=torch.float32)
+    table = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1) / (window - 1) * 8
+    table = torch.sign(table) * torch.log2(table.abs() + 1.0) / 3.0
+    hidden = functional.relu(functional.linear(table, own[f"{name}.cpb_mlp.0.weight"], own[f"{name}.cpb_mlp.0.bias"]))
+    values = functional.linear(hidden, own[f"{name}.cpb_mlp.2.weight"]).reshape(-1, heads)
+    places = np.stack(np.meshgrid(np.arange(window), np.arange(window), indexing="ij")).reshape(2, -1)
+    offset = places[:, :, None] - places[:, None, :] + window - 1
+    index = torch.from_numpy(offset[0] * (2 * window - 1) + offset[1])
+    return 16 * torch.sigmoid(values[index.reshape(-1)]).reshape(window**2, window**2, heads).permute(2, 0, 1)[None]
+
+
+def _reordered(tokens: torch.Tensor, before: Geometry | None, after: Geometry | None) -> torch.Tensor:
+    """Tokens from one window order to another; None is row-major. Nothing happens where both are the same."""
+    place = _gather(before.key if before else None, after.key if after else None)
+    return tokens if place is None else tokens.index_select(1, place.to(tokens.device))
+
+
+@lru_cache(maxsize=512)
+def _gather(before: tuple[int, int, int, bool] | None, after: tuple[int, int, int, bool] | None) -> torch.Tensor | None:
+    """For every place of the new order, the place of its token in the old one."""
+    if before == after:
+        return None
+    sides = before or after
+    row_major = np.arange(sides[0] * sides[1]) if sides else np.arange(0)
+    old = window_geometry(*before).order if before else row_major
+    new = window_geometry(*after).order if after else row_major
+    if np.array_equal(old, new):
+        return None
+    place = np.empty_like(old)
+    place[old] = np.arange(len(old))
+    return torch.from_numpy(place[new])
+
+
+@lru_cache(maxsize=512)
+def _slots(key: tuple[int, int, int, bool], device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(window_geometry(*key).slots).to(device)
+
+
+def _frozen(tensor: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.detach().to(torch.float32).contiguous(), requires_grad=False)

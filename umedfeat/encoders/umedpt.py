@@ -1,0 +1,111 @@
+"""UMedPT and its relatives: from a weights file to an Encoder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import nn
+
+from umedfeat.encoders.checkpoint import read_checkpoint
+from umedfeat.encoders.config import Checkpoint, PoolOrder
+from umedfeat.encoders.models import IMAGENET_SWIN, MODELS
+from umedfeat.encoders.runtime import TorchEncoder
+from umedfeat.errors import SetupError
+
+if TYPE_CHECKING:
+    from umedfeat.encoders.base import Encoder
+
+__all__ = ["build_network", "load_umedpt"]
+
+log = logging.getLogger("umedfeat")
+
+
+def load_umedpt(
+    name: str,
+    weights: Path | None,
+    device: str,
+    precision: str,
+    runtime: str,
+    pool_order: str | None,
+    compiled: bool,
+    offline: bool,
+) -> Encoder:
+    """Load an official model (from ``weights``, the cache, or its publisher) or own weights of the same kind.
+
+    Raises:
+        WeightsUnavailable, CheckpointRefused, SetupError: see ``umedfeat.load_encoder``.
+    """
+    if name == IMAGENET_SWIN:
+        from umedfeat.encoders.imagenet import imagenet_swin
+
+        checkpoint = imagenet_swin(weights, offline=offline)
+        network: nn.Module = build_network(checkpoint, None)
+        settings = _settings(name, checkpoint, None)
+        return _encoder(network, checkpoint, name, settings, device, precision, runtime, compiled)
+    model = MODELS[name]
+    if weights is None:
+        from umedfeat.encoders.download import ensure_weights
+
+        weights = ensure_weights(model, offline=offline)
+    checkpoint = read_checkpoint(weights)
+    order = _order(pool_order, checkpoint, model.pool_order)
+    settings = _settings(name, checkpoint, order)
+    return _encoder(build_network(checkpoint, order), checkpoint, name, settings, device, precision, runtime, compiled)
+
+
+def build_network(checkpoint: Checkpoint, order: PoolOrder | None) -> nn.Module:
+    """The network of a checkpoint: (n, 3, H, W) → (n, D). ``order`` None: global pooling without a squeezer."""
+    from umedfeat.encoders.convnext import timm_convnext, torchvision_convnext
+    from umedfeat.encoders.imagenet import GlobalPool
+    from umedfeat.encoders.squeezer import Embedder, Squeezer
+    from umedfeat.encoders.swin import SwinV2
+
+    families = {"swin": SwinV2, "convnext-timm": timm_convnext, "convnext-tv": torchvision_convnext}
+    encoder = families[checkpoint.config.family](checkpoint.config, checkpoint.tensors)
+    if order is None:
+        return Embedder(encoder, GlobalPool(checkpoint))
+    return Embedder(encoder, Squeezer(checkpoint.config, checkpoint.tensors, order))
+
+
+def _encoder(
+    network: nn.Module,
+    checkpoint: Checkpoint,
+    name: str,
+    settings: dict[str, Any],
+    device: str,
+    precision: str,
+    runtime: str,
+    compiled: bool,
+) -> Encoder:
+    if runtime == "openvino":
+        raise SetupError("--runtime openvino is not built into this version", remedy="--runtime torch")
+    return TorchEncoder(
+        network,
+        name=name,
+        dim=checkpoint.config.dim,
+        image_size=224,
+        settings=settings,
+        device=device,
+        precision=precision,
+        compiled=compiled,
+    )
+
+
+def _order(asked: str | None, checkpoint: Checkpoint, registered: PoolOrder) -> PoolOrder:
+    """The user's word, else the file's, else the registry's."""
+    if asked not in (None, "pool_first", "pool_last"):
+        raise SetupError(f"pool_order {asked!r} is unknown", remedy="pool_first or pool_last")
+    return cast("PoolOrder", asked) if asked else checkpoint.config.pool_order or registered
+
+
+def _settings(name: str, checkpoint: Checkpoint, order: PoolOrder | None) -> dict[str, Any]:
+    config = checkpoint.config
+    return {
+        "name": name,
+        "weights_sha256": checkpoint.sha256,
+        "family": config.family,
+        "variant": config.variant,
+        "pool_order": order or "global pool",
+    }
