@@ -119,8 +119,10 @@ class NiftiStack:
         """Stored plane k in physical units; (rows, cols, 3) in [0, 1] for RGB, alpha composited on black."""
         if self.facts.colour:
             return np.mean([_colours(self._voxels.plane(k, v)) for v in self._volumes], axis=0, dtype=np.float32), None
-        total = sum(self._physical(k, v) for v in self._volumes)
         with np.errstate(over="ignore"):
+            if len(self._volumes) == 1 and (self._header.slope, self._header.inter) == (1.0, 0.0):
+                return self._voxels.plane(k, self._volumes[0]).astype(np.float32), None
+            total = sum(self._physical(k, v) for v in self._volumes)
             return np.asarray(total / len(self._volumes), np.float32), None
 
     def stored_voi(self, k: int) -> StoredVoi | None:
