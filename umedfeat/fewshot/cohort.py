@@ -138,7 +138,7 @@ def _patients(ids: npt.NDArray[np.str_], patients: Sequence[str] | None) -> tupl
     missing = given == ""
     if missing.any():
         raise CohortError(
-            f"{int(missing.sum())} of {len(ids)} items have no patient, {ids[missing][0]!r} among them",
+            f"{int(missing.sum())} of {len(ids)} items have no patient, {str(ids[missing][0])!r} among them",
             remedy="fill the patient column, or take every item as its own patient with --patient none",
         )
     return True, given
@@ -230,7 +230,7 @@ def _refuse_thin_classes(cohort: Cohort) -> None:
     for name, count in zip(cohort.requirement_names, counts, strict=True):
         if count < 2:
             raise CohortError(
-                f"class {name!r} has {count} patient{'s' * (count != 1)}: it cannot stand in training and in test",
+                f"class {name!r} has {count} patient{'' if count == 1 else 's'}: it cannot stand in training and test",
                 remedy="add patients of this class, or leave it out of the labels",
             )
 

@@ -15,7 +15,7 @@ from umedfeat.fewshot.settings import Task
 __all__ = ["MISSING", "Target", "as_text", "encode", "infer_task"]
 
 #: Cells that mean "no label".
-MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "?"})
+MISSING = frozenset({"", "nan", "na", "n/a", "null", "?"})
 
 _MANY_CLASSES = 20
 

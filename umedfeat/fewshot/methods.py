@@ -70,11 +70,11 @@ def _test(result: ProbeResult) -> str:
 
 
 def _draws(result: ProbeResult) -> str:
-    spent = ", ".join(f"{b.name} ({b.n_patients} patients, {b.repeats} draws)" for b in result.budgets)
-    return (
-        f"Training patients were drawn from the remaining {result.budgets[0].n_pool} class-proportionally with at "
-        f"least one patient per class, draws being nested: {spent}."
+    spent = ", ".join(
+        f"{b.name} ({b.n_patients} patients, {b.repeats} draw{'' if b.repeats == 1 else 's'})" for b in result.budgets
     )
+    how = "at random" if result.task == "regression" else "class-proportionally with at least one patient per class"
+    return f"Training patients were drawn from the remaining {result.budgets[0].n_pool} {how}, nested: {spent}."
 
 
 def _classifiers(result: ProbeResult) -> list[str]:

@@ -85,5 +85,5 @@ def refuse_failed(checks: tuple[Sanity, ...]) -> None:
             raise LeakageError(
                 f"sanity check failed: {check.classifier} reaches {check.metric} {np.mean(check.values):.3f} on "
                 f"permuted labels, chance is {check.chance:.3f} (p = {check.p:.2g})",
-                remedy="something but the labels gives the answer away: look for copies, or patients under two names",
+                remedy="test labels reach the training: do not use these results, report the command",
             )

@@ -122,7 +122,7 @@ def aligned(table: FeatureTable, other: FeatureTable, labelled: Labelled, unmatc
     a, b = table.content[ours.items], other.content[items]
     torn = (a != b) & (a != "") & (b != "")
     if torn.any():
-        name = table.ids[ours.items[torn]][0]
+        name = str(table.ids[ours.items[torn]][0])
         raise CohortError(
             f"{other.path.name}: {int(torn.sum())} items have the same id but other content, {name!r} among them",
             remedy="extract both files from the same images",
@@ -292,7 +292,7 @@ def _match(
             continue
         item = next(iter(candidates))
         if item in pairs:
-            raise CohortError(f"{name}: two rows describe {table.ids[item]!r}", remedy="keep one row per item")
+            raise CohortError(f"{name}: two rows describe {str(table.ids[item])!r}", remedy="keep one row per item")
         pairs[item] = row
     bare = [str(table.ids[item]) for item in range(len(table.ids)) if item not in pairs]
     if unmatched == "stop" or not pairs:
