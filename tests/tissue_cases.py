@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -53,10 +53,15 @@ def score(mask: Bool, truth: npt.NDArray[np.uint8]) -> Score:
 
 
 class Slide:
-    """A slide being drawn: an image in 0..255 floats and the tissue on it."""
+    """A slide being drawn: an image in 0..255 floats and the tissue on it.
+
+    ``shift`` draws the same cases with other noise and shapes.
+    """
+
+    shift: ClassVar[int] = 0
 
     def __init__(self, seed: int, glass: Colour = (243, 242, 244), noise: float = 1.5) -> None:
-        self.rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(seed + 1000 * self.shift)
         self.image = np.ones((*SIZE, 3)) * np.asarray(glass, float)
         self.noise = noise
         self.tissue = np.zeros(SIZE, bool)
@@ -504,6 +509,11 @@ CASES: tuple[Callable[[], Case], ...] = (
 )  # fmt: skip
 
 
-def cases() -> Iterator[Case]:
-    """All drawn cases."""
-    return (draw() for draw in CASES)
+def cases(shift: int = 0) -> Iterator[Case]:
+    """All drawn cases; with another ``shift`` the same kinds of slides drawn anew."""
+    for draw in CASES:
+        Slide.shift = shift
+        try:
+            yield draw()
+        finally:
+            Slide.shift = 0
