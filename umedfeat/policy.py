@@ -76,7 +76,7 @@ class VolumePolicy:
         volume_index: which volume of a 4-D file: "N", "mean" or "all"; "" refuses 4-D files.
         frames: frames of a cine: "all" or "N" (evenly spaced).
         include_derived: read derived, projection and MIP series too.
-        modality: what NIfTI and flat images without a declared modality are taken as ("CT" windows them); "" for unknown.
+        modality: what NIfTI and flat images without a declared modality are taken as ("CT" windows them); "" unknown.
     """
 
     plane: str = "acquired"

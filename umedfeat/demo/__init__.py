@@ -65,4 +65,5 @@ def _claim(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror})", remedy="choose another one with --dir") from error
+        message = f"{folder}: cannot be made ({error.strerror})"
+        raise OutputError(message, remedy="choose another one with --dir") from error

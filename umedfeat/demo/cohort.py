@@ -100,7 +100,8 @@ def _slide(folder: Path, rng: np.random.Generator) -> list[dict[str, str]]:
 def _halved(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
     blocks = image[:height, :width].reshape(height // 2, 2, width // 2, 2, 3)
-    return blocks.mean(axis=(1, 3)).round().astype(np.uint8)
+    halved: npt.NDArray[np.uint8] = blocks.mean(axis=(1, 3)).round().astype(np.uint8)
+    return halved
 
 
 def _ct(folder: Path, rng: np.random.Generator) -> list[dict[str, str]]:

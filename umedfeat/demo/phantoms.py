@@ -12,7 +12,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def radiograph(rng: np.random.Generator, *, opacity: bool, side: int = 512) -> npt.NDArray[np.uint16]:
-    """A chest-like radiograph, (side, side) uint16, 12 bits used, bright bone; ``opacity`` puts a consolidation into a lung."""
+    """A chest-like radiograph, (side, side) uint16, 12 bits used; ``opacity`` puts a consolidation into a lung."""
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
     shift, width, height = rng.normal(0, 0.03), rng.uniform(0.27, 0.33), rng.uniform(0.5, 0.6)
     x, y = x - shift, y - rng.normal(0, 0.03)
@@ -59,7 +59,7 @@ def tissue_section(rng: np.random.Generator, *, side: int = 4096) -> npt.NDArray
     fibre = ndimage.gaussian_filter(rng.normal(size=(side, side)).astype(np.float32), (1.2, 7.0))
     image = np.empty((side, side, 3), dtype=np.float32)
     image[:] = (243, 242, 245)
-    stroma = np.array([222, 158, 193], dtype=np.float32) + (fibre / fibre.std())[..., None] * np.float32([9, 14, 9])
+    stroma = np.array([222, 158, 193], dtype=np.float32) + (fibre / fibre.std())[..., None] * np.array([9, 14, 9], dtype=np.float32)
     image[tissue] = stroma[tissue]
     image[tissue & nuclei] = (104, 74, 148)
     image = ndimage.gaussian_filter(image, (0.8, 0.8, 0))
@@ -69,16 +69,20 @@ def tissue_section(rng: np.random.Generator, *, side: int = 4096) -> npt.NDArray
 
 def _cloud(rng: np.random.Generator, side: int, cells: int) -> Floats:
     cloud = ndimage.zoom(rng.normal(size=(cells, cells)), side / cells / 8, order=3)
-    return ndimage.zoom(cloud / cloud.std(), side / cloud.shape[0], order=1)[:side, :side]
+    grown: Floats = ndimage.zoom(cloud / cloud.std(), side / cloud.shape[0], order=1)[:side, :side]
+    return grown
 
 
 def _grow(cloud: Floats) -> Floats:
-    return (cloud - cloud.mean()) / cloud.std()
+    scaled: Floats = (cloud - cloud.mean()) / cloud.std()
+    return scaled
 
 
 def _ellipse(x: Floats, y: Floats, cx: float, cy: float, rx: float, ry: float) -> Floats:
-    return 1 - np.hypot((x - cx) / rx, (y - cy) / ry)
+    inside: Floats = 1 - np.hypot((x - cx) / rx, (y - cy) / ry)
+    return inside
 
 
 def _soft(inside: Floats) -> Floats:
-    return 1 / (1 + np.exp(-25 * inside))
+    smooth: Floats = 1 / (1 + np.exp(-25 * inside))
+    return smooth

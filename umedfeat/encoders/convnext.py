@@ -16,17 +16,17 @@ __all__ = ["timm_convnext", "torchvision_convnext"]
 def timm_convnext(config: EncoderConfig, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
     """timm's ConvNeXt as a feature pyramid; its LayerNorm2d are GroupNorm(1, C), eps 1e-5, as the original has them."""
     import timm
-    from timm.layers import LayerNorm2d
+    from timm.layers.norm import LayerNorm2d
 
     if not timm.is_model(config.variant):
         raise CheckpointRefused(f"timm knows no {config.variant!r}", remedy="upgrade timm")
-    model = timm.create_model(config.variant, pretrained=False, features_only=True)
+    model: nn.Module = timm.create_model(config.variant, pretrained=False, features_only=True)
     for name, module in list(model.named_modules()):
         if isinstance(module, LayerNorm2d):
             parent = model.get_submodule(name.rpartition(".")[0])
             setattr(parent, name.rpartition(".")[2], nn.GroupNorm(1, module.weight.numel(), eps=1e-5))
     _load(model, tensors)
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 class _Pyramid(nn.Module):

@@ -86,7 +86,8 @@ def _shift_mask(padded: Sequence[int], window: int, shift: Sequence[int]) -> npt
             regions[top:bottom, left:right] = count
             count += 1
     parts = _partition(regions, window)
-    return np.where(parts[:, None, :] != parts[:, :, None], np.float32(_MASKED), np.float32(0))
+    mask: npt.NDArray[np.float32] = np.where(parts[:, None, :] != parts[:, :, None], _MASKED, 0.0).astype(np.float32)
+    return mask
 
 
 class SwinV2(nn.Module):
@@ -110,7 +111,7 @@ class SwinV2(nn.Module):
             blocks = [_Block(own, f"features.{place}.{k}", config, number, shifted=k % 2 == 1) for k in range(depth)]
             merge = _Merge(own, f"features.{place + 1}") if number + 1 < len(config.depths) else None
             stages.append(_Stage(blocks, merge))
-        self.stages = nn.ModuleList(stages)
+        self.stages: Sequence[_Stage] = nn.ModuleList(stages)  # type: ignore[assignment]
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps (n, C, h, w), strides 4, 8, 16, 32."""
@@ -142,7 +143,7 @@ class _Stage(nn.Module):
 
     def __init__(self, blocks: list[_Block], merge: _Merge | None) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks: Sequence[_Block] = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.merge = merge
 
     def blocks_on(self, tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -182,9 +183,11 @@ class _Block(nn.Module):
         self._biases: dict[tuple[Any, ...], torch.Tensor] = {}
 
     def forward(self, tokens: torch.Tensor, geometry: Geometry) -> torch.Tensor:
-        tokens = tokens + self.norm1(self._attend(tokens, geometry))
+        attended: torch.Tensor = self.norm1(self._attend(tokens, geometry))
+        tokens = tokens + attended
         hidden = functional.gelu(functional.linear(tokens, self.up_weight, self.up_bias))
-        return tokens + self.norm2(functional.linear(hidden, self.down_weight, self.down_bias))
+        changed: torch.Tensor = self.norm2(functional.linear(hidden, self.down_weight, self.down_bias))
+        return tokens + changed
 
     def _attend(self, tokens: torch.Tensor, geometry: Geometry) -> torch.Tensor:
         n, length, channels = tokens.shape
@@ -234,7 +237,8 @@ class _Merge(nn.Module):
             grid = functional.pad(grid, (0, 0, 0, width % 2, 0, height % 2))
         four = [grid[:, row::2, column::2] for row, column in ((0, 0), (1, 0), (0, 1), (1, 1))]
         joined = torch.cat(four, dim=-1).flatten(1, 2)
-        return self.norm(functional.linear(joined, self.weight))
+        merged: torch.Tensor = self.norm(functional.linear(joined, self.weight))
+        return merged
 
 
 def _position_bias(own: Mapping[str, torch.Tensor], name: str, window: int, heads: int) -> torch.Tensor:

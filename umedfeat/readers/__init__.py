@@ -14,7 +14,7 @@ from umedfeat.items import Failure, Reader, Skipped, Source
 from umedfeat.policy import Policy
 from umedfeat.privacy import Pseudonyms
 
-__all__ = ["READERS", "Collected", "Found", "Format", "open_reader", "sniff"]
+__all__ = ["READERS", "Collected", "Format", "Found", "open_reader", "sniff"]
 
 
 class Found(NamedTuple):
@@ -61,7 +61,9 @@ READERS: dict[str, str] = {
 
 def reader_format(name: str) -> Format:
     """The module that implements a key of READERS (imported on first use)."""
-    return import_module(READERS[name])  # type: ignore[return-value]
+    module: Any = import_module(READERS[name])
+    found: Format = module
+    return found
 
 
 def sniff(path: Path, head: bytes) -> str | None:

@@ -37,15 +37,17 @@ def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> C
     collected = Collected([], [], [])
     headers: list[DicomHeader] = []
     with ThreadPoolExecutor(max_workers=8) as threads:
-        outcomes = list(threads.map(lambda file: _header_or_fault(file, policy), found))
+        outcomes = list(threads.map(lambda file: _header_and_reason(file, policy), found))
     for file, outcome in zip(found, outcomes, strict=True):
         if isinstance(outcome, UnreadableInput):
             failure = Failure(file.name, "discover", type(outcome).__name__, outcome.message, outcome.remedy)
             collected.failures.append(failure)
-        elif (reason := not_an_image(outcome, include_derived=policy.volume.include_derived)) is not None:
-            collected.skipped.append(Skipped(without_identifiers(file.name, outcome, pseudonyms), reason))
+            continue
+        header, reason = outcome
+        if reason is None:
+            headers.append(header)
         else:
-            headers.append(outcome)
+            collected.skipped.append(Skipped(without_identifiers(file.name, header, pseudonyms), reason))
     groups, left_out = group_slices(headers)
     for header, reason in left_out:
         collected.skipped.append(Skipped(without_identifiers(header.found.name, header, pseudonyms), reason))
@@ -66,14 +68,16 @@ def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = No
     return VolumeReader(stack, policy, prepared)
 
 
-def _header_or_fault(file: Found, policy: Policy) -> DicomHeader | UnreadableInput:
+def _header_and_reason(file: Found, policy: Policy) -> tuple[DicomHeader, str | None] | UnreadableInput:
+    """The header and why the file is not embedded (None if it is), or its fault."""
     with file.path.open("rb") as stream:
         bare = not has_preamble(stream.read(132))
     if bare and not policy.limits.force:
         message = f"{file.name}: a DICOM data set without preamble and meta header"
         return UnreadableInput(message, remedy="--force reads it all the same")
     try:
-        return read_header(file, force=bare)
+        header = read_header(file, force=bare)
+        return header, not_an_image(header, include_derived=policy.volume.include_derived)
     except UnreadableInput as error:
         return error
 

@@ -148,5 +148,5 @@ def without_identifiers(name: str, header: DicomHeader, pseudonyms: Pseudonyms) 
 
 
 def sop_name(uid: str) -> str:
-    """The standard's name of a SOP class."""
-    return str(UID(uid).name)
+    """The standard's name of a SOP class; damaged headers hold anything there, so nothing else is repeated."""
+    return str(UID(uid).name) if re.fullmatch(r"[0-9.]{1,64}", uid) else "unknown class"

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.pixels import get_decoder
+from pydicom.encaps import generate_frames
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
-from pydicom.uid import UID
+from pydicom.uid import UID, JPEGBaseline8Bit, RLELossless
 
 from umedfeat.errors import UnreadableInput, UnsupportedInput
 from umedfeat.intensity import StoredVoi, linear_voi
@@ -19,8 +20,11 @@ __all__ = ["Rescale", "Values", "decode_frame", "is_colour", "is_inverted", "phy
 Values = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-#: Lossy frames differ slightly by decoder, so the order is fixed; the one that was used is recorded.
-_PLUGINS = ("pylibjpeg", "pyjpegls", "gdcm", "pillow", "pydicom")
+#: Lossy frames differ slightly by decoder, so the order is fixed; the one that was used is recorded. GDCM comes last:
+#: and never for baseline JPEG, where damaged files make it crash; pydicom's own RLE decoder alone survives damaged RLE.
+_PLUGINS = ("pyjpegls", "pylibjpeg", "pillow", "gdcm")
+_PLUGINS_OF = {RLELossless: ("pydicom",), JPEGBaseline8Bit: ("pillow", "pylibjpeg")}
+_J2K_START = b"\xff\x4f\xff\x51"
 _JPEG_12_BIT = "1.2.840.10008.1.2.4.51"
 _CT_AIR = -1024.0
 
@@ -45,7 +49,8 @@ def decode_frame(dataset: pydicom.Dataset, frame: int, name: str) -> tuple[npt.N
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
         raise UnsupportedInput(f"{name}: transfer syntax {syntax.name} is not an image encoding") from error
-    plugins = [plugin for plugin in _PLUGINS if plugin in decoder.available_plugins] or [""]
+    plugins = [plugin for plugin in _PLUGINS_OF.get(syntax, _PLUGINS) if plugin in decoder.available_plugins] or [""]
+    _refuse_strange_codestream(dataset, syntax, name)
     fault: Exception | None = None
     for plugin in plugins:
         try:
@@ -55,6 +60,19 @@ def decode_frame(dataset: pydicom.Dataset, frame: int, name: str) -> tuple[npt.N
             continue
         return values, plugin or "none"
     raise _undecodable(syntax, name, fault) from fault
+
+
+def _refuse_strange_codestream(dataset: pydicom.Dataset, syntax: UID, name: str) -> None:
+    """A JPEG 2000 stream that does not begin as one sends parsers into endless loops."""
+    if "JPEG 2000" not in syntax.name:
+        return
+    frames = int(dataset.get("NumberOfFrames", 1) or 1)
+    try:
+        first = next(generate_frames(dataset.PixelData, number_of_frames=frames))
+    except Exception as error:  # whatever a damaged encapsulation leads to
+        raise _undecodable(syntax, name, error) from error
+    if not (first.startswith(_J2K_START) or b"ftypjp2" in first[:64]):
+        raise _undecodable(syntax, name, None)
 
 
 def _undecodable(syntax: UID, name: str, fault: Exception | None) -> UnreadableInput | UnsupportedInput:
@@ -144,23 +162,23 @@ def _padding(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> Mask | None:
 
 def _as_stored(value: int, dataset: pydicom.Dataset) -> int:
     """Padding values are often written with the wrong signedness; the pixels' own decides."""
-    bits = int(dataset.BitsAllocated)
-    if int(dataset.get("PixelRepresentation", 0)) and value >= 2 ** (bits - 1):
-        return value - 2**bits
-    if not int(dataset.get("PixelRepresentation", 0)) and value < 0:
-        return value + 2**bits
+    bits, signed = int(dataset.BitsAllocated), bool(dataset.get("PixelRepresentation", 0))
+    if signed and value >= 1 << (bits - 1):
+        return value - (1 << bits)
+    if not signed and value < 0:
+        return value + (1 << bits)
     return value
 
 
-def _colours(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> Values:
+def _colours(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)[..., :3]
         bits = int(dataset.RedPaletteColorLookupTableDescriptor[2])
-        full = 65535 if stored.dtype == np.uint16 and stored.max() > 255 else 2**bits - 1
-        return (stored / np.float32(full)).astype(np.float32)
+        full = 65535 if stored.dtype == np.uint16 and stored.max() > 255 else (1 << bits) - 1
+        return np.asarray(stored / np.float32(full), dtype=np.float32)
     if stored.dtype == np.uint8:
-        return stored  # type: ignore[return-value]
-    return (stored / np.float32(2 ** int(dataset.BitsStored) - 1)).astype(np.float32)
+        return stored
+    return np.asarray(stored / np.float32((1 << int(dataset.BitsStored)) - 1), dtype=np.float32)
 
 
 def voi_of(dataset: pydicom.Dataset, frame: int) -> StoredVoi | None:
@@ -199,4 +217,4 @@ def _through_lut(values: Values, dataset: pydicom.Dataset) -> Values:
     lut = dataset.VOILUTSequence[0]
     full = 2 ** int(lut.LUTDescriptor[2]) - 1
     shown = apply_voi(np.rint(values).astype(np.int64), dataset)
-    return (shown / np.float32(full)).clip(0, 1).astype(np.float32)
+    return np.asarray((shown / np.float32(full)).clip(0, 1), dtype=np.float32)

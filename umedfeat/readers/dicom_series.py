@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 
+from umedfeat.errors import UnreadableInput
 from umedfeat.readers.dicom_header import DicomHeader, sop_name
 
 __all__ = ["group_slices", "not_an_image"]
@@ -33,7 +34,11 @@ _SAME_PLACE_MM = 1e-3
 
 
 def not_an_image(header: DicomHeader, *, include_derived: bool) -> str | None:
-    """Why a file is not embedded, or None."""
+    """Why a file is not embedded, or None.
+
+    Raises:
+        UnreadableInput: it should be an image, and its header has lost it.
+    """
     kind = header.sop_class
     if kind == _DICOMDIR:
         return "DICOMDIR, an index of files"
@@ -42,7 +47,9 @@ def not_an_image(header: DicomHeader, *, include_derived: bool) -> str | None:
         if kind == full or (kind.startswith(full) and (prefix.endswith(".") or kind[len(full)] == ".")):
             return f"{what} ({sop_name(kind)})"
     if not header.rows or not header.columns:
-        return f"no pixels ({sop_name(kind) if kind else 'unknown class'})"
+        if "Image Storage" in sop_name(kind):
+            raise UnreadableInput(f"{header.found.name}: an image without rows and columns", remedy="export it again")
+        return f"no pixels ({sop_name(kind)})"
     if "LOCALIZER" in header.image_type:
         return "localizer"
     if not include_derived and header.modality in _CROSS_SECTIONAL:
@@ -67,7 +74,7 @@ def group_slices(
             left_out.append((header, "a second copy of the same image (SOP instance)"))
             continue
         seen[header.sop_uid] = header
-        series[header.series or f"file:{header.found.name}"].append(header)
+        series[header.series or _folder_of(header)].append(header)
     groups: list[list[DicomHeader]] = []
     for members in series.values():
         kept, lone = _without_lone_orientations(_by_geometry(members))
@@ -75,6 +82,11 @@ def group_slices(
         for group in kept:
             groups += _split_repeats(group)
     return groups, left_out
+
+
+def _folder_of(header: DicomHeader) -> str:
+    """What stands for the series where an anonymiser has blanked it: the folder and the study."""
+    return f"folder:{header.found.name.rpartition('/')[0]}:{header.study}"
 
 
 def _by_geometry(headers: Sequence[DicomHeader]) -> list[list[DicomHeader]]:

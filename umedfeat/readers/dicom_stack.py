@@ -302,7 +302,7 @@ def _shared_geometry(dataset: pydicom.Dataset, frame: int) -> tuple[list[float],
     axes = (
         [float(value) for value in orientation.ImageOrientationPatient]
         if orientation is not None
-        else [1, 0, 0, 0, 1, 0]
+        else [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     )
     if measures is None or not measures.get("PixelSpacing"):
         return axes, _pixel_spacing(dataset), 1.0
