@@ -365,6 +365,16 @@ def black_mostly() -> Case:
     return Case("scanned strip in a black field", image, truth)
 
 
+def white_fill() -> Case:
+    slide = Slide(48, glass=(240, 232, 214))
+    slide.tissue_of(_two_pieces(slide), PINK, PURPLE)
+    case = slide.finish("white where nothing was scanned, cream glass")
+    image, truth = case.image.copy(), case.truth.copy()
+    for part in (np.s_[:90], np.s_[-60:], np.s_[:, :60], np.s_[200:, -50:]):
+        image[part], truth[part] = 255, 0
+    return case._replace(image=image, truth=truth)
+
+
 def several() -> Case:
     slide = Slide(34)
     places = [(70 + 120 * row, 60 + 104 * column) for row in range(4) for column in range(6)]
@@ -503,7 +513,7 @@ CASES: tuple[Callable[[], Case], ...] = (
     haematoxylin_eosin, strong_jpeg, pale, faded, dab, dab_negative, red_chromogen, trichrome, green_trichrome,
     alcian_blue, silver, blood, melanin, necrosis, fat, tears, lumen, blue_pen, navy_pen, thin_blue_pen, green_pen,
     light_green_pen, red_pen, black_pen, grey_pen, pen_only, coverslip, bubbles, shadow, black_border, black_mostly,
-    several, needle, crumbs, dust, tinted_glass, blue_glass, dim_glass, stained_haze, grainy, full_he, full_pale,
+    white_fill, several, needle, crumbs, dust, tinted_glass, blue_glass, dim_glass, stained_haze, grainy, full_he, full_pale,
     full_ihc, white, empty_glass, empty_tinted, black, dapi, dapi_dim, grey_fluorescence, green_fluorescence,
     dark_empty,
 )  # fmt: skip

@@ -153,7 +153,10 @@ def find_glass(blocks: Grey, scale: float) -> Glass:
     pink = np.minimum(coarse[..., 0], coarse[..., 2]) - coarse[..., 1]
     flat = (_range(most) <= 5) & (_range(least) <= 5)
     candidates = coarse[flat & (least >= 165) & (most - least <= 32) & (pink <= 8)]
-    if len(candidates) < max(4, 0.003 * least.size):
+    enough = max(4, 0.003 * least.size)
+    scanned = candidates[candidates.min(axis=1) < 254.5]  # pure white is also what was never scanned
+    candidates = scanned if len(scanned) >= enough else candidates
+    if len(candidates) < enough:
         return Glass(np.full(3, 246.0), 0.03)
     luminance = np.clip(np.rint(candidates.mean(axis=1)), 0, 255).astype(np.intp)
     counts = np.convolve(np.bincount(luminance, minlength=256), np.ones(3), "same")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
+import pydicom.data
 import pytest
 import tifffile
 from click.testing import CliRunner
@@ -159,6 +161,29 @@ def test_geojson_never_leaves_its_folder(tmp_path: Path, id: str) -> None:
     writer.add(Source(id, "raster", Path("x"), (), "x.png"), reader, reader.plan())
     (written,) = tmp_path.rglob("*.geojson")
     assert written.parent == tmp_path / "out" / "geojson"
+
+
+def test_no_text_of_a_dicom_header_reaches_the_page(policy: Policy, tmp_path: Path) -> None:
+    """Canaries in every free-text, name, identifier and description tag."""
+    data = pydicom.dcmread(pydicom.data.get_testdata_file("CT_small.dcm"))
+    spared = {"Modality", "SpecificCharacterSet", "PhotometricInterpretation", "ImageType", "PatientPosition"}
+    canaries = 0
+    for element in data.iterall():
+        if element.VR in {"PN", "LO", "LT", "SH", "ST", "UT", "UC", "CS", "AE"} and element.keyword not in spared:
+            element.value = "CANARY"
+            canaries += 1
+    data.PatientBirthDate, data.StudyDate, data.AccessionNumber = "19010203", "19040506", "CANARY"
+    assert canaries > 15
+    (tmp_path / "in").mkdir()
+    data.save_as(tmp_path / "in" / "image.dcm")
+    summary = preview(tmp_path / "in", tmp_path / "out", policy=policy, pseudonyms=KEY)
+    assert summary.shown == 1
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(written) >= 3
+    for path in written:
+        content = path.read_bytes()
+        for secret in (b"CANARY", b"19010203", b"19040506", str(tmp_path).encode()):
+            assert secret.lower() not in content.lower(), path.name
 
 
 def test_nothing_to_look_at(tmp_path: Path) -> None:

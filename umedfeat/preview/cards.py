@@ -22,7 +22,7 @@ from umedfeat.preview.overlay import draw_overlay, grid_of, rejected_tiles, with
 __all__ = ["Card", "Picture", "draw_card", "failed_card", "slug"]
 
 _SMALL = 320
-_THUMBNAIL = 1600
+_THUMBNAIL = 1280
 #: Beyond this many tiles on the grid, rejected ones are too small to be told apart in the picture.
 _MOST_TILES = 400_000
 

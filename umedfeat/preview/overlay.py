@@ -154,9 +154,13 @@ def _covered(shape: tuple[int, int], boxes: Corners, side: float) -> Mask:
 def _washed(thumbnail: Rgb, covered: Mask) -> Rgb:
     """Everything outside the tiles fades towards grey: light on a bright slide, dark on a dark one."""
     target = 40.0 if _is_dark(thumbnail) else 236.0
-    grey = thumbnail.mean(axis=2, keepdims=True)
-    faded = (0.5 * grey + 0.5 * thumbnail) * (1 - _WASH) + target * _WASH
-    return np.asarray(np.where(covered[..., None], thumbnail, faded.astype(np.uint8)), np.uint8)
+    red, green, blue = (thumbnail[..., c].astype(np.float32) for c in range(3))
+    grey = (red + green + blue) / 3
+    washed = thumbnail.copy()
+    for c, channel in enumerate((red, green, blue)):
+        faded = (0.5 * grey + 0.5 * channel) * np.float32(1 - _WASH) + np.float32(target * _WASH)
+        np.copyto(washed[..., c], faded.astype(np.uint8), where=~covered)
+    return washed
 
 
 def _borders(shape: tuple[int, int], boxes: Corners, side: float) -> Mask:
