@@ -513,8 +513,8 @@ CASES: tuple[Callable[[], Case], ...] = (
     haematoxylin_eosin, strong_jpeg, pale, faded, dab, dab_negative, red_chromogen, trichrome, green_trichrome,
     alcian_blue, silver, blood, melanin, necrosis, fat, tears, lumen, blue_pen, navy_pen, thin_blue_pen, green_pen,
     light_green_pen, red_pen, black_pen, grey_pen, pen_only, coverslip, bubbles, shadow, black_border, black_mostly,
-    white_fill, several, needle, crumbs, dust, tinted_glass, blue_glass, dim_glass, stained_haze, grainy, full_he, full_pale,
-    full_ihc, white, empty_glass, empty_tinted, black, dapi, dapi_dim, grey_fluorescence, green_fluorescence,
+    white_fill, several, needle, crumbs, dust, tinted_glass, blue_glass, dim_glass, stained_haze, grainy, full_he,
+    full_pale, full_ihc, white, empty_glass, empty_tinted, black, dapi, dapi_dim, grey_fluorescence, green_fluorescence,
     dark_empty,
 )  # fmt: skip
 

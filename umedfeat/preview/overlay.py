@@ -160,7 +160,7 @@ def _washed(thumbnail: Rgb, covered: Mask) -> Rgb:
     for c, channel in enumerate((red, green, blue)):
         faded = (0.5 * grey + 0.5 * channel) * np.float32(1 - _WASH) + np.float32(target * _WASH)
         np.copyto(washed[..., c], faded.astype(np.uint8), where=~covered)
-    return washed
+    return np.asarray(washed)
 
 
 def _borders(shape: tuple[int, int], boxes: Corners, side: float) -> Mask:
