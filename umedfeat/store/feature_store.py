@@ -13,16 +13,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import h5py
+
 from umedfeat._version import __version__
-from umedfeat.errors import OutputError, SetupError
-from umedfeat.items import Failure, Skipped
+from umedfeat.errors import OutputError
+from umedfeat.items import Failure, Skipped, Source
 from umedfeat.store.file_writer import written_whole
 from umedfeat.store.item import Item
 from umedfeat.store.lock import OutputLock
-from umedfeat.store.pack import pack
+from umedfeat.store.pack import newest, pack
 from umedfeat.store.read import FeatureFile
 from umedfeat.store.schema import FAILURE_COLUMNS, Header
 from umedfeat.store.segment import SegmentWriter, partial_folder, segment_files
+from umedfeat.store.verify import verify
 
 __all__ = ["FeatureStore", "shard_path"]
 
@@ -40,6 +43,9 @@ class FeatureStore:
 
     Finished items go into segments beside the output; ``finish`` packs them. A killed run leaves whole segments, and
     the next one with the same settings takes them up.
+
+    An output grows: items and failures whose inputs are no longer given stay (``overwrite`` starts anew), a failure
+    goes when its input is embedded, and an item that is added again replaces what it was.
 
     Args:
         out: the feature file; with ``shard`` the path is ``shard_path(out, shard)``.
@@ -61,6 +67,8 @@ class FeatureStore:
         self._overwrite = overwrite
         self._failures: list[Failure] = []
         self._skipped: list[Skipped] = []
+        self._described: dict[str, Source] = {}
+        self._content: dict[str, str] = {}
         self._lock = OutputLock(self.out)
         self.writer = SegmentWriter(partial_folder(self.out), header, dim)
         self.done: frozenset[str] = frozenset()
@@ -73,7 +81,8 @@ class FeatureStore:
             if self._overwrite:
                 self._clear()
             self._remove_leftovers()
-            self.done = self._find_done()
+            self._content = self._find_done()
+            self.done = frozenset(self._content)
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
@@ -87,6 +96,7 @@ class FeatureStore:
                 with contextlib.suppress(OutputError):  # the first error is the one to tell
                     self.flush()
         finally:
+            self.writer.close()
             self._lock.__exit__(kind, error, trace)
 
     def add(self, item: Item) -> None:
@@ -101,6 +111,16 @@ class FeatureStore:
         """Record a file that is not an input."""
         self._skipped.append(skipped)
 
+    def is_current(self, source_id: str, content_sha256: str) -> bool:
+        """Whether the input was embedded with these settings and has not changed since."""
+        return self._content.get(source_id) == content_sha256
+
+    def describe(self, source: Source) -> None:
+        """Tell what the manifest says today of an input that is done: its patient, study and columns are brought up to
+        date without embedding it again (a corrected label)."""
+        if source.id in self.done:
+            self._described[source.id] = source
+
     def flush(self) -> None:
         """Make everything that was added safe on disk."""
         self.writer.flush()
@@ -108,8 +128,18 @@ class FeatureStore:
     def finish(self, run: Mapping[str, Any]) -> Path:
         """Pack the segments into the output, write ``<out>.run.json`` and ``<out>.failures.csv``; returns the path."""
         self.flush()
-        sources = [*([self.out] if self.out.is_file() else []), *segment_files(self.out)]
-        pack(sources, self.out, self._header, self._dim, self._failures, self._skipped)
+        self._lock.check()
+        paths = [*([self.out] if self.out.is_file() else []), *segment_files(self.out)]
+        pack(
+            paths,
+            self.out,
+            self._header,
+            self._dim,
+            choose=newest,
+            failures=self._failures,
+            skipped=self._skipped,
+            described=self._described,
+        )
         self._write_sidecar(run)
         self._write_failures()
         shutil.rmtree(partial_folder(self.out), ignore_errors=True)
@@ -117,19 +147,28 @@ class FeatureStore:
 
     # ---- resuming ---------------------------------------------------------------------------------------------------
 
-    def _find_done(self) -> frozenset[str]:
-        done: set[str] = set()
+    def _find_done(self) -> dict[str, str]:
+        """id → content_sha256 of the items in the output and in its whole segments."""
+        done: dict[str, str] = {}
         if self.out.is_file():
-            with FeatureFile(self.out) as file:
+            with self._opened() as file:
                 self._refuse_other_settings(file)
-                done |= set(file.ids)
+                done |= _content_of(file)
         for path in segment_files(self.out):
-            segment = _open_segment(path)
-            if segment is not None:
-                with segment as file:
-                    self._refuse_other_settings(file)
-                    done |= set(file.ids)
-        return frozenset(done)
+            if _is_damaged(path):
+                _set_aside(path)
+                continue
+            with FeatureFile(path) as file:
+                self._refuse_other_settings(file)
+                done |= _content_of(file)
+        return done
+
+    def _opened(self) -> FeatureFile:
+        try:
+            return FeatureFile(self.out)
+        except OutputError as error:
+            remedy = "choose another --out, or start anew with --overwrite"
+            raise OutputError(error.message, remedy=remedy) from error
 
     def _refuse_other_settings(self, file: FeatureFile) -> None:
         if file.fingerprint == self._header.fingerprint:
@@ -142,19 +181,11 @@ class FeatureStore:
         )
 
     def _clear(self) -> None:
-        if self.out.is_file():
-            with contextlib.suppress(OSError):
-                self._refuse_foreign()
+        if self.out.exists():
+            _refuse_foreign(self.out)
         for path in (self.out, self._sidecar, self._failures_csv):
             path.unlink(missing_ok=True)
         shutil.rmtree(partial_folder(self.out), ignore_errors=True)
-
-    def _refuse_foreign(self) -> None:
-        """--overwrite replaces feature files, never something else that happens to have the name."""
-        with self.out.open("rb") as stream:
-            if stream.read(8) != b"\x89HDF\r\n\x1a\n" and self.out.stat().st_size:
-                message = f"{self.out}: is not a feature file and is not overwritten"
-                raise OutputError(message, remedy="choose another --out, or remove it yourself")
 
     def _remove_leftovers(self) -> None:
         """Temporary files of killed runs."""
@@ -187,14 +218,30 @@ class FeatureStore:
             self._failures_csv.unlink(missing_ok=True)
 
 
-def _open_segment(path: Path) -> FeatureFile | None:
-    """A segment, or None after setting a damaged one aside."""
-    try:
-        return FeatureFile(path)
-    except SetupError:
-        path.rename(path.with_suffix(".damaged"))
-        log.warning("%s: a damaged segment was set aside; its inputs are embedded again", path.name)
-        return None
+def _content_of(file: FeatureFile) -> dict[str, str]:
+    return dict(zip(file.ids, file.items["content_sha256"], strict=True))
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether a segment is not what was written: its items would be embedded again rather than trusted."""
+    return bool(verify(path).faults)
+
+
+def _set_aside(path: Path) -> None:
+    path.rename(path.with_suffix(".damaged"))
+    log.warning("%s: a damaged segment was set aside; its inputs are embedded again", path.name)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """--overwrite replaces feature files (damaged ones too), never something else that happens to have the name."""
+    with path.open("rb") as stream:
+        foreign = stream.read(8) != b"\x89HDF\r\n\x1a\n" and path.stat().st_size > 0
+    if not foreign:
+        with contextlib.suppress(OSError, RuntimeError), h5py.File(path, "r") as file:
+            foreign = "fingerprint" not in file.attrs
+    if foreign:
+        message = f"{path}: was not written by umedfeat and is not overwritten"
+        raise OutputError(message, remedy="choose another --out, or remove it yourself")
 
 
 def _write_text(path: Path, text: str) -> None:

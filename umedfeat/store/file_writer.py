@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from umedfeat._version import __version__
 from umedfeat.errors import OutputError
+from umedfeat.store.rows import ROW_DATASETS, Rows
 from umedfeat.store.schema import (
     DROPPED_COLUMNS,
     FAILURE_COLUMNS,
@@ -27,66 +29,83 @@ from umedfeat.store.schema import (
     Header,
     chunk_rows,
 )
-from umedfeat.store.table import Table, write_column, write_table
+from umedfeat.store.table import Table, quoted, write_column, write_table
 
-__all__ = ["Contents", "Rows", "write_file", "written_whole"]
+__all__ = ["Contents", "block_rows", "write_file", "written_whole"]
+
+_FREE_SPACE = "free some space and run the same command again: finished inputs are kept"
 
 #: Rows are collected into blocks of this many chunks, so that every write is aligned to chunks.
 _CHUNKS_PER_WRITE = 16
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of one item, or a part of them: features (n, D), coords (n, 2), slice, tissue, position (n,)."""
-
-    features: npt.NDArray[Any]
-    coords: npt.NDArray[np.int64]
-    slice: npt.NDArray[np.int32]
-    tissue: npt.NDArray[np.float32]
-    position: npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
 class Contents:
-    """Everything of a file but its rows. Tables as in the schema; ``meta``: name → strings, one per item."""
+    """Everything of a file but its rows.
+
+    Attributes:
+        items: as in the schema, in order; ``start`` is filled in while writing.
+        embedding: blocks of the (I, D) means.
+        meta: name → strings, one per item.
+        dropped, failures, skipped: as in the schema.
+    """
 
     items: Table
-    embedding: npt.NDArray[np.float32]
+    embedding: Iterator[npt.NDArray[Any]]
     meta: dict[str, npt.NDArray[Any]]
     dropped: Table
     failures: Table
     skipped: Table
 
 
-def write_file(path: Path, header: Header, dim: int, contents: Contents, rows: Iterator[tuple[int, Rows]]) -> None:
+def block_rows(dim: int, dtype: str) -> int:
+    """Rows of one write: about 16 MiB, aligned to chunks."""
+    return chunk_rows(dim, dtype) * _CHUNKS_PER_WRITE
+
+
+def write_file(path: Path, header: Header, dim: int, contents: Contents, rows: Iterator[Rows]) -> None:
     """Write a feature file under a temporary name, flush it to the disk, rename it.
 
     Args:
         path: final place; an existing file is replaced at the end, never damaged.
         header: settings; their fingerprint goes into the file.
         dim: D.
-        contents: items sorted as they shall stand; ``start`` is filled in here.
-        rows: (item number, rows) in item order; an item may come in several parts.
+        contents: items in the order in which they shall stand.
+        rows: all rows in item order, in blocks of any size.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written.
     """
+    counts = contents.items["count"].astype(np.int64)
+    contents.items["start"] = np.cumsum(counts) - counts
+    _refuse_full_disk(path, int(counts.sum()), len(counts), header, dim)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with written_whole(temporary, path), h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
         _write_attributes(file, header, dim)
-        counts = contents.items["count"].astype(np.int64)
-        contents.items["start"] = np.cumsum(counts) - counts
-        _write_rows(file, header, dim, int(counts.sum()), rows)
+        _write_rows(file, header, dim, counts, rows)
         items = write_table(file, "items", ITEM_COLUMNS, contents.items)
-        items.create_dataset("embedding", data=contents.embedding.reshape(-1, dim), track_times=False)
+        _write_embedding(items, len(counts), dim, contents.embedding)
         meta = items.create_group("meta")
         for name in sorted(contents.meta):
-            write_column(meta, name, contents.meta[name])
+            write_column(meta, quoted(name), contents.meta[name])
         write_table(file, "dropped", DROPPED_COLUMNS, contents.dropped)
         write_table(file, "failures", FAILURE_COLUMNS, contents.failures)
         write_table(file, "skipped", SKIPPED_COLUMNS, contents.skipped)
         _describe_single_slide(file, header, contents)
         file.attrs["complete"] = True
+
+
+def _refuse_full_disk(path: Path, rows: int, items: int, header: Header, dim: int) -> None:
+    """Better told before an hour of copying than after it; a disk that fills up meanwhile is noticed all the same."""
+    size = np.dtype(header.dtype).itemsize
+    needed = rows * (dim * size + 36) + items * (4 * dim + 512) + (1 << 16)
+    try:
+        free = shutil.disk_usage(path.absolute().parent).free
+    except OSError:  # the folder tells what is wrong with it when it is written to
+        return
+    if needed > free:
+        text = f"{path.name}: the disk is full: {needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free"
+        raise OutputError(text, remedy=_FREE_SPACE)
 
 
 @contextlib.contextmanager
@@ -98,24 +117,31 @@ def written_whole(temporary: Path, path: Path) -> Iterator[None]:
             os.fsync(stream.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # HDF5 tells of a full disk as either
         raise _explained(error, path) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _explained(error: OSError, path: Path) -> OutputError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-        remedy = "free some space and run the same command again: finished inputs are kept"
-        return OutputError(f"{path.name}: the disk is full", remedy=remedy)
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+def _explained(error: OSError | RuntimeError, path: Path) -> OutputError:
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error) or _is_full(path):
+        return OutputError(f"{path.name}: the disk is full", remedy=_FREE_SPACE)
+    if number in (errno.EACCES, errno.EROFS, errno.EPERM):
         return OutputError(
             f"{path}: the folder cannot be written", remedy="choose another --out, or change its permissions"
         )
-    return OutputError(
-        f"{path.name}: writing failed ({error.strerror or type(error).__name__})", remedy="check the disk"
-    )
+    fault = getattr(error, "strerror", None) or str(error).partition("(")[0].strip() or type(error).__name__
+    return OutputError(f"{path.name}: writing failed ({fault})", remedy="check the disk")
+
+
+def _is_full(path: Path) -> bool:
+    """HDF5 does not always tell why a write failed."""
+    try:
+        return shutil.disk_usage(path.absolute().parent).free < 1 << 16
+    except OSError:
+        return False
 
 
 def _sync_folder(folder: Path) -> None:
@@ -141,24 +167,37 @@ def _write_attributes(file: h5py.File, header: Header, dim: int) -> None:
     file.attrs["fingerprint"] = header.fingerprint
 
 
-def _write_rows(file: h5py.File, header: Header, dim: int, total: int, rows: Iterator[tuple[int, Rows]]) -> None:
-    step = chunk_rows(dim, header.dtype)
-    targets = {
-        "features": _dataset(file, "features", (total, dim), header.dtype, (step, dim)),
-        "coords": _dataset(file, "coords", (total, 2), "<i8", (65536, 2)),
-    }
+def _write_rows(file: h5py.File, header: Header, dim: int, counts: npt.NDArray[np.int64], rows: Iterator[Rows]) -> None:
+    total = int(counts.sum())
+    features = _dataset(file, "features", (total, dim), header.dtype, (chunk_rows(dim, header.dtype), dim))
+    coords = _dataset(file, "coords", (total, 2), "<i8", (65536, 2))
     tiles = file.create_group("tiles")
-    targets |= {name: _dataset(tiles, name, (total,), kind, (131072,)) for name, kind in TILE_COLUMNS.items()}
-    block = _Block(targets, step * _CHUNKS_PER_WRITE)
-    for number, part in rows:
-        item = np.full(len(part.features), number, dtype=np.int32)
-        columns = {"features": part.features, "coords": part.coords, "item": item, "slice": part.slice}
-        block.add(columns | {"tissue": part.tissue, "position": part.position})
-    block.flush()
-    if block.written != total:
-        raise OutputError(
-            f"wrote {block.written} of {total} rows", remedy="this is a fault of the program; please report it"
-        )
+    columns = {name: _dataset(tiles, name, (total,), kind, (131072,)) for name, kind in TILE_COLUMNS.items()}
+    ends, first = np.cumsum(counts), 0
+    for block in _aligned(rows, block_rows(dim, header.dtype)):
+        place = slice(first, first + len(block))
+        features[place] = block.features
+        coords[place] = block.coords
+        columns["item"][place] = np.searchsorted(ends, np.arange(place.start, place.stop), side="right")
+        columns["slice"][place] = block.slice
+        columns["tissue"][place] = block.tissue
+        columns["position"][place] = block.position
+        first = place.stop
+    _refuse_short(first, total)
+
+
+def _write_embedding(items: h5py.Group, total: int, dim: int, blocks: Iterator[npt.NDArray[Any]]) -> None:
+    target = _dataset(items, "embedding", (total, dim), "<f4", (chunk_rows(dim, "<f4"), dim))
+    first = 0
+    for block in blocks:
+        target[first : first + len(block)] = block
+        first += len(block)
+    _refuse_short(first, total)
+
+
+def _refuse_short(written: int, total: int) -> None:
+    if written != total:
+        raise OutputError(f"wrote {written} of {total} rows", remedy="this is a fault of the program; please report it")
 
 
 def _dataset(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: str, chunks: tuple[int, ...]) -> h5py.Dataset:
@@ -168,38 +207,28 @@ def _dataset(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: str, c
     return group.create_dataset(name, shape=shape, dtype=dtype, chunks=chunks, track_times=False)
 
 
-class _Block:
-    """Collects rows and writes them in aligned blocks."""
-
-    def __init__(self, targets: dict[str, h5py.Dataset], size: int) -> None:
-        self._targets = targets
-        self._size = size
-        self._waiting: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in targets}
-        self._rows = 0
-        self.written = 0
-
-    def add(self, columns: dict[str, npt.NDArray[Any]]) -> None:
-        length = len(columns["features"])
+def _aligned(rows: Iterator[Rows], size: int) -> Iterator[Rows]:
+    """The same rows in blocks of exactly ``size``, so that every write is aligned to chunks."""
+    waiting: list[Rows] = []
+    held = 0
+    for part in rows:
         first = 0
-        while first < length:
-            last = min(length, first + self._size - self._rows)
-            for name, values in columns.items():
-                self._waiting[name].append(values[first:last])
-            self._rows += last - first
+        while first < len(part):
+            last = min(len(part), first + size - held)
+            waiting.append(part.part(first, last))
+            held += last - first
             first = last
-            if self._rows == self._size:
-                self.flush()
+            if held == size:
+                yield _joined(waiting)
+                waiting, held = [], 0
+    if waiting:
+        yield _joined(waiting)
 
-    def flush(self) -> None:
-        if not self._rows:
-            return
-        place = slice(self.written, self.written + self._rows)
-        for name, parts in self._waiting.items():
-            target = self._targets[name]
-            target[place] = np.concatenate([np.asarray(part, dtype=target.dtype) for part in parts])
-            parts.clear()
-        self.written += self._rows
-        self._rows = 0
+
+def _joined(parts: list[Rows]) -> Rows:
+    if len(parts) == 1:
+        return parts[0]
+    return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in ROW_DATASETS))
 
 
 def _describe_single_slide(file: h5py.File, header: Header, contents: Contents) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +12,9 @@ import numpy.typing as npt
 from umedfeat.errors import OutputError
 from umedfeat.items import Dropped, Plan, Source
 
-__all__ = ["Item", "item_row", "mean_embedding", "rows_sha256"]
+__all__ = ["Item", "item_row", "mean_embedding", "refuse_unstorable"]
 
-_BLOCK = 65536
+_BLOCK = 8192
 
 
 @dataclass(frozen=True)
@@ -56,26 +55,27 @@ def item_row(item: Item, checksum: str) -> dict[str, Any]:
     }
 
 
-def rows_sha256(features: npt.NDArray[Any], coords: npt.NDArray[Any], slices: npt.NDArray[Any]) -> str:
-    """Checksum of an item's rows as stored (little endian, row by row)."""
-    digest = hashlib.sha256()
-    for first in range(0, len(features), _BLOCK):
-        block = slice(first, first + _BLOCK)
-        digest.update(np.ascontiguousarray(features[block]).tobytes())
-        digest.update(np.ascontiguousarray(coords[block], dtype="<i8").tobytes())
-        digest.update(np.ascontiguousarray(slices[block], dtype="<i4").tobytes())
-    return digest.hexdigest()
-
-
-def mean_embedding(features: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
-    """(D,) mean over rows, summed in float64; zeros for an item without rows.
-
-    Raises:
-        OutputError: a value is not finite.
-    """
+def mean_embedding(features: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """(D,) mean over rows, summed in float64; zeros for an item without rows."""
     total = np.zeros(features.shape[1], dtype=np.float64)
     for first in range(0, len(features), _BLOCK):
         total += np.asarray(features[first : first + _BLOCK], dtype=np.float64).sum(axis=0)
-    if not np.isfinite(total).all():
-        raise OutputError(f"{name}: features that are not finite are not written", remedy="use --dtype float32")
     return (total / max(1, len(features))).astype(np.float32)
+
+
+def refuse_unstorable(item: Item, dim: int, dtype: str) -> None:
+    """Features must be (n, D), finite, and within the range of the file's dtype.
+
+    Raises:
+        OutputError: they are not.
+    """
+    name, rows = item.source.name, len(item.plan.regions)
+    if item.features.shape != (rows, dim):
+        raise OutputError(f"{name}: features {item.features.shape} do not fit {rows} rows × {dim} values")
+    limit = float(np.finfo(dtype).max)
+    for first in range(0, rows, _BLOCK):
+        block = item.features[first : first + _BLOCK]
+        if not (np.abs(block) <= limit).all():  # False for NaN too
+            fault = f"values beyond {limit:g}, the largest {dtype}" if np.isfinite(block).all() else "NaN or infinity"
+            remedy = "use --dtype float32" if np.isfinite(block).all() else "try --precision fp32"
+            raise OutputError(f"{name}: features with {fault} are not written", remedy=remedy)

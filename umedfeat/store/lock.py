@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import threading
-import time
+import uuid
 from pathlib import Path
 from types import TracebackType
 
@@ -21,27 +22,31 @@ _DEAD_AFTER_SECONDS = 120.0
 class OutputLock:
     """Holds ``<out>.lock`` while a run writes.
 
+    On the same machine a holder is dead when its process is gone; on another one when it has not touched the lock for
+    two minutes by the clock of the file system.
+
     Args:
         out: the feature file.
 
     Raises (on enter):
-        OutputError: another living process writes to the same output.
+        OutputError: another living process writes to the same output, or the folder cannot be written.
     """
 
     def __init__(self, out: Path) -> None:
         self.path = out.with_name(out.name + ".lock")
+        self._token = uuid.uuid4().hex
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._keep_beating, daemon=True, name="lock heartbeat")
 
     def __enter__(self) -> OutputLock:
         while not self._try_create():
-            holder = self._holder()
+            holder = _read(self.path)
             if _is_alive(holder, self.path):
                 raise OutputError(
                     f"{self.path.name}: process {holder.get('pid')} on {holder.get('host')} is writing this output",
                     remedy="wait for it, choose another --out, or use --shard i/n for several machines",
                 )
-            self.path.unlink(missing_ok=True)
+            self._take_away(holder)
         self._beat.start()
         return self
 
@@ -50,47 +55,98 @@ class OutputLock:
     ) -> None:
         self._stop.set()
         self._beat.join()
-        self.path.unlink(missing_ok=True)
+        if self._is_ours():
+            self.path.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Called before the output is replaced.
+
+        Raises:
+            OutputError: somebody took the lock away, because this process was silent for long (a suspended machine).
+        """
+        if not self._is_ours():
+            raise OutputError(
+                f"{self.path.name}: another process took over this output", remedy="let it finish; nothing is lost"
+            )
+
+    def _is_ours(self) -> bool:
+        return _read(self.path).get("token") == self._token
 
     def _try_create(self) -> bool:
-        text = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
+        """Make the lock whole or not at all: written aside, then linked under its name."""
+        aside = self.path.with_name(f".{self.path.name}.{self._token}")
+        pid = os.getpid()
+        holder = {"host": socket.gethostname(), "pid": pid, "began": _began(pid), "token": self._token}
         try:
-            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
+            aside.write_text(json.dumps(holder))
+            return _link(aside, self.path)
         except OSError as error:
             raise OutputError(
                 f"{self.path}: cannot be written ({error.strerror})", remedy="choose another --out"
             ) from error
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(text)
-        return True
+        finally:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
 
-    def _holder(self) -> dict[str, object]:
+    def _take_away(self, dead: dict[str, object]) -> None:
+        """Remove a dead one's lock; if a third process was quicker and this is already its lock, give it back."""
+        taken = self.path.with_name(f".{self.path.name}.{self._token}.dead")
         try:
-            holder: dict[str, object] = json.loads(self.path.read_text())
-        except (OSError, ValueError):  # just gone, or killed while writing it
-            return {}
-        return holder
+            self.path.rename(taken)
+        except FileNotFoundError:
+            return
+        if _read(taken).get("token") != dead.get("token"):
+            _link(taken, self.path)
+        taken.unlink(missing_ok=True)
 
     def _keep_beating(self) -> None:
         while not self._stop.wait(_BEAT_SECONDS):
-            try:
-                os.utime(self.path)
-            except OSError:  # somebody removed it; the run itself is not in danger
-                return
+            if self._is_ours():
+                with contextlib.suppress(OSError):  # a file system that stalls; the run itself is not in danger
+                    os.utime(self.path)
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Give ``source`` the name ``target`` unless that exists."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links: nearly as good
+        try:
+            with target.open("x") as stream:
+                stream.write(source.read_text())
+        except FileExistsError:
+            return False
+    return True
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        holder: dict[str, object] = json.loads(path.read_text())
+    except (OSError, ValueError):  # just gone, or being written
+        return {}
+    return holder
 
 
 def _is_alive(holder: dict[str, object], path: Path) -> bool:
-    try:
-        silent = time.time() - path.stat().st_mtime
-    except OSError:
-        return False
-    if not holder:
-        return silent < _BEAT_SECONDS
     if holder.get("host") == socket.gethostname():
-        return _runs(int(str(holder["pid"])))
-    return silent < _DEAD_AFTER_SECONDS
+        pid = int(str(holder["pid"]))
+        return _runs(pid) and holder.get("began") == _began(pid)
+    return _silence(path) < (_DEAD_AFTER_SECONDS if holder else _BEAT_SECONDS)
+
+
+def _silence(path: Path) -> float:
+    """Seconds since the lock was touched, by the clock of its file system: clocks of machines differ."""
+    probe = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime
+    except OSError:
+        return float("inf")
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def _runs(pid: int) -> bool:
@@ -101,3 +157,11 @@ def _runs(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _began(pid: int) -> str:
+    """When a process began, in ticks since boot, so that a number used again is not taken for the old process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.errors import OutputError, SetupError
-from umedfeat.items import Failure, Skipped
-from umedfeat.store.file_writer import Contents, Rows, write_file
+from umedfeat.errors import OutputError
+from umedfeat.items import Failure, Skipped, Source
+from umedfeat.store.file_writer import Contents, block_rows, write_file
+from umedfeat.store.gather import FilePool, Pieces, gather
 from umedfeat.store.read import FeatureFile
+from umedfeat.store.rows import ROW_DATASETS, Rows
 from umedfeat.store.schema import DROPPED_COLUMNS, FAILURE_COLUMNS, ITEM_COLUMNS, SKIPPED_COLUMNS, Header
 from umedfeat.store.segment import table_of
 from umedfeat.store.table import Table, concatenate, text_array
 
-__all__ = ["pack"]
+__all__ = ["identical", "newest", "pack"]
 
-#: A file whose rows are smaller than this is held in memory while its items are copied, at most _HELD files at once.
-_HOLD_BYTES = 96 << 20
-_HELD = 2
-_COPY_ROWS_BYTES = 32 << 20
+
+@dataclass(frozen=True)
+class _Part:
+    """All of a feature file but its rows."""
+
+    name: str
+    items: Table
+    meta: Mapping[str, npt.NDArray[Any]]
+    dropped: Table
+    failures: Table
+    skipped: Table
+
+    def __len__(self) -> int:
+        return len(self.items["id"])
+
+
+#: (part, item) of an item.
+_Place = tuple[int, int]
+#: Which of two places of the same id counts.
+Choice = Callable[[Sequence[_Part], _Place, _Place], _Place]
 
 
 def pack(
@@ -32,8 +49,11 @@ def pack(
     out: Path,
     header: Header,
     dim: int,
+    *,
+    choose: Choice,
     failures: Sequence[Failure] = (),
     skipped: Sequence[Skipped] = (),
+    described: Mapping[str, Source] | None = None,
     on_rows: Callable[[int], None] | None = None,
 ) -> None:
     """Write all items of ``paths`` into ``out``, sorted by id.
@@ -42,96 +62,148 @@ def pack(
     order of the files. ``out`` may be one of ``paths``.
 
     Args:
+        choose: ``identical`` or ``newest``: what happens to an id that stands in several files.
         failures, skipped: of the present run; those in the files are kept too, unless their input was embedded since.
-        on_rows: told the number of rows after every part (for a progress bar).
+        described: id → source whose patient, study and manifest columns replace the stored ones.
+        on_rows: told the number of rows after every block (for a progress bar).
 
     Raises:
-        OutputError: settings differ, an id stands twice with different features, or the disk is full.
+        OutputError: settings differ, an id stands twice with different features, a file is damaged, the disk is full.
     """
-    with ExitStack() as stack:
-        files = [stack.enter_context(FeatureFile(path)) for path in paths]
-        _refuse_other_settings(files, header)
-        places = _places(files)
-        contents = _contents(files, places, dim, failures, skipped)
-        write_file(out, header, dim, contents, _rows(files, places, on_rows))
+    parts = [_read_part(path, header) for path in paths]
+    places = _places(parts, choose)
+    file = np.array([f for f, _ in places], dtype=np.int64)
+    item = np.array([k for _, k in places], dtype=np.int64)
+    size = block_rows(dim, header.dtype)
+    with FilePool(paths) as pool:
+        contents = _contents(parts, places, failures, skipped)
+        _describe(contents, described or {})
+        means = gather(pool, Pieces(file, item, np.ones_like(item)), ["items/embedding"], block_rows(dim, "<f4"))
+        contents = Contents(**(vars(contents) | {"embedding": (block for (block,) in means)}))
+        starts = np.array([parts[f].items["start"][k] for f, k in places], dtype=np.int64)
+        pieces = Pieces(file, starts, contents.items["count"].astype(np.int64))
+        names = [name for name, _ in ROW_DATASETS.values()]
+        write_file(out, header, dim, contents, _told(gather(pool, pieces, names, size), on_rows))
 
 
-def _refuse_other_settings(files: Sequence[FeatureFile], header: Header) -> None:
-    for file in files:
+def _told(blocks: Iterator[list[npt.NDArray[Any]]], on_rows: Callable[[int], None] | None) -> Iterator[Rows]:
+    for arrays in blocks:
+        yield Rows(*arrays)
+        if on_rows is not None:
+            on_rows(len(arrays[0]))
+
+
+def _read_part(path: Path, header: Header) -> _Part:
+    with FeatureFile(path) as file:
         if file.fingerprint != header.fingerprint:
             differences = "; ".join(header.differences(file.header)[:5]) or "the fingerprint"
             raise OutputError(
-                f"{file.path.name}: written with other settings: {differences}",
+                f"{path.name}: written with other settings: {differences}",
                 remedy="extract it again with the same settings, or keep the files apart",
             )
+        try:
+            return _Part(path.name, file.items, file.meta, file.dropped, file.failures, file.skipped)
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            raise OutputError(f"{path.name}: damaged", remedy="`umedfeat verify` names the faults") from error
 
 
-def _places(files: Sequence[FeatureFile]) -> list[tuple[int, int]]:
-    """(file, item) of every item, sorted by id; the same item in several files counts once."""
-    best: dict[str, tuple[int, int]] = {}
-    for number, file in enumerate(files):
-        for item, name in enumerate(file.ids):
-            if name in best:
-                other, place = best[name]
-                _refuse_contradiction(files[other], place, file, item)
-            best[name] = (number, item)
+# ---- which items --------------------------------------------------------------------------------------------------
+
+
+def _places(parts: Sequence[_Part], choose: Choice) -> list[_Place]:
+    best: dict[str, _Place] = {}
+    for number, part in enumerate(parts):
+        for item, name in enumerate(part.items["id"]):
+            place = (number, item)
+            best[name] = choose(parts, best[name], place) if name in best else place
     return [best[name] for name in sorted(best)]
 
 
-def _refuse_contradiction(first: FeatureFile, a: int, second: FeatureFile, b: int) -> None:
-    if first.items["rows_sha256"][a] != second.items["rows_sha256"][b]:
-        raise OutputError(
-            f"item {first.ids[a]!r} stands in {first.path.name} and {second.path.name} with different features",
-            remedy="the input changed between the runs, or two inputs share an id: keep one of the files",
-        )
+def newest(parts: Sequence[_Part], first: _Place, second: _Place) -> _Place:
+    """The later file counts: an input that was embedded again replaces what it was."""
+    return second
 
 
-def _contents(
-    files: Sequence[FeatureFile],
-    places: Sequence[tuple[int, int]],
-    dim: int,
-    failures: Sequence[Failure],
-    skipped: Sequence[Skipped],
-) -> Contents:
-    offsets = np.cumsum([0, *(len(file) for file in files)])
-    order = np.array([offsets[number] + item for number, item in places], dtype=np.int64)
-    items = {name: values[order] for name, values in concatenate([f.items for f in files], ITEM_COLUMNS).items()}
-    embedding = np.concatenate([f.embeddings for f in files]) if files else np.zeros((0, dim), np.float32)
-    names = sorted({name for file in files for name in file.meta})
-    meta = {name: np.concatenate([_meta(file, name) for file in files])[order] for name in names}
-    return Contents(
-        items=items,
-        embedding=embedding[order],
-        meta=meta,
-        dropped=_dropped(files, places),
-        failures=_failures(files, failures, set(items["source"])),
-        skipped=_skipped(files, skipped),
+def identical(parts: Sequence[_Part], first: _Place, second: _Place) -> _Place:
+    """Both are the same; anything else is refused.
+
+    Raises:
+        OutputError: they differ in their features or in a column.
+    """
+    one, other = _described(parts, first), _described(parts, second)
+    if one == other:
+        return first
+    column = next(name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name))
+    what = "different features" if column == "rows_sha256" else f"a different {column}"
+    names = f"{parts[first[0]].name} and {parts[second[0]].name}"
+    raise OutputError(
+        f"item {one['id']!r} stands in {names} with {what}",
+        remedy="the input changed between the runs, or two inputs share an id: keep one of the files",
     )
 
 
-def _meta(file: FeatureFile, name: str) -> npt.NDArray[Any]:
-    return file.meta[name] if name in file.meta else text_array([""] * len(file))
+def _described(parts: Sequence[_Part], place: _Place) -> dict[str, str]:
+    part, item = parts[place[0]], place[1]
+    columns = {name: str(values[item]) for name, values in part.items.items() if name != "start"}
+    return columns | {f"meta/{name}": str(values[item]) for name, values in part.meta.items() if values[item]}
 
 
-def _dropped(files: Sequence[FeatureFile], places: Sequence[tuple[int, int]]) -> Table:
+# ---- tables -------------------------------------------------------------------------------------------------------
+
+
+def _contents(
+    parts: Sequence[_Part], places: Sequence[_Place], failures: Sequence[Failure], skipped: Sequence[Skipped]
+) -> Contents:
+    offsets = np.cumsum([0, *(len(part) for part in parts)])
+    order = np.array([offsets[number] + item for number, item in places], dtype=np.int64)
+    items = {name: values[order] for name, values in concatenate([p.items for p in parts], ITEM_COLUMNS).items()}
+    names = sorted({name for part in parts for name in part.meta})
+    meta = {name: np.concatenate([_meta(part, name) for part in parts])[order] for name in names}
+    return Contents(
+        items=items,
+        embedding=iter(()),
+        meta=meta,
+        dropped=_dropped(parts, places),
+        failures=_failures(parts, failures, set(items["source"])),
+        skipped=_skipped(parts, skipped),
+    )
+
+
+def _meta(part: _Part, name: str) -> npt.NDArray[Any]:
+    return part.meta[name] if name in part.meta else text_array([""] * len(part))
+
+
+def _describe(contents: Contents, described: Mapping[str, Source]) -> None:
+    """Lay what a manifest says today over what it said when the features were made."""
+    for number, name in enumerate(contents.items["id"]):
+        source = described.get(name)
+        if source is None:
+            continue
+        contents.items["patient"][number] = source.patient
+        contents.items["study"][number] = source.study
+        for column in contents.meta.keys() | source.meta.keys():
+            values = contents.meta.setdefault(column, text_array([""] * len(contents.items["id"])))
+            values[number] = str(source.meta.get(column, ""))
+
+
+def _dropped(parts: Sequence[_Part], places: Sequence[_Place]) -> Table:
     """Dropped regions in item order; within an item they keep their order."""
     numbers = {place: number for number, place in enumerate(places)}
-    parts: list[Table] = []
-    for f, file in enumerate(files):
-        table = file.dropped
-        new = np.array([numbers.get((f, int(item)), -1) for item in table["item"]], dtype=np.int64)
+    tables: list[Table] = []
+    for p, part in enumerate(parts):
+        new = np.array([numbers.get((p, int(item)), -1) for item in part.dropped["item"]], dtype=np.int64)
         kept = new >= 0
-        parts.append({name: values[kept] for name, values in (table | {"item": new}).items()})
-    table = concatenate(parts, DROPPED_COLUMNS)
+        tables.append({name: values[kept] for name, values in (part.dropped | {"item": new}).items()})
+    table = concatenate(tables, DROPPED_COLUMNS)
     order = np.argsort(table["item"], kind="stable")
     return {name: values[order] for name, values in table.items()}
 
 
-def _failures(files: Sequence[FeatureFile], new: Sequence[Failure], embedded: set[str]) -> Table:
+def _failures(parts: Sequence[_Part], new: Sequence[Failure], embedded: set[str]) -> Table:
     rows: dict[str, dict[str, Any]] = {}
-    for file in files:
-        for k in range(len(file.failures["source"])):
-            row = {name: values[k] for name, values in file.failures.items()}
+    for part in parts:
+        for k in range(len(part.failures["source"])):
+            row = {name: values[k] for name, values in part.failures.items()}
             held = rows.get(row["source"])
             if held is None or tuple(row.values()) < tuple(held.values()):  # order-free when files disagree
                 rows[row["source"]] = row
@@ -140,59 +212,7 @@ def _failures(files: Sequence[FeatureFile], new: Sequence[Failure], embedded: se
     return table_of([rows[source] for source in sorted(rows) if source not in embedded], FAILURE_COLUMNS)
 
 
-def _skipped(files: Sequence[FeatureFile], new: Sequence[Skipped]) -> Table:
-    rows = {(s, r) for file in files for s, r in zip(file.skipped["source"], file.skipped["reason"], strict=True)}
+def _skipped(parts: Sequence[_Part], new: Sequence[Skipped]) -> Table:
+    rows = {(s, r) for part in parts for s, r in zip(part.skipped["source"], part.skipped["reason"], strict=True)}
     rows |= {(skip.name, skip.reason) for skip in new}
     return table_of([{"source": source, "reason": reason} for source, reason in sorted(rows)], SKIPPED_COLUMNS)
-
-
-def _rows(
-    files: Sequence[FeatureFile], places: Sequence[tuple[int, int]], on_rows: Callable[[int], None] | None
-) -> Iterator[tuple[int, Rows]]:
-    held = _HeldFiles()
-    for number, (f, item) in enumerate(places):
-        place = files[f].rows(item)
-        for part in held.read(files[f], place):
-            yield number, part
-            if on_rows is not None:
-                on_rows(len(part.features))
-
-
-class _HeldFiles:
-    """Reads rows; small files are read whole once, because single rows out of HDF5 are slow."""
-
-    def __init__(self) -> None:
-        self._held: OrderedDict[Path, Rows] = OrderedDict()
-
-    def read(self, file: FeatureFile, place: slice) -> Iterator[Rows]:
-        if file.n_rows * file.dim * 4 <= _HOLD_BYTES:
-            rows = self._whole(file)
-            yield Rows(*(getattr(rows, name)[place] for name in Rows.__dataclass_fields__))
-            return
-        step = max(1, _COPY_ROWS_BYTES // (file.dim * 4))
-        for first in range(place.start, place.stop, step):
-            yield _read(file, slice(first, min(place.stop, first + step)))
-
-    def _whole(self, file: FeatureFile) -> Rows:
-        if file.path not in self._held:
-            while len(self._held) >= _HELD:
-                self._held.popitem(last=False)
-            self._held[file.path] = _read(file, slice(0, file.n_rows))
-        self._held.move_to_end(file.path)
-        return self._held[file.path]
-
-
-def _read(file: FeatureFile, place: slice) -> Rows:
-    raw = file._file
-    try:
-        return Rows(
-            raw["features"][place],
-            raw["coords"][place],
-            raw["tiles/slice"][place],
-            raw["tiles/tissue"][place],
-            raw["tiles/position"][place],
-        )
-    except OSError as error:
-        raise SetupError(
-            f"{file.path.name}: damaged", remedy="`umedfeat verify` names the fault; extract it again"
-        ) from error

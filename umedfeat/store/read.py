@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import OutputError, SetupError
+from umedfeat.store.rows import ROW_DATASETS, Rows
 from umedfeat.store.schema import (
     DROPPED_COLUMNS,
     FAILURE_COLUMNS,
@@ -33,13 +36,38 @@ __all__ = ["FeatureFile"]
 class FeatureFile:
     """A feature file, opened for reading.
 
-    >>> with FeatureFile("feats.h5") as file:  # doctest: +SKIP
-    ...     file.ids                           # ('benign/a', 'malignant/b', …)
-    ...     file.embeddings                    # (I, D) float32: one vector per input, the mean of its rows
-    ...     file.features("benign/a")          # (n, D): one vector per tile or slice
-    ...     file.coords("benign/a")            # (n, 2): x, y in pixels of the source image
-    ...     file.labels("label")               # a manifest column, one string per input
-    ...     dataset = file.torch_dataset("tile", label="label")
+    One vector per input, with labels from the manifest, is all that a classifier needs:
+
+    >>> file = FeatureFile("feats.h5")
+    >>> file.ids
+    ('benign/a', 'benign/b', 'malignant/c')
+    >>> file.embeddings.shape                      # (I, D) float32: the mean of each item's rows
+    (3, 4)
+    >>> file.labels("label").tolist()              # a manifest column, one string per item
+    ['benign', 'benign', 'malignant']
+
+    Every tile or slice has a row of its own:
+
+    >>> file.features("malignant/c").shape         # (n, D)
+    (2, 4)
+    >>> file.coords("malignant/c").tolist()        # x, y of the top-left corners in pixels of the source image
+    [[0, 0], [224, 0]]
+    >>> {name: len(rows) for name, rows in file}
+    {'benign/a': 3, 'benign/b': 0, 'malignant/c': 2}
+
+    For training in torch, in as many DataLoader workers as you like:
+
+    >>> dataset = file.torch_dataset("tile", label="label")
+    >>> len(dataset), dataset.classes
+    (5, ('benign', 'malignant'))
+
+    What made the features, and what is missing:
+
+    >>> file.encoder["name"], file.policy["slide"]["mpp"]
+    ('umedpt', 0.5)
+    >>> file.failures["source"].tolist()
+    ['broken.svs']
+    >>> file.close()                               # or ``with FeatureFile(…) as file:``
 
     Items are sorted by id. Item i owns rows ``start[i] : start[i] + count[i]`` of ``/features``; a slide without tissue
     owns none.
@@ -129,7 +157,7 @@ class FeatureFile:
     def meta(self) -> dict[str, npt.NDArray[Any]]:
         """The manifest's own columns: name → strings, one per item ("" where a row had none)."""
         group = self._file["items/meta"]
-        return {name: group[name].asstr()[...] for name in group}
+        return {unquote(name): group[name].asstr()[...] for name in group}
 
     @property
     def embeddings(self) -> npt.NDArray[np.float32]:
@@ -157,11 +185,18 @@ class FeatureFile:
             SetupError: there is no such item.
         """
         if isinstance(item, (int, np.integer)):
-            return int(item)
-        place = int(np.searchsorted(np.asarray(self.ids, dtype=object), item))
-        if place >= len(self.ids) or self.ids[place] != item:
-            raise SetupError(f"{self.path.name}: no item {item!r}", remedy="`umedfeat info --items` lists them")
-        return place
+            if not -len(self) <= item < len(self):
+                raise SetupError(f"{self.path.name}: no item {item}", remedy=f"there are {len(self)}, from 0 on")
+            return int(item) % len(self)
+        if item not in self._numbers:
+            near = get_close_matches(item, self.ids, 1)
+            remedy = f"did you mean {near[0]!r}?" if near else "`umedfeat info --items` lists them"
+            raise SetupError(f"{self.path.name}: no item {item!r}", remedy=remedy)
+        return self._numbers[item]
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.ids)}
 
     def detail(self, item: str | int) -> dict[str, Any]:
         """Further facts of an item: window, decoder, vendor, flags …"""
@@ -197,6 +232,17 @@ class FeatureFile:
         values: npt.NDArray[Any] = self._file["tiles"][column][self.rows(item)]
         return values
 
+    def blocks(self, size: int = 8192) -> Iterator[Rows]:
+        """All rows in blocks of at most ``size``, in order: flat memory however large the file is."""
+        datasets = [self._file[name] for name, _ in ROW_DATASETS.values()]
+        for first in range(0, self.n_rows, size):
+            place = slice(first, min(self.n_rows, first + size))
+            yield Rows(*(dataset[place] for dataset in datasets))
+
+    def dataset(self, name: str) -> h5py.Dataset:
+        """A dataset of the HDF5 file itself, e.g. "features", for slices larger than memory."""
+        return self._file[name]
+
     # ---- what is not in it ------------------------------------------------------------------------------------------
 
     @cached_property
@@ -219,32 +265,47 @@ class FeatureFile:
 
         Args:
             unit: "item" (one pooled vector per input), "bag" (all rows of an input) or "tile" (one row).
-            label: a column for the label; classes are numbered in sorted order (``dataset.classes``).
+            label: a column for the label; items without one are left out; classes are numbered in sorted order
+                (``dataset.classes``).
         """
         from umedfeat.store.torch_dataset import FeatureDataset
 
-        return FeatureDataset(self.path, unit, None if label is None else self.labels(label))
+        return FeatureDataset(self, unit, None if label is None else self.labels(label))
 
 
 def _opened(path: Path) -> h5py.File:
     if not path.is_file():
         raise SetupError(f"{path}: no such feature file", remedy="write one with `umedfeat extract`, or give its path")
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
+        file = h5py.File(path, "r", rdcc_nbytes=0)  # no chunk cache: a row costs a row, not a chunk
+        fault = _fault(file)
+    except PermissionError as error:
+        raise SetupError(f"{path}: may not be read", remedy="change its permissions") from error
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise OutputError(f"{path}: not a feature file, or damaged", remedy="`umedfeat extract` writes one") from error
-    fault = _fault(file.attrs)
     if fault:
         file.close()
         raise OutputError(f"{path}: {fault[0]}", remedy=fault[1])
     return file
 
 
-def _fault(attributes: Mapping[str, Any]) -> tuple[str, str] | None:
+def _fault(file: h5py.File) -> tuple[str, str] | None:
+    attributes = file.attrs
     if "schema" not in attributes or "fingerprint" not in attributes:
         return "an HDF5 file, but not written by umedfeat", "`umedfeat extract` writes feature files"
     if int(attributes["schema"]) > SCHEMA:
         return f"schema {attributes['schema']} is newer than this version reads ({SCHEMA})", "upgrade umedfeat"
+    if int(attributes["schema"]) < SCHEMA:
+        remedy = "extract it again, or read it with the version that wrote it"
+        return f"schema {attributes['schema']} is older than this version reads ({SCHEMA})", remedy
     if not attributes.get("complete", False):
         return "incomplete", "run `umedfeat extract` again; it resumes"
-    return None
+    missing = [name for name in _NEEDED if name not in file]
+    return (f"damaged: {missing[0]} is missing", "extract it again") if missing else None
+
+
+_NEEDED = (
+    *(name for name, _ in ROW_DATASETS.values()),
+    *("tiles/item", "items/id", "items/start", "items/count", "items/embedding", "items/meta"),
+    *("dropped", "failures", "skipped"),
+)

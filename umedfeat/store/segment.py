@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from umedfeat.errors import OutputError
-from umedfeat.store.file_writer import Contents, Rows, write_file
-from umedfeat.store.item import Item, item_row, mean_embedding, rows_sha256
+from umedfeat.store.file_writer import Contents, write_file
+from umedfeat.store.item import Item, item_row, mean_embedding, refuse_unstorable
+from umedfeat.store.rows import Rows, rows_sha256
 from umedfeat.store.schema import DROPPED_COLUMNS, FAILURE_COLUMNS, ITEM_COLUMNS, SKIPPED_COLUMNS, Header
 from umedfeat.store.table import Table, concatenate, text_array
 
@@ -20,6 +22,7 @@ __all__ = ["SegmentWriter", "partial_folder", "segment_files"]
 
 _SEGMENT_BYTES = 64 << 20
 _SEGMENT_SECONDS = 60.0
+_BLOCK = 8192
 
 
 def partial_folder(out: Path) -> Path:
@@ -41,69 +44,107 @@ class SegmentWriter:
         folder: ``partial_folder(out)``; made on first use.
         header: settings of the features.
         dim: D.
+        seconds: an item waits no longer than this, even if no other follows it.
     """
 
-    def __init__(self, folder: Path, header: Header, dim: int) -> None:
+    def __init__(self, folder: Path, header: Header, dim: int, seconds: float = _SEGMENT_SECONDS) -> None:
         self._folder = folder
         self._header = header
         self._dim = dim
+        self._seconds = seconds
         self._items: list[Item] = []
         self._bytes = 0
-        self._since = time.monotonic()
+        self._guard = threading.RLock()
+        self._timer: threading.Timer | None = None
+        self._fault: OutputError | None = None
 
     def add(self, item: Item) -> None:
         """Take an item.
 
         Raises:
-            OutputError: features of the wrong shape or not finite, or the segment cannot be written.
+            OutputError: features of the wrong shape or not finite, or a segment cannot be written.
         """
-        if item.features.shape != (len(item.plan.regions), self._dim):
-            shape = item.features.shape
-            raise OutputError(
-                f"{item.source.name}: features {shape} do not fit {len(item.plan.regions)} rows × {self._dim}"
-            )
-        if not self._items:
-            self._since = time.monotonic()
-        self._items.append(item)
-        self._bytes += item.features.nbytes
-        if self._bytes >= _SEGMENT_BYTES or time.monotonic() - self._since >= _SEGMENT_SECONDS:
-            self.flush()
+        refuse_unstorable(item, self._dim, self._header.dtype)
+        with self._guard:
+            self._raise_fault()
+            self._items.append(item)
+            self._bytes += item.features.nbytes
+            if self._bytes >= _SEGMENT_BYTES:
+                self.flush()
+            elif self._timer is None:
+                self._timer = threading.Timer(self._seconds, self._flush_in_time)
+                self._timer.daemon = True
+                self._timer.start()
 
     def flush(self) -> None:
-        """Write what was collected, safely on disk when this returns."""
-        if not self._items:
-            return
-        items, self._items, self._bytes = self._items, [], 0
+        """Write what was collected, safely on disk when this returns. What cannot be written is kept for a next try.
+
+        Raises:
+            OutputError: the disk is full or the folder cannot be written.
+        """
+        with self._guard:
+            self._stop_timer()
+            self._raise_fault()
+            if self._items:
+                self._write()
+                self._items, self._bytes = [], 0
+
+    def close(self) -> None:
+        """Stop the clock; nothing is written."""
+        with self._guard:
+            self._stop_timer()
+
+    def _flush_in_time(self) -> None:
+        with self._guard:
+            try:
+                self.flush()
+            except OutputError as error:
+                self._fault = error
+
+    def _raise_fault(self) -> None:
+        fault, self._fault = self._fault, None
+        if fault is not None:
+            raise fault
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _write(self) -> None:
         try:
             self._folder.mkdir(exist_ok=True)
         except OSError as error:
             raise OutputError(
                 f"{self._folder}: cannot be made ({error.strerror})", remedy="choose another --out"
             ) from error
+        items = list({item.source.id: item for item in self._items}.values())
+        items.sort(key=lambda item: item.source.id)
         rows = [_rows_of(item, self._header.dtype) for item in items]
-        contents = _contents_of(items, rows, self._dim)
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.h5"
-        write_file(self._folder / name, self._header, self._dim, contents, iter(enumerate(rows)))
+        write_file(self._folder / name, self._header, self._dim, _contents_of(items, rows), _blocks(rows))
+
+
+def _blocks(rows: list[Rows]) -> Iterator[Rows]:
+    for part in rows:
+        yield from part.blocks(_BLOCK)
 
 
 def _rows_of(item: Item, dtype: str) -> Rows:
     regions = item.plan.regions
     coords = np.stack([regions["x"], regions["y"]], axis=1)
-    features = np.asarray(item.features, dtype=dtype)
+    features = item.features if item.features.dtype == dtype else item.features.astype(dtype)
     return Rows(features, coords, regions["slice"], regions["tissue"], regions["position"])
 
 
-def _contents_of(items: list[Item], rows: list[Rows], dim: int) -> Contents:
-    described = [
-        item_row(item, rows_sha256(part.features, part.coords, part.slice))
-        for item, part in zip(items, rows, strict=True)
-    ]
-    embedding = np.stack([mean_embedding(item.features, item.source.name) for item in items])
+def _contents_of(items: list[Item], rows: list[Rows]) -> Contents:
+    described = [item_row(item, rows_sha256(part)) for item, part in zip(items, rows, strict=True)]
+    embedding = np.stack([mean_embedding(item.features) for item in items])
     names = sorted({name for item in items for name in item.source.meta})
     meta = {name: text_array([str(item.source.meta.get(name, "")) for item in items]) for name in names}
     return Contents(
         items=table_of(described, ITEM_COLUMNS),
-        embedding=embedding.reshape(-1, dim),
+        embedding=iter([embedding]),
         meta=meta,
         dropped=table_of(list(_dropped_rows(items)), DROPPED_COLUMNS),
         failures=concatenate([], FAILURE_COLUMNS),

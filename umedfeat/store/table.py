@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Table", "concatenate", "read_table", "text_array", "write_column", "write_table"]
+__all__ = ["Table", "concatenate", "quoted", "read_table", "text_array", "write_column", "write_table"]
 
 #: Column name → array; strings are object arrays of str.
 Table = dict[str, npt.NDArray[Any]]
@@ -27,9 +27,15 @@ def write_column(group: h5py.Group, name: str, values: npt.NDArray[Any]) -> None
     if values.dtype != object:
         group.create_dataset(name, data=values, track_times=False)
         return
-    encoded = [str(value).encode() for value in values]
+    encoded = [str(value).encode(errors="backslashreplace") for value in values]
     dtype = h5py.string_dtype("utf-8", max([1, *map(len, encoded)]))
     group.create_dataset(name, data=np.array(encoded, dtype=dtype), dtype=dtype, track_times=False)
+
+
+def quoted(name: str) -> str:
+    """A manifest's column name as the name of a dataset: HDF5 takes "/" and "." for paths."""
+    safe = name.replace("%", "%25").replace("/", "%2F")
+    return safe if safe.strip(".") else safe.replace(".", "%2E") or "%20"
 
 
 def write_table(parent: h5py.Group, name: str, columns: Mapping[str, str], table: Table) -> h5py.Group:

@@ -1,0 +1,55 @@
+"""``umedfeat merge``: shards and cohorts become one feature file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+EPILOG = """\b
+Examples:
+  umedfeat merge feats.h5.shards/*.h5 --out feats.h5
+  umedfeat merge centre-a.h5 centre-b.h5 --out both.h5
+
+\b
+Many machines, one shared disk (a SLURM array of 16):
+  umedfeat extract --input slides/ --out feats.h5 --shard $SLURM_ARRAY_TASK_ID/16
+  umedfeat merge feats.h5.shards/*.h5 --out feats.h5
+Each shard writes feats.h5.shards/03-of-16.h5 and resumes by itself; the merged file is byte-identical to
+the one of an undivided run, in whatever order and groups it is merged. All machines need the same --id-key.
+
+\b
+Refused: files of other settings (the difference is told), one id with two contents, a missing shard.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Feature file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("--partial", is_flag=True, help="Merge although shards are missing.")
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
+def command(files: tuple[Path, ...], out: Path, overwrite: bool, partial: bool, as_json: bool) -> int:
+    """Pack shards or several feature files of the same settings into one, sorted by id."""
+    from umedfeat.store import FeatureFile, merge, missing_shards, refuse_existing
+    from umedfeat.store.bar import RowBar
+
+    if not overwrite:
+        refuse_existing(out, files)
+    if not partial:
+        missing_shards(files)
+    with RowBar(f"merge {len(files)} files") as bar:
+        merge(files, out, bar.update)
+    with FeatureFile(out) as file:
+        found = {"out": str(out), "files": len(files), "items": len(file), "rows": file.n_rows}
+        failed = len(file.failures["source"])
+    if as_json:
+        click.echo(json.dumps(found | {"failed": failed}, indent=2))
+    else:
+        click.echo(f"{out}: {found['items']:,} items, {found['rows']:,} rows from {len(files)} files")
+        if failed:
+            click.echo(f"{failed} inputs had failed; `umedfeat info {out} --failures` tells why")
+    return 0

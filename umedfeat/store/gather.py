@@ -1,0 +1,120 @@
+"""Collecting rows that lie scattered over many files, in blocks of the output's order, with bounded memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from umedfeat.errors import OutputError
+from umedfeat.store.read import FeatureFile
+
+__all__ = ["FilePool", "Pieces", "gather"]
+
+Ints = npt.NDArray[np.int64]
+
+#: Open files at a time; runs of many hours leave more segments than a process may open.
+_OPEN_FILES = 64
+#: Rows that lie within so many times their number are read in one go, gaps included.
+_SPREAD = 4
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Where the output's rows lie: piece k is ``count[k]`` rows of file ``file[k]`` from row ``start[k]`` on."""
+
+    file: Ints
+    start: Ints
+    count: Ints
+
+    def blocks(self, size: int) -> Iterator[tuple[Ints, Ints]]:
+        """(file, row) of each output row, in blocks of ``size`` rows."""
+        ends = np.cumsum(self.count)
+        total = int(ends[-1]) if len(ends) else 0
+        for first in range(0, total, size):
+            places = np.arange(first, min(total, first + size))
+            piece = np.searchsorted(ends, places, side="right")
+            yield self.file[piece], self.start[piece] + places - (ends[piece] - self.count[piece])
+
+
+class FilePool:
+    """Feature files by number, opened on demand, only so many at a time."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._open: OrderedDict[int, FeatureFile] = OrderedDict()
+
+    def __enter__(self) -> FilePool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._open.values():
+            file.close()
+
+    def path(self, number: int) -> Path:
+        """Path of a file."""
+        return self._paths[number]
+
+    def dataset(self, number: int, name: str) -> h5py.Dataset:
+        """A dataset of a file."""
+        if number not in self._open:
+            while len(self._open) >= _OPEN_FILES:
+                self._open.popitem(last=False)[1].close()
+            self._open[number] = FeatureFile(self._paths[number])
+        self._open.move_to_end(number)
+        return self._open[number].dataset(name)
+
+
+def gather(pool: FilePool, pieces: Pieces, names: Sequence[str], size: int) -> Iterator[list[npt.NDArray[Any]]]:
+    """Read datasets of all pieces, in blocks of ``size`` rows: one array per name.
+
+    Memory stays below about six blocks, however the pieces are scattered; neighbouring rows are read together.
+
+    Raises:
+        OutputError: a file is damaged; it is named.
+    """
+    for file, row in pieces.blocks(size):
+        order = np.lexsort((row, file))
+        groups = np.split(order, np.flatnonzero(np.diff(file[order])) + 1)
+        arrays: list[npt.NDArray[Any]] = []
+        for name in names:
+            example = pool.dataset(int(file[0]), name)
+            target = np.empty((len(row), *example.shape[1:]), dtype=example.dtype)
+            for places in groups:
+                _fill(target, places, pool, int(file[places[0]]), name, row[places])
+            arrays.append(target)
+        yield arrays
+
+
+def _fill(target: npt.NDArray[Any], places: Ints, pool: FilePool, number: int, name: str, rows: Ints) -> None:
+    """``target[places] = dataset[rows]`` for ascending rows."""
+    try:
+        dataset = pool.dataset(number, name)
+        if rows[-1] - rows[0] < _SPREAD * len(rows):
+            _fill_span(target, places, dataset, rows)
+            return
+        for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
+            target[places[run]] = dataset[int(rows[run[0]]) : int(rows[run[-1]]) + 1]
+    except (OSError, RuntimeError, ValueError) as error:
+        raise OutputError(
+            f"{pool.path(number).name}: damaged ({name} cannot be read)",
+            remedy="`umedfeat verify` names the faults; remove the file and extract its inputs again",
+        ) from error
+
+
+def _fill_span(target: npt.NDArray[Any], places: Ints, dataset: h5py.Dataset, rows: Ints) -> None:
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    at = int(places[0])
+    if len(rows) == last - first and np.array_equal(places, np.arange(at, at + len(places))):
+        dataset.read_direct(target, np.s_[first:last], np.s_[at : at + len(places)])
+    else:
+        target[places] = dataset[first:last][rows - first]

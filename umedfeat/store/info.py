@@ -1,0 +1,151 @@
+"""``info``: a feature file in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from umedfeat.errors import SetupError
+from umedfeat.report.terminal import human_bytes, render_facts, render_table
+from umedfeat.store.read import FeatureFile
+from umedfeat.store.table import Table
+
+__all__ = ["describe", "listing", "overview", "policy_in_words"]
+
+#: A column with more different values than this is not a label.
+_CLASSES = 12
+
+
+def describe(file: FeatureFile) -> dict[str, Any]:
+    """Everything that ``overview`` shows, JSON-able."""
+    items = file.items
+    return {
+        "file": file.path.name,
+        "bytes": file.path.stat().st_size,
+        "umedfeat": file.version,
+        "fingerprint": file.fingerprint,
+        "encoder": file.encoder,
+        "policy": file.policy,
+        "dim": file.dim,
+        "dtype": file.dtype,
+        "items": len(file),
+        "rows": file.n_rows,
+        "without_rows": int((items["count"] == 0).sum()),
+        "patients": len(set(items["patient"]) - {""}),
+        "modalities": _modalities(items),
+        "columns": {name: _values(values) for name, values in file.meta.items()},
+        "failed": len(file.failures["source"]),
+        "failures": dict(sorted(Counter(file.failures["error"]).items())),
+        "skipped": len(file.skipped["source"]),
+        "dropped": len(file.dropped["item"]),
+    }
+
+
+def _modalities(items: Table) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for name in sorted(set(items["modality"])):
+        chosen = items["modality"] == name
+        rows = int(items["count"][chosen].sum())
+        formats = sorted(set(items["format"][chosen]))
+        found[str(name)] = {"items": int(chosen.sum()), "rows": rows, "formats": formats}
+    return found
+
+
+def _values(values: np.ndarray[Any, Any]) -> dict[str, Any]:
+    counts = Counter(str(value) for value in values)
+    empty = counts.pop("", 0)
+    classes = dict(sorted(counts.items())) if len(counts) <= _CLASSES else None
+    return {"different": len(counts), "empty": empty, "classes": classes}
+
+
+def overview(facts: dict[str, Any]) -> str:
+    """The short text for a terminal."""
+    rows = [
+        [name or "unknown", found["items"], found["rows"], ", ".join(found["formats"])]
+        for name, found in facts["modalities"].items()
+    ]
+    table = render_table(["modality", "items", "rows", "formats"], rows) if rows else "no items"
+    return f"{table}\n\n{render_facts(_facts(facts))}"
+
+
+def _facts(facts: dict[str, Any]) -> list[tuple[str, object]]:
+    encoder = facts["encoder"]
+    weights = str(encoder.get("weights_sha256", ""))[:12]
+    lines: list[tuple[str, object]] = [
+        ("encoder", f"{encoder.get('name', 'unknown')}, {facts['dim']} values ({facts['dtype']})"),
+        ("weights", f"sha256 {weights}…" if weights else "none recorded"),
+    ]
+    lines += [("settings" if k == 0 else "", line) for k, line in enumerate(policy_in_words(facts))]
+    lines += [("columns" if k == 0 else "", line) for k, line in enumerate(_columns(facts["columns"]))]
+    if facts["patients"]:
+        lines.append(("patients", f"{facts['patients']:,} (pseudonyms)"))
+    if facts["without_rows"]:
+        lines.append(("empty", f"{facts['without_rows']:,} items without rows (no tissue)"))
+    if facts["dropped"]:
+        lines.append(("dropped", f"{facts['dropped']:,} regions that could not be read (--dropped)"))
+    if facts["failed"]:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in facts["failures"].items())
+        lines.append(("failed", f"{facts['failed']:,} inputs: {kinds} (--failures)"))
+    if facts["skipped"]:
+        lines.append(("skipped", f"{facts['skipped']:,} files that are not inputs (--skipped)"))
+    lines.append(("file", f"{human_bytes(facts['bytes'])}, fingerprint {facts['fingerprint'][:12]}…"))
+    return lines
+
+
+def policy_in_words(facts: dict[str, Any]) -> list[str]:
+    """The settings that matter for the modalities in the file, one line each."""
+    policy, there = facts["policy"], set(facts["modalities"])
+    slide, intensity, image, volume = (policy.get(key, {}) for key in ("slide", "intensity", "image", "volume"))
+    lines = []
+    if there & {"WSI", "SM", "histology"} and slide:
+        overlap = f", overlap {slide['overlap']} px" if slide.get("overlap") else ""
+        kept = "all" if slide.get("tissue") == "none" else f"tissue ≥ {slide.get('min_tissue', 0):.0%}"
+        lines.append(f"slides: {slide.get('tile_size')} px tiles at {slide.get('mpp')} µm/px{overlap}, {kept}")
+    if "CT" in there and intensity:
+        lines.append(f"CT: {intensity.get('ct_window')} window")
+    if there - {"WSI", "SM", "CT", "histology", "photo"} and intensity:
+        low, high = intensity.get("percentiles", ("?", "?"))
+        window = intensity.get("window")
+        lines.append(f"grey: {f'percentiles {low} to {high}' if window == 'percentile' else f'window {window}'}")
+    if image and there != {"WSI"}:
+        lines.append(f"images: {image.get('fit')} to {image.get('size')} px, slices {volume.get('slices', 'all')}")
+    return lines
+
+
+def _columns(columns: dict[str, dict[str, Any]]) -> list[str]:
+    lines = []
+    for name, found in columns.items():
+        if found["classes"] is not None:
+            values = ", ".join(f"{value} {count:,}" for value, count in found["classes"].items())
+        else:
+            values = f"{found['different']:,} different values"
+        lines.append(f"{name}: {values}" + (f", empty {found['empty']:,}" if found["empty"] else ""))
+    return lines
+
+
+def listing(file: FeatureFile, part: str) -> tuple[list[str], list[list[object]]]:
+    """Column names and rows of "items", "failures", "skipped" or "dropped".
+
+    Raises:
+        SetupError: an unknown part.
+    """
+    if part == "items":
+        names = ["id", "modality", "format", "count", "width", "height", "mpp_x", "n_dropped", *file.meta]
+        table = file.items | file.meta
+    elif part == "dropped":
+        names = ["item", "x", "y", "slice", "reason"]
+        table = file.dropped | {"item": np.array([file.ids[number] for number in file.dropped["item"]], dtype=object)}
+    elif part in ("failures", "skipped"):
+        table = file.failures if part == "failures" else file.skipped
+        names = list(table)
+    else:
+        raise SetupError(f"part {part!r} is unknown", remedy="items, failures, skipped or dropped")
+    columns = [[_plain(value) for value in table[name]] for name in names]
+    return names, [list(row) for row in zip(*columns, strict=True)]
+
+
+def _plain(value: Any) -> object:
+    plain = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(plain, float) and np.isnan(plain) else plain

@@ -1,0 +1,70 @@
+"""Rows of a feature file in memory, their blocks, and their checksum."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["ROW_DATASETS", "Rows", "RowsDigest", "rows_sha256"]
+
+#: Field of ``Rows`` → (dataset of the file, type as stored; "" means the file's own dtype).
+ROW_DATASETS: dict[str, tuple[str, str]] = {
+    "features": ("features", ""),
+    "coords": ("coords", "<i8"),
+    "slice": ("tiles/slice", "<i4"),
+    "tissue": ("tiles/tissue", "<f4"),
+    "position": ("tiles/position", "<f4"),
+}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows: features (n, D), coords (n, 2), slice, tissue, position (n,)."""
+
+    features: npt.NDArray[Any]
+    coords: npt.NDArray[Any]
+    slice: npt.NDArray[Any]
+    tissue: npt.NDArray[Any]
+    position: npt.NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def part(self, first: int, last: int) -> Rows:
+        """Rows ``first`` to ``last`` (excluded), without copying."""
+        return Rows(*(getattr(self, name)[first:last] for name in ROW_DATASETS))
+
+    def blocks(self, size: int) -> Iterator[Rows]:
+        """Parts of at most ``size`` rows."""
+        for first in range(0, len(self), size):
+            yield self.part(first, min(len(self), first + size))
+
+
+class RowsDigest:
+    """Checksum of rows as stored (little endian), taken in parts of any size."""
+
+    def __init__(self) -> None:
+        self._columns = {name: hashlib.sha256() for name in ROW_DATASETS}
+
+    def update(self, rows: Rows) -> None:
+        """Take the next rows; ``features`` in the dtype of the file."""
+        for name, (_, dtype) in ROW_DATASETS.items():
+            values = getattr(rows, name)
+            self._columns[name].update(np.ascontiguousarray(values, dtype=dtype or values.dtype).data.cast("B"))
+
+    def hexdigest(self) -> str:
+        """SHA-256 of the columns' SHA-256."""
+        return hashlib.sha256(b"".join(column.digest() for column in self._columns.values())).hexdigest()
+
+
+def rows_sha256(rows: Rows) -> str:
+    """``RowsDigest`` of all rows at once."""
+    digest = RowsDigest()
+    for block in rows.blocks(8192):
+        digest.update(block)
+    return digest.hexdigest()
