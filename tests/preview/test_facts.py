@@ -37,9 +37,8 @@ VOLUME = Plan(
         "plane": "axial",
         "fit": "pad",
         "intensity": {"window": "lung", "low": -1350.0, "high": 150.0, "nonfinite": 3},
-        "missing_slices": [4, 5],
-        "tilt": 0.0,
-        "flags": ["2 slices are missing"],
+        "missing_slices": 2,
+        "lossy": True,
     },
 )
 RADIOGRAPH = replace(
@@ -72,8 +71,8 @@ def test_facts_of_a_volume() -> None:
     assert told["Spacing"] == "5 × 0.7031 × 0.7031 mm (slices × rows × columns)"
     assert told["Plane"] == "axial, radiological display"
     assert told["Intensity"] == "lung: -1350 to 150 HU; 3 non-finite values as background"
-    assert told["Missing slices"] == "4, 5"
-    assert "Flags" not in told
+    assert told["Missing slices"] == "2"
+    assert told["Lossy"] == "yes"
 
 
 @pytest.mark.parametrize(("window", "unit"), [("soft-tissue", True), ("-100,300", True), ("p2.5-p97.5", False)])
@@ -83,15 +82,39 @@ def test_hounsfield_units_are_claimed_for_windows_only(window: str, unit: bool) 
 
 
 def test_long_lists_are_cut() -> None:
-    told = dict(facts(replace(VOLUME, detail={"missing_slices": list(range(40))})))
-    assert told["Missing slices"].endswith("11, … (40)")
+    told = dict(facts(replace(VOLUME, detail={"echo_times": list(range(40))})))
+    assert told["Echo times"].endswith("11, … (40)")
 
 
 def test_flags() -> None:
     assert flags(SLIDE) == []
     assert flags(replace(SLIDE, regions=make_regions([], []))) == ["no tissue: 0 tiles"]
+    small = replace(SLIDE, regions=make_regions([], []), detail={"note": "smaller than one tile"})
+    assert flags(small) == ["smaller than one tile"]
     assert flags(replace(SLIDE, regions=make_regions([0, 1], 0), mpp_source="flag")) == [
         "only 2 tiles",
         "scale given by --source-mpp",
     ]
-    assert flags(VOLUME, unreadable=2) == ["2 slices are missing", "2 unreadable of those shown"]
+    assert flags(VOLUME, unreadable=2) == ["2 slices missing", "2 unreadable of those shown"]
+
+
+@pytest.mark.parametrize(
+    ("detail", "flag"),
+    [
+        ({"burned_in_annotation": True}, "burned-in annotation: text in the pixels"),
+        ({"hounsfield": False}, "CT without Hounsfield units: percentiles instead of a window"),
+        ({"hounsfield": True}, None),
+        ({"missing_slices": 1}, "1 slice missing"),
+        ({"gantry_tilt_degrees": 12.5}, "gantry tilt 12.5°"),
+        ({"sform_qform_difference": 0.4}, "sform and qform disagree: sform taken"),
+        ({"pages_left_out": 3}, "3 pages of another size left out"),
+        ({"note": "smaller than one tile"}, "smaller than one tile"),
+        (
+            {"intensity": {"window": "p2.5-p97.5", "hint": "values look like Hounsfield units"}},
+            "values look like Hounsfield units",
+        ),
+        ({"lossy": True, "derived": True}, None),
+    ],
+)
+def test_what_a_reader_recorded_becomes_a_flag(detail: dict[str, object], flag: str | None) -> None:
+    assert flags(replace(VOLUME, detail=detail)) == ([flag] if flag else [])  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeGuard
 
 from umedfeat.items import Plan
@@ -19,9 +19,21 @@ LETTERS: Mapping[str, Letters] = {
 }
 
 #: Shown elsewhere, or of no use to a reader of the page.
-_KNOWN = frozenset({"plane", "intensity", "fit", "slices_selected", "slices_total", "flags", "grid"})
+_KNOWN = frozenset({"plane", "intensity", "fit", "slices_selected", "slices_total", "grid"})
 _LABELS = {"icc": "ICC profile", "downsample": "Downsample of the level", "resample": "Resampled by"}
 _FEW_TILES = 10
+
+#: What a reader recorded → what is worth a second look, given the value (nothing where it is the good case).
+_FLAGS: Mapping[str, Callable[[Any], str]] = {
+    "burned_in_annotation": lambda yes: "burned-in annotation: text in the pixels" if yes else "",
+    "hounsfield": lambda yes: "" if yes else "CT without Hounsfield units: percentiles instead of a window",
+    "missing_slices": lambda count: f"{count} slice{'s' * (count != 1)} missing" if count else "",
+    "gantry_tilt_degrees": lambda angle: f"gantry tilt {angle:.3g}°" if angle else "",
+    "sform_qform_difference": lambda gap: "sform and qform disagree: sform taken" if gap else "",
+    "pages_left_out": lambda count: f"{count} page{'s' * (count != 1)} of another size left out" if count else "",
+    "orientation": str,
+    "note": str,
+}
 
 
 def headline(plan: Plan) -> str:
@@ -62,9 +74,12 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
 
 def flags(plan: Plan, unreadable: int = 0) -> list[str]:
     """What deserves a look. ``unreadable``: regions of the contact sheet that could not be read."""
-    found = [str(flag) for flag in _as_list(plan.detail.get("flags"))]
+    found = [text for key, say in _FLAGS.items() if key in plan.detail and (text := say(plan.detail[key]))]
+    intensity = plan.detail.get("intensity")
+    if isinstance(intensity, Mapping) and intensity.get("hint"):
+        found.append(str(intensity["hint"]))
     if plan.tile_extent and not len(plan.regions):
-        found.append("no tissue: 0 tiles")
+        found += [] if "note" in plan.detail else ["no tissue: 0 tiles"]
     elif plan.tile_extent and len(plan.regions) < _FEW_TILES:
         found.append(f"only {len(plan.regions)} tile{'s' * (len(plan.regions) != 1)}")
     if plan.mpp_source == "flag":
@@ -127,16 +142,10 @@ def _square(plan: Plan) -> str:
     return f"{plan.shape[1]} × {plan.shape[0]} px {plan.dtype}{how}"
 
 
-def _as_list(value: Any) -> list[Any]:
-    if not value:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
 def _plain(value: Any) -> str:
     """A JSON value for reading: at most a dozen entries of a list."""
     if isinstance(value, bool):
-        return "yes" if value else ""
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
