@@ -279,7 +279,7 @@ def main() -> int:
     options = parser.parse_args()
     kinds: Counter[str] = Counter()
     table: Counter[tuple[str, str]] = Counter()
-    slowest, peak = Outcome("none"), 0
+    slowest, slow, peak = Outcome("none"), "", 0
     print(f"seed {options.seed}, {options.mutations} mutations of {len(seeds())} files")
     for name, number, outcome in campaign(
         options.mutations,
@@ -292,13 +292,14 @@ def main() -> int:
         kinds[outcome.kind] += 1
         table[name, label] += 1
         peak = max(peak, outcome.peak_mib)
-        slowest = max(slowest, outcome, key=lambda o: o.seconds)
+        if outcome.seconds > slowest.seconds:
+            slowest, slow = outcome, f"{name}:{number}"
         if outcome.kind in BAD or options.only:
             print(f"{outcome.kind.upper()} {name}:{number} {outcome.seconds:.1f} s\n{outcome.what}", flush=True)
         if sum(kinds.values()) % 500 == 0:
             print(f"… {sum(kinds.values())}: {dict(kinds)}", file=sys.stderr, flush=True)
     print(f"\noutcomes: {dict(kinds)}")
-    print(f"slowest: {slowest.seconds:.2f} s; peak memory of the child: {peak} MiB\n")
+    print(f"slowest: {slow}, {slowest.seconds:.2f} s; peak memory of the child: {peak} MiB\n")
     for (name, label), count in sorted(table.items()):
         print(f"{name:36} {label:28} {count:6}")
     return 1 if any(kinds[kind] for kind in BAD) else 0

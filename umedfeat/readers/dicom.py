@@ -20,7 +20,7 @@ from umedfeat.readers.dicom_header import (
     without_identifiers,
 )
 from umedfeat.readers.dicom_series import group_slices, not_an_image
-from umedfeat.readers.dicom_stack import FramesStack, SeriesStack
+from umedfeat.readers.dicom_stack import FramesStack, SeriesStack, parsing
 from umedfeat.sources import stem_of
 from umedfeat.volume import VolumeReader
 
@@ -62,10 +62,11 @@ def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = No
         InputError: damaged, or no installed codec decodes it.
     """
     carry = dict((prepared or {}).get("stack") or {})
-    if source.selector == "series":
-        return VolumeReader(SeriesStack(source.files, source.name, source.modality, carry), policy, prepared)
-    stack = FramesStack(source.path, source.name, source.modality, policy.volume.volume_index)
-    return VolumeReader(stack, policy, prepared)
+    with parsing(source.name):
+        if source.selector == "series":
+            return VolumeReader(SeriesStack(source.files, source.name, source.modality, carry), policy, prepared)
+        stack = FramesStack(source.path, source.name, source.modality, policy.volume.volume_index)
+        return VolumeReader(stack, policy, prepared)
 
 
 def _header_and_reason(file: Found, policy: Policy) -> tuple[DicomHeader, str | None] | UnreadableInput:

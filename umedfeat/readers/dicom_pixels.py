@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.encaps import generate_frames
+from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
-from pydicom.uid import UID, JPEGBaseline8Bit, RLELossless
+from pydicom.uid import JPEG2000, UID, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
 from umedfeat.errors import UnreadableInput, UnsupportedInput
 from umedfeat.intensity import StoredVoi, linear_voi
@@ -20,10 +20,17 @@ __all__ = ["Rescale", "Values", "decode_frame", "is_colour", "is_inverted", "phy
 Values = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-#: Lossy frames differ slightly by decoder, so the order is fixed; the one that was used is recorded. GDCM comes last:
-#: and never for baseline JPEG, where damaged files make it crash; pydicom's own RLE decoder alone survives damaged RLE.
+#: Lossy frames differ slightly by decoder, so the order is fixed; the one that was used is recorded. GDCM comes last,
+#: and never for baseline JPEG and JPEG 2000, where damaged files make it crash; pydicom's own RLE decoder alone survives
+#: damaged RLE.
 _PLUGINS = ("pyjpegls", "pylibjpeg", "pillow", "gdcm")
-_PLUGINS_OF = {RLELossless: ("pydicom",), JPEGBaseline8Bit: ("pillow", "pylibjpeg")}
+_PLUGINS_OF = {
+    RLELossless: ("pydicom",),
+    JPEGBaseline8Bit: ("pillow", "pylibjpeg"),
+    JPEG2000Lossless: ("pylibjpeg", "pillow"),
+    JPEG2000: ("pylibjpeg", "pillow"),
+}
+_JP2_START = b"\x00\x00\x00\x0cjP  "
 _J2K_START = b"\xff\x4f\xff\x51"
 _JPEG_12_BIT = "1.2.840.10008.1.2.4.51"
 _CT_AIR = -1024.0
@@ -50,7 +57,7 @@ def decode_frame(dataset: pydicom.Dataset, frame: int, name: str) -> tuple[npt.N
     except NotImplementedError as error:
         raise UnsupportedInput(f"{name}: transfer syntax {syntax.name} is not an image encoding") from error
     plugins = [plugin for plugin in _PLUGINS_OF.get(syntax, _PLUGINS) if plugin in decoder.available_plugins] or [""]
-    _refuse_strange_codestream(dataset, syntax, name)
+    _refuse_strange_codestream(dataset, syntax, frame, name)
     fault: Exception | None = None
     for plugin in plugins:
         try:
@@ -62,17 +69,30 @@ def decode_frame(dataset: pydicom.Dataset, frame: int, name: str) -> tuple[npt.N
     raise _undecodable(syntax, name, fault) from fault
 
 
-def _refuse_strange_codestream(dataset: pydicom.Dataset, syntax: UID, name: str) -> None:
+def _refuse_strange_codestream(dataset: pydicom.Dataset, syntax: UID, frame: int, name: str) -> None:
     """A JPEG 2000 stream that does not begin as one sends parsers into endless loops."""
     if "JPEG 2000" not in syntax.name:
         return
     frames = int(dataset.get("NumberOfFrames", 1) or 1)
     try:
-        first = next(generate_frames(dataset.PixelData, number_of_frames=frames))
+        stream = get_frame(dataset.PixelData, frame, number_of_frames=frames)
     except Exception as error:  # whatever a damaged encapsulation leads to
         raise _undecodable(syntax, name, error) from error
-    if not (first.startswith(_J2K_START) or b"ftypjp2" in first[:64]):
+    if not stream.startswith(_J2K_START) and not _boxes_lead_to_codestream(stream):
         raise _undecodable(syntax, name, None)
+
+
+def _boxes_lead_to_codestream(stream: bytes) -> bool:
+    """Do the boxes of a JP2 file (ISO/IEC 15444-1 Annex I) lead to its code stream?"""
+    offset = 12 if stream.startswith(_JP2_START) else len(stream)
+    while offset + 8 <= len(stream):
+        if stream[offset + 4 : offset + 8] == b"jp2c":
+            return True
+        length = int.from_bytes(stream[offset : offset + 4], "big")
+        if length < 8:  # a box cannot be shorter than its header: pydicom would never get past it
+            return False
+        offset += length
+    return False
 
 
 def _undecodable(syntax: UID, name: str, fault: Exception | None) -> UnreadableInput | UnsupportedInput:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 
-from umedfeat.errors import InputError, UnreadableInput
+from umedfeat.errors import UmedfeatError, UnreadableInput
 from umedfeat.intensity import StoredVoi
 from umedfeat.items import Json, RegionUnreadable
 from umedfeat.readers.dicom_pixels import (
@@ -26,7 +27,7 @@ from umedfeat.readers.dicom_pixels import (
 )
 from umedfeat.stack import StackFacts, volumes_of
 
-__all__ = ["FramesStack", "SeriesStack"]
+__all__ = ["FramesStack", "SeriesStack", "parsing"]
 
 Origins = npt.NDArray[np.float64]
 
@@ -34,19 +35,30 @@ _GAP = 1.5  # a step this many times the usual one means that slices are missing
 _TILT_DEGREES = 0.5
 
 
-def _load(path: Path, name: str) -> pydicom.Dataset:
+@contextmanager
+def parsing(name: str) -> Iterator[None]:
+    """pydicom parses values when they are asked for, and raises whatever damaged bytes lead to.
+
+    Raises:
+        UnreadableInput: in place of any such error.
+    """
     try:
+        yield
+    except (UmedfeatError, RegionUnreadable):
+        raise
+    except Exception as error:
+        message = f"{name}: the DICOM file is damaged ({type(error).__name__})"
+        raise UnreadableInput(message, remedy="export it again from the archive") from error
+
+
+def _load(path: Path, name: str) -> pydicom.Dataset:
+    with parsing(name):
         dataset = pydicom.dcmread(path, force=True)
         if "PixelData" not in dataset:
             raise UnreadableInput(f"{name}: no pixel data", remedy="export it again from the archive")
         if "TransferSyntaxUID" not in getattr(dataset, "file_meta", {}):
             dataset.file_meta = pydicom.dataset.FileMetaDataset()
             dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
-    except InputError:
-        raise
-    except Exception as error:  # pydicom's parser raises whatever damaged bytes lead to
-        message = f"{name}: the DICOM file is damaged ({type(error).__name__})"
-        raise UnreadableInput(message, remedy="export it again from the archive") from error
     return dataset
 
 
@@ -164,15 +176,17 @@ class SeriesStack:
     def slice(self, k: int) -> tuple[Values, Mask | None]:
         """Slice k in physical units."""
         try:
-            dataset = self._dataset(k)
-            stored, _ = decode_frame(dataset, 0, self._name)
-            return physical(dataset, stored, 0, self._name)
+            with parsing(self._name):
+                dataset = self._dataset(k)
+                stored, _ = decode_frame(dataset, 0, self._name)
+                return physical(dataset, stored, 0, self._name)
         except UnreadableInput as error:
             raise RegionUnreadable(error.message.partition(": ")[2]) from error
 
     def stored_voi(self, k: int) -> StoredVoi | None:
         """Window stored with slice k."""
-        return voi_of(self._dataset(k), 0)
+        with parsing(self._name):
+            return voi_of(self._dataset(k), 0)
 
     def close(self) -> None:
         """Nothing stays open."""
@@ -244,8 +258,9 @@ class FramesStack:
         """Frame k of the display order in physical units."""
         frame = self._order[k]
         try:
-            stored, _ = decode_frame(self._dataset, frame, self._name)
-            return physical(self._dataset, stored, frame, self._name)
+            with parsing(self._name):
+                stored, _ = decode_frame(self._dataset, frame, self._name)
+                return physical(self._dataset, stored, frame, self._name)
         except UnreadableInput as error:
             if len(self._order) == 1:
                 raise
@@ -253,7 +268,8 @@ class FramesStack:
 
     def stored_voi(self, k: int) -> StoredVoi | None:
         """Window stored with frame k."""
-        return voi_of(self._dataset, self._order[k])
+        with parsing(self._name):
+            return voi_of(self._dataset, self._order[k])
 
     def close(self) -> None:
         """Nothing stays open."""
