@@ -21,7 +21,7 @@ Values = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 #: Lossy frames differ slightly by decoder, so the order is fixed; the one that was used is recorded. GDCM comes last,
-#: and never for baseline JPEG and JPEG 2000, where damaged files make it crash; pydicom's own RLE decoder alone survives
+#: and never for baseline JPEG and JPEG 2000, where damaged files make it crash. Only pydicom's own RLE decoder survives
 #: damaged RLE.
 _PLUGINS = ("pyjpegls", "pylibjpeg", "pillow", "gdcm")
 _PLUGINS_OF = {
