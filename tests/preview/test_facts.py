@@ -88,7 +88,8 @@ def test_long_lists_are_cut() -> None:
 
 def test_flags() -> None:
     assert flags(SLIDE) == []
-    assert flags(replace(SLIDE, regions=make_regions([], []))) == ["no tissue: 0 tiles"]
+    assert flags(replace(SLIDE, regions=make_regions([], []))) == ["0 tiles: no tissue"]
+    assert flags(replace(SLIDE, regions=make_regions([], [])), tissue=True) == ["0 tiles: no tile has enough tissue"]
     small = replace(SLIDE, regions=make_regions([], []), detail={"note": "smaller than one tile"})
     assert flags(small) == ["smaller than one tile"]
     assert flags(replace(SLIDE, regions=make_regions([0, 1], 0), mpp_source="flag")) == [

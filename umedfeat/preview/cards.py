@@ -43,7 +43,7 @@ class Card:
 
     Attributes:
         id, name: of the source (relative, never a path of this machine).
-        status: "ready", "look" (flagged), "empty" (a slide without tissue) or "failed".
+        status: "ready", "look" (flagged), "empty" (a slide without tiles) or "failed".
         modality: as planned, "" for failures.
         headline: the line under the picture. ``facts``: (label, value). ``flags``: what deserves a look.
         small: the picture of the overview; ``pictures``: the large ones, the most telling first.
@@ -65,10 +65,11 @@ class Card:
 
 
 class _Overlay(NamedTuple):
-    """The overlay of a slide: at full size with its legend, and small without."""
+    """The overlay of a slide: at full size with its legend, and small without; whether its mask holds tissue."""
 
     picture: Image.Image
     overview: Image.Image
+    tissue: bool
 
 
 def slug(source_id: str) -> str:
@@ -109,7 +110,8 @@ def draw_card(source: Source, reader: Reader, plan: Plan, out: Path, regions: in
         page = _contact(plan, shown, chosen)
         pictures.append(_save(page, out, f"{stem}.regions.png", _caption(plan, len(shown))))
     small = main.overview if main is not None else _overview(shown)
-    raised = flags(plan, sum(isinstance(region, RegionUnreadable) for region in shown))
+    unreadable = sum(isinstance(region, RegionUnreadable) for region in shown)
+    raised = flags(plan, unreadable, tissue=main is not None and main.tissue)
     return Card(
         id=source.id,
         name=source.name,
@@ -127,7 +129,7 @@ def draw_card(source: Source, reader: Reader, plan: Plan, out: Path, regions: in
 def _save(image: Image.Image, out: Path, name: str, caption: str) -> Picture:
     folder = out / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
-    image.save(folder / name)
+    image.save(folder / name, compress_level=4)
     return Picture(f"pictures/{name}", caption, image.width, image.height)
 
 
@@ -161,7 +163,8 @@ def _overlay(reader: Reader, plan: Plan) -> _Overlay | None:
     )
     overview = draw_overlay(np.asarray(small), downsample / factor, kept, plan.tile_extent, mask=mask)
     mpp = plan.mpp[0] * downsample if plan.mpp else None
-    return _Overlay(with_legend(picture, mpp, tissue=mask is not None, rejected=rejected is not None), overview)
+    legend = with_legend(picture, mpp, tissue=mask is not None, rejected=rejected is not None)
+    return _Overlay(legend, overview, tissue=mask is not None and bool(mask.any()))
 
 
 def corners_of(plan: Plan) -> npt.NDArray[np.float64]:

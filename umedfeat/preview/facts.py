@@ -72,14 +72,20 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
             yield _LABELS.get(key, key.replace("_", " ").capitalize()), _plain(value)
 
 
-def flags(plan: Plan, unreadable: int = 0) -> list[str]:
-    """What deserves a look. ``unreadable``: regions of the contact sheet that could not be read."""
+def flags(plan: Plan, unreadable: int = 0, *, tissue: bool = False) -> list[str]:
+    """What deserves a look.
+
+    Args:
+        unreadable: regions of the contact sheet that could not be read.
+        tissue: whether the mask of a slide holds any.
+    """
     found = [text for key, say in _FLAGS.items() if key in plan.detail and (text := say(plan.detail[key]))]
     intensity = plan.detail.get("intensity")
     if isinstance(intensity, Mapping) and intensity.get("hint"):
         found.append(str(intensity["hint"]))
     if plan.tile_extent and not len(plan.regions):
-        found += [] if "note" in plan.detail else ["no tissue: 0 tiles"]
+        why = "no tile has enough tissue" if tissue else "no tissue"
+        found += [] if "note" in plan.detail else [f"0 tiles: {why}"]
     elif plan.tile_extent and len(plan.regions) < _FEW_TILES:
         found.append(f"only {len(plan.regions)} tile{'s' * (len(plan.regions) != 1)}")
     if plan.mpp_source == "flag":

@@ -20,7 +20,7 @@ __all__ = ["render_page"]
 STATUSES = {
     "failed": ("✕", "Failed", "cannot be embedded"),
     "look": ("▲", "Look", "flagged: will be embedded, deserves a look"),
-    "empty": ("○", "Empty", "no tissue: nothing to embed"),
+    "empty": ("○", "Empty", "no tile with enough tissue: nothing to embed"),
     "ready": ("●", "Ready", "will be embedded as shown"),
 }
 _SKIPPED_LISTED = 200
