@@ -121,7 +121,7 @@ def forecast(
 def _trial(choice: EncoderChoice) -> tuple[int, int, float | None, str]:
     """(image size, dim, regions per second, why not) of the encoder, without insisting on its weights."""
     try:
-        encoder = choice.on(choice.devices[0]).load()
+        encoder = choice.load()
     except SetupError as error:
         return 224, 512, None, error.message
     images = torch.rand(_TRIAL_IMAGES, 3, encoder.image_size, encoder.image_size)
@@ -129,4 +129,4 @@ def _trial(choice: EncoderChoice) -> tuple[int, int, float | None, str]:
     begin = time.perf_counter()
     encoder(images)
     rate = _TRIAL_IMAGES / (time.perf_counter() - begin)
-    return encoder.image_size, encoder.dim, rate * len(choice.devices), ""
+    return encoder.image_size, encoder.dim, rate, ""

@@ -27,7 +27,7 @@ from umedfeat.policy import Policy
 from umedfeat.privacy import Pseudonyms, load_key
 from umedfeat.progress import Progress, SilentProgress
 from umedfeat.readers import open_reader
-from umedfeat.sources import discover
+from umedfeat.sources import Discovery, discover
 from umedfeat.store import FeatureStore, Header, Item
 
 __all__ = ["RunSettings", "Summary", "default_workers", "extract", "with_sizes"]
@@ -120,52 +120,66 @@ def extract(
     Example:
         >>> summary = umedfeat.extract("slides/", "feats.h5", encoder="efficientnet-lite0")  # doctest: +SKIP
     """
-    run = run or RunSettings()
+    run, policy, progress = run or RunSettings(), policy or Policy(), progress or SilentProgress()
     choice = EncoderChoice(encoder) if isinstance(encoder, str) else encoder
-    pseudonyms = pseudonyms or Pseudonyms(load_key(None))
     paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
     out = writable(Path(out))
-    found = discover(paths, policy or Policy(), pseudonyms)
+    found = discover(paths, policy, pseudonyms or Pseudonyms(load_key(None)))
     if not found.sources and not found.failures:
-        raise SetupError(
-            f"{', '.join(map(str, paths))}: no image found in {len(found.skipped)} files", remedy=_SUPPORTED
-        )
+        names = ", ".join(map(str, paths))
+        raise SetupError(f"{names}: no image found in {len(found.skipped)} files", remedy=_SUPPORTED)
     loaded = choice.load()
-    policy = with_sizes(policy or Policy(), loaded.image_size)
+    policy = with_sizes(policy, loaded.image_size)
     header = Header(encoder=dict(loaded.settings), policy=policy.to_dict(), dtype=run.dtype)
-    with FeatureStore(
-        out, header, dim=loaded.dim, overwrite=run.overwrite, shard=run.shard
-    ) as store, stop_on_signals() as stop:  # fmt: skip
-        pictures = None if preview_dir is None else _Pictures(preview_dir, policy)
+    pictures = None if preview_dir is None else _Pictures(preview_dir, policy)
+    with (
+        FeatureStore(out, header, dim=loaded.dim, overwrite=run.overwrite, shard=run.shard) as store,
+        stop_on_signals() as stop,
+    ):
         sink = _StoreSink(store, stop if run.stop_on_error else None, pictures)
         sink.note(found.failures, found.skipped)
-        mine = shard_of(found.sources, run.shard)
-        todo = [source for source in mine if source.id not in store.done]
-        settings = _engine_settings(run, loaded, out)
-        engine = Engine(loaded, policy, settings, sink, progress or SilentProgress(), stop)
-        (progress or SilentProgress()).begin(len(todo))
-        seconds = engine.run(todo) if todo else StageSeconds()
-        (progress or SilentProgress()).close()
-        failures = (*found.failures, *sink.failures)
-        if stop.is_set():
-            store.flush()
-            raise _interrupted(sink, len(todo), out, run)
-        summary = Summary(
-            out=out,
-            encoder=loaded.name,
-            settings=loaded.settings,
-            device=loaded.device,
-            dim=loaded.dim,
-            embedded=sink.count,
-            resumed=len(mine) - len(todo),
-            by_modality=sink.by_modality,
-            failures=failures,
-            skipped=found.skipped,
-            seconds=seconds,
-        )
-        if pictures is not None:
-            pictures.close()
-        return replace(summary, out=store.finish(_run_log(summary, run, settings)))
+        return _embed_into(store, sink, found, loaded, policy, run, progress, stop)
+
+
+def _embed_into(
+    store: FeatureStore,
+    sink: _StoreSink,
+    found: Discovery,
+    encoder: Encoder,
+    policy: Policy,
+    run: RunSettings,
+    progress: Progress,
+    stop: threading.Event,
+) -> Summary:
+    """Embed what the store does not hold yet, pack, and say what was done."""
+    mine = shard_of(found.sources, run.shard)
+    for source in mine:
+        store.describe(source)  # a corrected label or patient needs no new embedding
+    todo = [source for source in mine if source.id not in store.done]
+    settings = _engine_settings(run, encoder, store.out)
+    progress.begin(len(todo))
+    engine = Engine(encoder, policy, settings, sink, progress, stop)
+    seconds = engine.run(todo) if todo else StageSeconds()
+    progress.close()
+    if stop.is_set():
+        store.flush()
+        raise _interrupted(sink, len(todo), store.out, run)
+    if sink.pictures is not None:
+        sink.pictures.close()
+    summary = Summary(
+        out=store.out,
+        encoder=encoder.name,
+        settings=encoder.settings,
+        device=encoder.device,
+        dim=encoder.dim,
+        embedded=sink.count,
+        resumed=len(mine) - len(todo),
+        by_modality=sink.by_modality,
+        failures=(*found.failures, *sink.failures),
+        skipped=found.skipped,
+        seconds=seconds,
+    )
+    return replace(summary, out=store.finish(_run_log(summary, run, settings)))
 
 
 _SUPPORTED = "read here: whole slides, DICOM, NIfTI, MGZ, PNG, JPEG, TIFF, BMP, WebP (--dry-run lists what is skipped)"

@@ -163,7 +163,7 @@ def test_a_passing_fault_is_tried_again(serve: Serve, behaviour: Behaviour) -> N
         (missing, "HTTP 404"),
         (broken, "HTTP 500"),
         (says_less_than_it_sends, "cut"),
-        (elsewhere, "https"),
+        (elsewhere, "away from https"),
     ],
 )
 def test_a_lasting_fault_is_told_with_the_ways_out(serve: Serve, behaviour: Behaviour, told: str) -> None:

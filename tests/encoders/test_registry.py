@@ -10,7 +10,6 @@ import torch
 
 from umedfeat.encoders import ENCODERS, load_encoder
 from umedfeat.encoders.baseline import efficientnet_lite0
-from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.errors import CheckpointRefused, SetupError, WeightsUnavailable
 
 
@@ -125,11 +124,3 @@ def test_wrong_images_are_refused() -> None:
 
 def test_every_encoder_is_described() -> None:
     assert all(ENCODERS.values())
-
-
-@pytest.mark.parametrize(
-    ("device", "devices"),
-    [("auto", ("auto",)), ("cuda:0,1", ("cuda:0", "cuda:1")), ("cpu,cpu", ("cpu", "cpu")), ("cuda:2", ("cuda:2",))],
-)
-def test_devices(device: str, devices: tuple[str, ...]) -> None:
-    assert EncoderChoice(device=device).devices == devices

@@ -242,7 +242,7 @@ def _encoder_choices(default: str) -> list[Decorator]:
             "--device",
             default="auto",
             show_default=True,
-            help="auto, cpu, cuda, cuda:1 or cuda:0,1 (one process each).",
+            help="auto, cpu, cuda or cuda:N.",
         ),
         click.option(
             "--precision",

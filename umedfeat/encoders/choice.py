@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ __all__ = ["EncoderChoice"]
 
 @dataclass(frozen=True)
 class EncoderChoice:
-    """Arguments of ``umedfeat.load_encoder``; ``device`` may list several ("cuda:0,1", "cpu,cpu")."""
+    """Arguments of ``umedfeat.load_encoder``."""
 
     name: str = "umedpt"
     weights: Path | None = None
@@ -24,17 +24,6 @@ class EncoderChoice:
     pool_order: str | None = None
     compile: bool = False
     offline: bool = False
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """One device per process: "cuda:0,1" → ("cuda:0", "cuda:1")."""
-        first, *rest = [part.strip() for part in self.device.split(",")]
-        kind = first.partition(":")[0]
-        return (first, *(f"{kind}:{part}" if part.isdigit() else part for part in rest))
-
-    def on(self, device: str) -> EncoderChoice:
-        """The same on one device."""
-        return replace(self, device=device)
 
     def load(self) -> Encoder:
         """Load it.

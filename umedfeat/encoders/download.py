@@ -169,8 +169,7 @@ def _download_lock(path: Path) -> Iterator[None]:
 
 def _fetch(url: str, path: Path, progress: bool) -> None:
     """Download with resume into ``<path>.part``; rename when it is whole and a zip."""
-    parts = urlsplit(url)
-    if parts.scheme != "https" and parts.hostname not in _LOCAL:
+    if not _is_safe(url):
         raise _FetchFailed("only https is used")
     part = path.with_name(path.name + ".part")
     fault = ""
@@ -213,13 +212,22 @@ def _continue_download(url: str, part: Path, progress: bool) -> None:
     tag_file.unlink(missing_ok=True)
 
 
+class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but never away from https."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if not _is_safe(newurl):
+            raise http.client.HTTPException("redirected away from https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _is_safe(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in _LOCAL
+
+
 def _opened(request: urllib.request.Request) -> Any:
-    reply = urllib.request.urlopen(request, timeout=_STALL_SECONDS)
-    final = urlsplit(reply.url)
-    if final.scheme != "https" and final.hostname not in _LOCAL:
-        reply.close()
-        raise http.client.HTTPException("redirected away from https")
-    return reply
+    return urllib.request.build_opener(_HttpsRedirects).open(request, timeout=_STALL_SECONDS)
 
 
 def _receive(reply: Any, part: Path, have: int, total: int | None, progress: bool) -> None:
@@ -227,7 +235,7 @@ def _receive(reply: Any, part: Path, have: int, total: int | None, progress: boo
         total=total, initial=have, unit="B", unit_scale=True, desc=part.name.removesuffix(".part"), disable=not progress
     )
     with bar, part.open("ab" if have else "wb") as out:
-        while block := reply.read(_BLOCK):
+        while block := reply.read1(_BLOCK):  # what has come in, so that a stall loses nothing
             have += len(block)
             if have > _MAX_BYTES:
                 raise http.client.HTTPException("more bytes than any known model has")
