@@ -47,8 +47,9 @@ def not_an_image(header: DicomHeader, *, include_derived: bool) -> str | None:
         if kind == full or (kind.startswith(full) and (prefix.endswith(".") or kind[len(full)] == ".")):
             return f"{what} ({sop_name(kind)})"
     if not header.rows or not header.columns:
-        if "Image Storage" in sop_name(kind):
-            raise UnreadableInput(f"{header.found.name}: an image without rows and columns", remedy="export it again")
+        if not kind or "Image Storage" in sop_name(kind):
+            what = "an image" if kind else "a data set without SOP class,"
+            raise UnreadableInput(f"{header.found.name}: {what} without rows and columns", remedy="export it again")
         return f"no pixels ({sop_name(kind)})"
     if "LOCALIZER" in header.image_type:
         return "localizer"
