@@ -23,7 +23,7 @@ def item(
     name: str, rows: int, *, label: str = "", seed: int = 0, dim: int = DIM, dropped: int = 0, slide: bool = True
 ) -> Item:
     """An item whose numbers depend on its name and ``seed`` alone."""
-    rng = np.random.default_rng([seed, *name.encode()])
+    rng = np.random.default_rng([seed, *name.encode(errors="backslashreplace")])
     source = Source(
         id=name,
         format="slide",

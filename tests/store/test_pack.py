@@ -25,7 +25,7 @@ def undivided(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return write(folder / "feats.h5", ITEMS, failures=["bad.svs"], skipped=["notes.txt"]).read_bytes()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_order_and_segments(data: st.DataObject, undivided: bytes, tmp_path: Path) -> None:
     """Segments cut anywhere, items in any order, the run started again anywhere."""
@@ -46,7 +46,7 @@ def test_any_order_and_segments(data: st.DataObject, undivided: bytes, tmp_path:
     assert write(out, [], failures=["bad.svs"], skipped=["notes.txt"]).read_bytes() == undivided
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_shards_and_grouping(data: st.DataObject, undivided: bytes, tmp_path: Path) -> None:
     """Shards of any content merged in any order, some of them beforehand."""

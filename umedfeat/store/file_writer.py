@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,11 @@ from umedfeat.store.schema import (
 )
 from umedfeat.store.table import Table, quoted, write_column, write_table
 
-__all__ = ["Contents", "block_rows", "write_file", "written_whole"]
+__all__ = ["Contents", "block_rows", "slide_attributes", "write_file", "written_whole"]
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_SLACK = 1 << 17
+_CHUNK_SLACK = 1 << 20
 _FREE_SPACE = "free some space and run the same command again: finished inputs are kept"
 
 #: Rows are collected into blocks of this many chunks, so that every write is aligned to chunks.
@@ -78,9 +81,9 @@ def write_file(path: Path, header: Header, dim: int, contents: Contents, rows: I
     """
     counts = contents.items["count"].astype(np.int64)
     contents.items["start"] = np.cumsum(counts) - counts
-    _refuse_full_disk(path, int(counts.sum()), len(counts), header, dim)
+    size = _size(header, dim, int(counts.sum()), contents)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with written_whole(temporary, path), h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
+    with written_whole(temporary, path), _new(temporary) as file, _reserved(file, path, size):
         _write_attributes(file, header, dim)
         _write_rows(file, header, dim, counts, rows)
         items = write_table(file, "items", ITEM_COLUMNS, contents.items)
@@ -95,17 +98,50 @@ def write_file(path: Path, header: Header, dim: int, contents: Contents, rows: I
         file.attrs["complete"] = True
 
 
-def _refuse_full_disk(path: Path, rows: int, items: int, header: Header, dim: int) -> None:
-    """Better told before an hour of copying than after it; a disk that fills up meanwhile is noticed all the same."""
-    size = np.dtype(header.dtype).itemsize
-    needed = rows * (dim * size + 36) + items * (4 * dim + 512) + (1 << 16)
+@contextlib.contextmanager
+def _reserved(file: h5py.File, path: Path, size: int) -> Iterator[None]:
+    """Take the space before writing: HDF5 does not come back cleanly from a disk that fills up under it."""
+    temporary = Path(file.filename)
     try:
-        free = shutil.disk_usage(path.absolute().parent).free
-    except OSError:  # the folder tells what is wrong with it when it is written to
-        return
-    if needed > free:
-        text = f"{path.name}: the disk is full: {needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free"
-        raise OutputError(text, remedy=_FREE_SPACE)
+        if hasattr(os, "posix_fallocate"):
+            with temporary.open("rb+") as stream:
+                os.posix_fallocate(stream.fileno(), 0, size)
+        elif shutil.disk_usage(temporary.parent).free < size:
+            raise OSError(errno.ENOSPC, "No space left")
+    except OSError as error:
+        os.truncate(temporary, 0)
+        if error.errno not in _FULL:
+            raise
+        free = shutil.disk_usage(temporary.parent).free
+        text = f"{path.name}: the disk is full: {size / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free"
+        raise OutputError(text, remedy=_FREE_SPACE) from error
+    yield
+    file.flush()
+    used = file.id.get_filesize()
+    file.close()
+    os.truncate(temporary, used)
+
+
+def _new(path: Path) -> h5py.File:
+    return h5py.File(path, "w", libver=("earliest", "v110"))
+
+
+def _size(header: Header, dim: int, rows: int, contents: Contents) -> int:
+    """Bytes that a file needs at most."""
+    chunk = chunk_rows(dim, header.dtype)
+    features = -(-rows // chunk) * chunk * dim * np.dtype(header.dtype).itemsize
+    columns = rows * (16 + 16) + min(rows, 131072) * 32
+    items = len(contents.items["id"])
+    tables = (contents.items, contents.meta, contents.dropped, contents.failures, contents.skipped)
+    texts = sum(_column_bytes(values) for table in tables for values in table.values())
+    known = features + columns + items * dim * 4 + (_CHUNK_SLACK if items else 0) + texts
+    return int(known * 1.002) + _SLACK
+
+
+def _column_bytes(values: npt.NDArray[Any]) -> int:
+    if values.dtype != object:
+        return int(values.nbytes)
+    return len(values) * max((4 * len(str(value)) for value in values), default=1)
 
 
 @contextlib.contextmanager
@@ -126,7 +162,7 @@ def written_whole(temporary: Path, path: Path) -> Iterator[None]:
 
 def _explained(error: OSError | RuntimeError, path: Path) -> OutputError:
     number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error) or _is_full(path):
+    if number in _FULL or "No space left" in str(error):
         return OutputError(f"{path.name}: the disk is full", remedy=_FREE_SPACE)
     if number in (errno.EACCES, errno.EROFS, errno.EPERM):
         return OutputError(
@@ -134,14 +170,6 @@ def _explained(error: OSError | RuntimeError, path: Path) -> OutputError:
         )
     fault = getattr(error, "strerror", None) or str(error).partition("(")[0].strip() or type(error).__name__
     return OutputError(f"{path.name}: writing failed ({fault})", remedy="check the disk")
-
-
-def _is_full(path: Path) -> bool:
-    """HDF5 does not always tell why a write failed."""
-    try:
-        return shutil.disk_usage(path.absolute().parent).free < 1 << 16
-    except OSError:
-        return False
 
 
 def _sync_folder(folder: Path) -> None:
@@ -232,22 +260,27 @@ def _joined(parts: list[Rows]) -> Rows:
 
 
 def _describe_single_slide(file: h5py.File, header: Header, contents: Contents) -> None:
-    """A file of one slide opens in slide tools as it is: they look for these attributes of /coords."""
+    """A file of one slide opens in slide tools as it is."""
     if len(contents.items["id"]) != 1:
         return
     facts = {name: values[0] for name, values in contents.items.items()}
-    if not facts["tile_extent"] > 0 or not facts["mpp_x"] > 0:
-        return
-    slide: Any = header.policy["slide"]
-    attributes: Sequence[tuple[str, Any]] = (
+    if facts["tile_extent"] > 0 and facts["mpp_x"] > 0 and "slide" in header.policy:
+        for name, value in slide_attributes(facts, header.policy["slide"]):
+            file["coords"].attrs[name] = value
+
+
+def slide_attributes(facts: Mapping[str, Any], slide: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
+    """What slide tools look for among the attributes of /coords, of an item's columns and the slide policy.
+
+    Magnifications are 10 / (micrometres per pixel), the usual convention.
+    """
+    return (
         ("patch_size", int(slide["tile_size"])),
         ("patch_size_level0", round(float(facts["tile_extent"]))),
         ("level0_magnification", 10.0 / float(facts["mpp_x"])),
         ("target_magnification", 10.0 / float(slide["mpp"])),
         ("overlap", int(slide["overlap"])),
-        ("name", str(facts["id"]).rpartition("/")[2]),
+        ("name", str(facts["id"]).rpartition("/")[2].encode(errors="backslashreplace").decode()),
         ("level0_width", int(facts["width"])),
         ("level0_height", int(facts["height"])),
     )
-    for name, value in attributes:
-        file["coords"].attrs[name] = value

@@ -126,7 +126,8 @@ def _values(file: FeatureFile, on_rows: Callable[[int], None] | None) -> Iterato
     """Faults of the rows, item by item, in one pass over the file."""
     check = _ItemChecks(file)
     for block in file.blocks():
-        check.update(block)
+        with np.errstate(all="ignore"):  # damaged numbers overflow; they are told below
+            check.update(block)
         if on_rows is not None:
             on_rows(len(block))
     check.finish()
@@ -191,7 +192,9 @@ class _ItemChecks:
         stored = self._embedding(item)
         near = 1e-5 if self._file.dtype == "float32" else 2e-3
         scale = max(1e-6, float(np.abs(mean).max(initial=0.0)))
-        self.bad_embedding[item] = not np.allclose(stored, mean, rtol=near, atol=near * scale)
+        self.bad_embedding[item] = not np.isfinite(mean).all() or not np.allclose(
+            stored, mean, rtol=near, atol=near * scale
+        )
 
     def _embedding(self, item: int) -> npt.NDArray[np.float32]:
         if item % _EMBEDDINGS == 0:

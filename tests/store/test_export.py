@@ -1,0 +1,133 @@
+"""Exports, read back as the tools that load them do."""
+
+from __future__ import annotations
+
+import csv
+import doctest
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from store_cases import item, write
+
+from umedfeat.errors import SetupError
+from umedfeat.store import export
+from umedfeat.store.export import file_names
+from umedfeat.store.layouts.base import nominal
+
+
+@pytest.fixture
+def feats(tmp_path: Path) -> Path:
+    items = [item("a/one", 3, label="x"), item("b/two", 0, label="y"), item("photo", 2, slide=False)]
+    return write(tmp_path / "feats.h5", items)
+
+
+ONE = item("a/one", 3).features
+
+
+def test_examples() -> None:
+    found = doctest.testmod(sys.modules["umedfeat.store.export"])
+    assert found.attempted
+    assert not found.failed
+
+
+def test_clam(feats: Path, tmp_path: Path) -> None:
+    done = export(feats, tmp_path / "clam", "clam")
+    assert (done.items, done.left_out) == (3, ())
+    with (tmp_path / "clam" / "items.csv").open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert [(row["case_id"], row["slide_id"], row["label"]) for row in table] == [
+        ("p-a", "one", "x"),
+        ("p-b", "two", "y"),
+        ("p-p", "photo", ""),
+    ]
+    for row in table:
+        tensor = torch.load(tmp_path / "clam" / "pt_files" / f"{row['slide_id']}.pt", weights_only=True)
+        with h5py.File(tmp_path / "clam" / "h5_files" / f"{row['slide_id']}.h5", "r") as file:
+            features, coords = torch.from_numpy(file["features"][:]), file["coords"][:]
+        assert tensor.dtype == features.dtype == torch.float32
+        assert torch.equal(tensor, features)
+        assert (coords.dtype, coords.shape) == (np.int32, (int(row["rows"]), 2))
+    np.testing.assert_array_equal(torch.load(tmp_path / "clam" / "pt_files" / "one.pt", weights_only=True), ONE)
+
+
+def test_trident(feats: Path, tmp_path: Path) -> None:
+    done = export(feats, tmp_path / "t", "trident")
+    assert done.left_out == (("photo", "it is not tiled"),)
+    with h5py.File(tmp_path / "t" / "patches" / "one_patches.h5", "r") as file:
+        attributes, coords = dict(file["coords"].attrs), file["coords"][:]
+    assert "patch_level" not in attributes
+    assert attributes["patch_size_level0"] == 448
+    assert attributes["patch_size"] * attributes["level0_magnification"] / attributes["target_magnification"] == 448
+    assert (attributes["name"], attributes["overlap"]) == ("one", 0)
+    assert (attributes["level0_width"], attributes["level0_height"]) == (4480, 2240)
+    with h5py.File(tmp_path / "t" / "features_umedpt" / "one.h5", "r") as file:
+        np.testing.assert_array_equal(file["features"][:], ONE)
+        np.testing.assert_array_equal(file["coords"][:], coords)
+        assert dict(file["coords"].attrs) == attributes
+
+
+def test_nominal_magnification() -> None:
+    """Scanners that differ by a few per mille get one extent; coordinates stay."""
+    attributes = {"level0_magnification": 10 / 0.2527, "target_magnification": 20.0, "patch_size": 224}
+    assert nominal(attributes) == {
+        "level0_magnification": 40.0,
+        "target_magnification": 20.0,
+        "patch_size": 224,
+        "patch_size_level0": 448,
+    }
+
+
+def test_stamp(feats: Path, tmp_path: Path) -> None:
+    export(feats, tmp_path / "s", "stamp")
+    with h5py.File(tmp_path / "s" / "one.h5", "r") as file:
+        feats_, coords, attributes = file["feats"][:], file["coords"][:], dict(file.attrs)
+    assert feats_.dtype == np.float16
+    np.testing.assert_array_equal(feats_, ONE.astype(np.float16))
+    assert coords.dtype == np.float32
+    assert coords.tolist() == [[0, 0], [56, 0], [112, 0]]
+    assert attributes.pop("extractor").startswith("umedfeat-")
+    assert attributes == {"unit": "um", "tile_size_um": 112.0, "tile_size_px": 224, "feat_type": "tile"}
+    assert not (tmp_path / "s" / "photo.h5").exists()
+
+
+def test_tensors(feats: Path, tmp_path: Path) -> None:
+    export(feats, tmp_path / "p", "pt")
+    np.testing.assert_array_equal(torch.load(tmp_path / "p" / "one.pt", weights_only=True), ONE)
+    assert torch.load(tmp_path / "p" / "two.pt", weights_only=True).shape == (0, 4)
+
+
+def test_parquet(feats: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    export(feats, tmp_path / "q", "parquet")
+    tiles = parquet.read_table(tmp_path / "q" / "tiles.parquet").to_pydict()
+    assert tiles["id"] == ["a/one"] * 3 + ["photo"] * 2
+    np.testing.assert_array_equal(np.array(tiles["features"][:3], dtype=np.float32), ONE)
+    assert tiles["x"] == [0, 224, 448, 0, 224]
+    items = parquet.read_table(tmp_path / "q" / "embeddings.parquet").to_pydict()
+    assert items["id"] == ["a/one", "b/two", "photo"]
+    assert items["meta.label"] == ["x", "y", ""]
+    assert len(items["embedding"][0]) == 4
+
+
+def test_parquet_without_pyarrow(feats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(SetupError, match=r"umedfeat\[parquet\]"):
+        export(feats, tmp_path / "q", "parquet")
+
+
+def test_nothing_to_export(tmp_path: Path) -> None:
+    feats = write(tmp_path / "feats.h5", [item("photo", 2, slide=False)])
+    with pytest.raises(SetupError, match="no item fits the layout stamp: it is not tiled"):
+        export(feats, tmp_path / "s", "stamp")
+    with pytest.raises(SetupError, match="layout 'csv' is unknown"):
+        export(feats, tmp_path / "s", "csv")
+
+
+def test_file_names_never_leave_the_folder_nor_collide() -> None:
+    names = file_names(["../../etc/x", "a/..", "A/one", "b/ONE", "c:d"])
+    assert len({name.casefold() for name in names}) == 5
+    assert not any("/" in name or "\\" in name or name.startswith(".") or ":" in name for name in names)

@@ -1,0 +1,124 @@
+"""``export``: a feature file in the layouts that other tools load."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from umedfeat.errors import OutputError, SetupError
+from umedfeat.store.file_writer import written_whole
+from umedfeat.store.layouts import LAYOUTS, Layout, NotExportable
+from umedfeat.store.read import FeatureFile
+
+__all__ = ["Exported", "export", "file_names"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        folder: where. items: how many items.
+        left_out: (id, reason) of items that the layout cannot hold.
+    """
+
+    folder: Path
+    items: int
+    left_out: tuple[tuple[str, str], ...]
+
+
+def export(
+    path: Path,
+    out_dir: Path,
+    layout: str,
+    *,
+    nominal_magnification: bool = False,
+    on_rows: Callable[[int], None] | None = None,
+) -> Exported:
+    """Write a feature file in the layout of another tool, with an ``items.csv`` that tells what is what.
+
+    Files of the same name are replaced, others stay.
+
+    Args:
+        path: the feature file.
+        out_dir: folder; made if it does not exist.
+        layout: "clam", "trident", "stamp", "pt" or "parquet".
+        nominal_magnification: round 10 / mpp to the usual 1.25, 2.5, 5, 10, 20, 40, 80 and derive the tile's extent
+            from it, for readers that demand one extent over slides of slightly different scale. Coordinates stay exact.
+        on_rows: told the number of rows after every item (for a progress bar).
+
+    Raises:
+        SetupError: an unknown layout, a missing extra, or no item that the layout can hold.
+        OutputError: the folder cannot be written.
+    """
+    if layout not in LAYOUTS:
+        raise SetupError(f"layout {layout!r} is unknown", remedy=", ".join(LAYOUTS))
+    with FeatureFile(path) as file:
+        names = file_names(file.ids)
+        try:
+            out_dir.mkdir(parents=True, exist_ok=True)
+            writer = LAYOUTS[layout](file, out_dir, nominal_magnification)
+            written, left_out = _write_items(file, writer, names, on_rows)
+            writer.close()
+        except OSError as error:
+            raise OutputError(f"{out_dir}: {error.strerror or error}", remedy="choose another --out") from error
+        if not written:
+            reason = left_out[0][1] if left_out else "the file holds none"
+            raise SetupError(f"{path.name}: no item fits the layout {layout}: {reason}", remedy="try --layout pt")
+        _write_table(out_dir / "items.csv", file, names, written)
+    return Exported(out_dir, len(written), tuple(left_out))
+
+
+def _write_items(
+    file: FeatureFile, writer: Layout, names: Sequence[str], on_rows: Callable[[int], None] | None
+) -> tuple[list[int], list[tuple[str, str]]]:
+    written: list[int] = []
+    left_out: list[tuple[str, str]] = []
+    for number, name in enumerate(names):
+        try:
+            writer.add(number, name)
+            written.append(number)
+        except NotExportable as fault:
+            left_out.append((file.ids[number], str(fault)))
+        if on_rows is not None:
+            on_rows(int(file.items["count"][number]))
+    return written, left_out
+
+
+def file_names(ids: Sequence[str]) -> list[str]:
+    """A file name for every id: its last part where that is unique, else the whole id with "__" for "/".
+
+    >>> file_names(["a/slide1", "b/slide2", "c/same", "d/same"])
+    ['slide1', 'slide2', 'c__same', 'd__same']
+    """
+    short = [name.rpartition("/")[2] for name in ids]
+    often = Counter(name.casefold() for name in short)
+    chosen = [s if often[s.casefold()] == 1 else name.replace("/", "__") for name, s in zip(ids, short, strict=True)]
+    safe = [_safe(name) for name in chosen]
+    often = Counter(name.casefold() for name in safe)
+    return [name if often[name.casefold()] == 1 else f"{name}_{k}" for k, name in enumerate(safe)]
+
+
+def _safe(name: str) -> str:
+    kept = "".join("_" if letter in '\\/:*?"<>|' or ord(letter) < 32 else letter for letter in name)
+    return f"_{kept}" if kept.startswith(".") or not kept else kept
+
+
+def _write_table(path: Path, file: FeatureFile, names: Sequence[str], written: Sequence[int]) -> None:
+    """``items.csv``: case_id, slide_id and the manifest's columns, as CLAM's dataset tables have them."""
+    columns = [name for name in file.meta if name not in {"case_id", "slide_id", "id"}]
+    header = ["case_id", "slide_id", *columns, "id", "modality", "rows"]
+    temporary = path.with_name(f".{path.name}.tmp")
+    with written_whole(temporary, path), temporary.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(header)
+        for number in written:
+            items = file.items
+            case = items["patient"][number] or names[number]
+            labels = [file.meta[name][number] for name in columns]
+            table.writerow(
+                [case, names[number], *labels, items["id"][number], items["modality"][number], items["count"][number]]
+            )
