@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -141,3 +143,9 @@ def test_fractional_boxes_are_exact(seed: int, x: int, y: int, width: int, heigh
     counted = enlarged[y + 40 : y + height + 40, x + 40 : x + width + 40].sum() / (width * height)
     box = np.array([x, y, x + width, y + height]) / 4
     assert tissue_fractions(mask, [box])[0] == pytest.approx(counted, abs=1e-6)
+
+
+@pytest.mark.parametrize("module", ["umedfeat.tissue", "umedfeat.annotations", "umedfeat.preview"])
+def test_reading_processes_stay_free_of_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
