@@ -170,6 +170,15 @@ estimate an error rate. Drawn anew with other shapes and noise, which nobody loo
 
 {unseen}
 
+## Limits
+
+- No slide with a real pen mark was at hand: ink is drawn. Strokes of 100 µm and wider are taken out, 64 µm lines are
+  not. Translucent ink over tissue may count as tissue or not.
+- Ink is told from blue and green stains by its smoothness; a stain that is smooth from pixel to pixel over hundreds of
+  micrometres would be taken for ink. `--mask-dir` or `--tissue none` overrule the mask.
+- Stains without any colour (pure black on neutral grey) are found only by their faint tint.
+- Holes wider than 200 µm are glass, gaps up to 64 µm belong to the tissue, islands below 0.015 mm² are debris.
+
 ## Time
 
 {speed}
