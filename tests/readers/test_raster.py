@@ -270,6 +270,19 @@ def test_a_bad_page_is_dropped_alone(tmp_path):
     assert [isinstance(image, RegionUnreadable) for image in images] == [False, True, False]
 
 
+def test_pages_that_form_a_loop_fail_at_once(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, picture(SIZE, SIZE, 3).transpose(2, 0, 1), photometric="minisblack")
+    with tifffile.TiffFile(path) as tiff:
+        first, last = tiff.pages[0].offset, tiff.pages[2].offset
+    raw = bytearray(path.read_bytes())
+    entries = int.from_bytes(raw[last : last + 2], "little")
+    raw[last + 2 + 12 * entries : last + 6 + 12 * entries] = first.to_bytes(4, "little")
+    path.write_bytes(raw)
+    with pytest.raises(UnreadableInput, match="loop"):
+        read(path)
+
+
 def test_fit(tmp_path):
     path = saved(tmp_path / "a.png", Image.fromarray(picture(20, 64)))
     padded, squashed, cropped = (read(path, policy(fit=fit))[1][0] for fit in ("pad", "squash", "crop"))

@@ -36,13 +36,20 @@ def is_tiff(head: bytes) -> bool:
 
 
 def tiff_header(path: Path) -> Header:
+    """Size and pages of a TIFF file.
+
+    Raises:
+        ValueError: its pages form a loop, or are more than MAX_FRAMES.
+    """
     with tifffile.TiffFile(path) as tiff:
         first: Any = tiff.pages[0]
         described = (first.shape, first.dtype, first.photometric)
         pages, left_out = [], 0
+        seen: set[int] = set()
         for index, page in enumerate(tiff.pages):
-            if index > MAX_FRAMES:
-                break
+            if page.offset in seen or index >= MAX_FRAMES:
+                raise ValueError(f"damaged TIFF: a loop of pages, or more than {MAX_FRAMES}")
+            seen.add(page.offset)
             whole: Any = page.aspage() if isinstance(page, tifffile.TiffFrame) else page
             if not index or (described == (whole.shape, whole.dtype, whole.photometric) and not whole.is_reduced):
                 pages.append(index)
