@@ -53,7 +53,7 @@ class Header(NamedTuple):
     Attributes:
         format: "png", "jpeg", "bmp", "webp" or "tiff".
         width, height: of an upright page.
-        pages: indices of the pages or frames that are read.
+        pages: what finds each page that is read: offsets of TIFF directories, numbers of frames.
         detail: facts to store.
     """
 

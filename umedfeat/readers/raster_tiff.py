@@ -52,7 +52,7 @@ def tiff_header(path: Path) -> Header:
             seen.add(page.offset)
             whole: Any = page.aspage() if isinstance(page, tifffile.TiffFrame) else page
             if not index or (described == (whole.shape, whole.dtype, whole.photometric) and not whole.is_reduced):
-                pages.append(index)
+                pages.append(int(page.offset))
             else:
                 left_out += 1
         width, height = int(first.imagewidth), int(first.imagelength)
@@ -70,10 +70,11 @@ def _tiff_orientation(page: Any) -> int:
     return int(tag.value) if tag is not None else 1
 
 
-def tiff_page(path: Path, index: int, name: str) -> Page:
+def tiff_page(path: Path, offset: int, name: str) -> Page:
+    """Decode the page whose directory lies at ``offset``, without walking through those before it."""
     with tifffile.TiffFile(path) as tiff:
-        listed: Any = tiff.pages[index]
-        page: Any = listed.aspage() if isinstance(listed, tifffile.TiffFrame) else listed
+        tiff.filehandle.seek(offset)
+        page = tifffile.TiffPage(tiff, 0)
         pixels = _samples_last(page, name)
         decoded = _tiff_colours(page, pixels, name)
         return decoded._replace(values=upright(decoded.values, _tiff_orientation(page)))
