@@ -35,10 +35,10 @@ def test_info(feats: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "224 px tiles at 0.5 µm/px, tissue ≥ 25%",
         "label: benign 2, empty 1",
         "2 (pseudonyms)",
-        "1 items without rows",
-        "1 regions that could not be read",
-        "1 inputs: 1 UnreadableInput",
-        "1 files that are not inputs",
+        "1 item without rows",
+        "1 region that could not be read",
+        "1 input: 1 UnreadableInput",
+        "1 file without an image to embed",
         "KiB, fingerprint ",
     ):
         assert part in text

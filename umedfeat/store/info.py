@@ -82,16 +82,20 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, object]]:
     if facts["patients"]:
         lines.append(("patients", f"{facts['patients']:,} (pseudonyms)"))
     if facts["without_rows"]:
-        lines.append(("empty", f"{facts['without_rows']:,} items without rows (no tissue)"))
+        lines.append(("empty", f"{_many(facts['without_rows'], 'item')} without rows (no tissue)"))
     if facts["dropped"]:
-        lines.append(("dropped", f"{facts['dropped']:,} regions that could not be read (--dropped)"))
+        lines.append(("dropped", f"{_many(facts['dropped'], 'region')} that could not be read (--dropped)"))
     if facts["failed"]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in facts["failures"].items())
-        lines.append(("failed", f"{facts['failed']:,} inputs: {kinds} (--failures)"))
+        lines.append(("failed", f"{_many(facts['failed'], 'input')}: {kinds} (--failures)"))
     if facts["skipped"]:
-        lines.append(("skipped", f"{facts['skipped']:,} files that are not inputs (--skipped)"))
+        lines.append(("skipped", f"{_many(facts['skipped'], 'file')} without an image to embed (--skipped)"))
     lines.append(("file", f"{human_bytes(facts['bytes'])}, fingerprint {facts['fingerprint'][:12]}…"))
     return lines
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def policy_in_words(facts: dict[str, Any]) -> list[str]:
