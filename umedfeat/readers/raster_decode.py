@@ -99,7 +99,7 @@ def _is_tiff_file(path: Path) -> bool:
 
 def _pillow_header(path: Path, name: str, max_pixels: int) -> Header:
     with Image.open(path, formats=_FORMATS) as image:
-        _check_size(*image.size, name, max_pixels)  # before anything below decodes
+        _check_size(image.width, image.height, name, max_pixels)  # before anything below decodes
         format_name = (image.format or "").lower().replace("mpo", "jpeg")
         frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1  # MPO: previews behind the picture
         turned = _orientation(image, path)
