@@ -109,6 +109,10 @@ def test_corrected_label_needs_no_embedding(out: Path) -> None:
         assert file.items["patient"].tolist() == ["p-new", "p-b"]
     corrected = replace(A, source=replace(A.source, patient="p-new", meta={"label": "y", "grade": "2"}))
     assert out.read_bytes() == write(out.parent / "direct.h5", [corrected, B]).read_bytes()
+    with FeatureStore(out, header(), dim=DIM) as store:
+        store.describe(replace(A.source, patient="", meta={}))  # a run without the manifest
+        store.finish({})
+    assert out.read_bytes() == (out.parent / "direct.h5").read_bytes()
 
 
 def test_damaged_segment_is_set_aside(out: Path, caplog: pytest.LogCaptureFixture) -> None:

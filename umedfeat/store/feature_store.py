@@ -116,8 +116,11 @@ class FeatureStore:
         return self._content.get(source_id) == content_sha256
 
     def describe(self, source: Source) -> None:
-        """Tell what the manifest says today of an input that is done: its patient, study and columns are brought up to
-        date without embedding it again (a corrected label)."""
+        """Tell what is known today of an input that is done (a corrected label).
+
+        Its patient, study and manifest columns are brought up to date without embedding it again; columns that the
+        source does not have stay.
+        """
         if source.id in self.done:
             self._described[source.id] = source
 

@@ -64,7 +64,7 @@ def pack(
     Args:
         choose: ``identical`` or ``newest``: what happens to an id that stands in several files.
         failures, skipped: of the present run; those in the files are kept too, unless their input was embedded since.
-        described: id → source whose patient, study and manifest columns replace the stored ones.
+        described: id → source whose patient, study and manifest columns replace the stored ones (if it has them).
         on_rows: told the number of rows after every block (for a progress bar).
 
     Raises:
@@ -174,16 +174,16 @@ def _meta(part: _Part, name: str) -> npt.NDArray[Any]:
 
 
 def _describe(contents: Contents, described: Mapping[str, Source]) -> None:
-    """Lay what a manifest says today over what it said when the features were made."""
+    """Lay what a manifest says today over what it said when the features were made; what it does not mention stays."""
     for number, name in enumerate(contents.items["id"]):
         source = described.get(name)
         if source is None:
             continue
-        contents.items["patient"][number] = source.patient
-        contents.items["study"][number] = source.study
-        for column in contents.meta.keys() | source.meta.keys():
+        for column, value in (("patient", source.patient), ("study", source.study)):
+            contents.items[column][number] = value or contents.items[column][number]
+        for column, value in source.meta.items():
             values = contents.meta.setdefault(column, text_array([""] * len(contents.items["id"])))
-            values[number] = str(source.meta.get(column, ""))
+            values[number] = str(value)
 
 
 def _dropped(parts: Sequence[_Part], places: Sequence[_Place]) -> Table:
