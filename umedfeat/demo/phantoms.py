@@ -59,7 +59,9 @@ def tissue_section(rng: np.random.Generator, *, side: int = 4096) -> npt.NDArray
     fibre = ndimage.gaussian_filter(rng.normal(size=(side, side)).astype(np.float32), (1.2, 7.0))
     image = np.empty((side, side, 3), dtype=np.float32)
     image[:] = (243, 242, 245)
-    stroma = np.array([222, 158, 193], dtype=np.float32) + (fibre / fibre.std())[..., None] * np.array([9, 14, 9], dtype=np.float32)
+    stroma = np.array([222, 158, 193], dtype=np.float32) + (fibre / fibre.std())[..., None] * np.array(
+        [9, 14, 9], dtype=np.float32
+    )
     image[tissue] = stroma[tissue]
     image[tissue & nuclei] = (104, 74, 148)
     image = ndimage.gaussian_filter(image, (0.8, 0.8, 0))

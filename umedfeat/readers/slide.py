@@ -18,7 +18,7 @@ import openslide
 import tifffile
 
 from umedfeat.annotations import external_mask
-from umedfeat.errors import ScaleError
+from umedfeat.errors import ScaleError, TooLarge
 from umedfeat.grid import MicronsPerPixel, choose_level, tile_grid
 from umedfeat.items import Json, Plan, Reader, RegionUnreadable, Skipped, Source, make_regions
 from umedfeat.policy import Policy
@@ -40,6 +40,8 @@ _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TEXT_FORMATS = (b"[Virtual Microscope Specimen]", b"[Uncompressed Virtual Microscope Specimen]")
 _THUMBNAIL_MPP = 8.0
 _MAX_FLAT_SIDE = 5000
+#: Grids above this are a mistake (tiles of a few pixels, an overlap of nearly a tile), and would fill the memory.
+_MAX_TILES = 20_000_000
 #: A slide may be this share coarser than the target and still count as scanned at it (0.5022 for 0.5).
 _UPSAMPLE_TOLERANCE = 0.02
 
@@ -102,6 +104,7 @@ class SlideReader:
     def plan(self) -> Plan:
         """All tiles of the grid with enough tissue, row-major."""
         slide, size = self._policy.slide, self._policy.slide.tile_size
+        self._refuse_too_many_tiles()
         x, y = self._grid.corners()
         tissue = self._tissue_of(x, y)
         kept = tissue >= slide.min_tissue if self._uses_mask else np.ones(len(x), dtype=bool)
@@ -155,6 +158,12 @@ class SlideReader:
                 f"{self._source.name}: scanned at {finest:g} µm per pixel, coarser than the target {slide.mpp:g}",
                 remedy=f"choose --mpp {finest:g} or above, or --allow-upsample",
             )
+
+    def _refuse_too_many_tiles(self) -> None:
+        count = self._grid.columns * self._grid.rows
+        if count > _MAX_TILES:
+            remedy = "choose a larger --tile-size or --mpp, or a smaller --overlap"
+            raise TooLarge(f"{self._source.name}: the grid has {count:,} tiles", remedy=remedy)
 
     def _overview(self) -> Thumbnail:
         if self._thumbnail is None:

@@ -5,6 +5,7 @@ A backend gives levels and reads rectangles of a level as RGB on white. It decid
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections import OrderedDict
@@ -20,6 +21,7 @@ from PIL import Image
 
 from umedfeat.errors import TooLarge, UnreadableInput, UnsupportedInput
 from umedfeat.items import RegionUnreadable
+from umedfeat.readers.slide_scale import ome_scale
 
 __all__ = ["OpenSlideBackend", "SlideBackend", "TiffBackend"]
 
@@ -72,6 +74,8 @@ class OpenSlideBackend:
         self.downsamples = tuple(float(factor) for factor in self._slide.level_downsamples)
         self.properties: Mapping[str, str] = dict(self._slide.properties)
         self.vendor = str(self.properties.get(openslide.PROPERTY_NAME_VENDOR, "openslide"))
+        if self.vendor == "generic-tiff":
+            _refuse_deep_pixels(path, name)
         profile = self._slide.color_profile
         self.icc = profile.tobytes() if profile is not None else None
 
@@ -108,13 +112,15 @@ class TiffBackend:
     def __init__(self, path: Path, name: str, max_pixels: int) -> None:
         self._name = name
         self._max_pixels = max_pixels
-        try:
-            self._file = tifffile.TiffFile(path)
-            self._pages = _pyramid_of(self._file)
-        except (tifffile.TiffFileError, ValueError, IndexError, KeyError, OSError) as error:
-            message = f"{name}: the TIFF structure is damaged ({type(error).__name__})"
-            raise UnreadableInput(message, remedy="copy it again from its origin") from error
-        self._refuse_unknown_pixels(self._pages[0])
+        with contextlib.ExitStack() as on_error:
+            try:
+                self._file = on_error.enter_context(tifffile.TiffFile(path))
+                self._pages = _pyramid_of(self._file)
+            except (tifffile.TiffFileError, ValueError, IndexError, KeyError, OSError) as error:
+                message = f"{name}: the TIFF structure is damaged ({type(error).__name__})"
+                raise UnreadableInput(message, remedy="copy it again from its origin") from error
+            self._refuse_unknown_pixels(self._pages[0])
+            on_error.pop_all()
         self.levels = tuple((page.imagewidth, page.imagelength) for page in self._pages)
         width, height = self.levels[0]
         self.downsamples = tuple((width / w + height / h) / 2 for w, h in self.levels)
@@ -177,6 +183,15 @@ class TiffBackend:
         return _to_rgb(pixels, inverted=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE)
 
 
+def _refuse_deep_pixels(path: Path, name: str) -> None:
+    """OpenSlide reduces 16 bits to 8 without a word; that is for the user to decide."""
+    with tifffile.TiffFile(path) as file:
+        kind = file.pages[0].dtype
+    if kind != np.uint8:
+        remedy = "export an 8-bit RGB pyramid with the contrast that you want"
+        raise UnsupportedInput(f"{name}: {kind} pixels: only 8-bit slides are read", remedy=remedy)
+
+
 def _pyramid_of(file: tifffile.TiffFile) -> list[Any]:
     series = file.series[0]
     pages = [level.pages[0] if level.pages[0] is not None else level.keyframe for level in series.levels]
@@ -205,22 +220,8 @@ def _tiff_properties(file: tifffile.TiffFile, page: Any) -> dict[str, str]:
     orientation = page.tags.get("Orientation")
     properties["tiff.Orientation"] = str(int(orientation.value) if orientation is not None else 1)
     if file.is_ome and file.ome_metadata:
-        properties |= _ome_scale(file.ome_metadata)
+        properties |= ome_scale(file.ome_metadata)
     return properties
-
-
-def _ome_scale(xml: str) -> dict[str, str]:
-    from xml.etree import ElementTree
-
-    try:
-        root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError:
-        return {}
-    pixels = next((node for node in root.iter() if node.tag.endswith("}Pixels") or node.tag == "Pixels"), None)
-    if pixels is None:
-        return {}
-    names = ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeXUnit", "PhysicalSizeYUnit")
-    return {f"ome.{name}": pixels.attrib[name] for name in names if name in pixels.attrib}
 
 
 def _to_rgb(pixels: npt.NDArray[Any], *, inverted: bool) -> RGB:

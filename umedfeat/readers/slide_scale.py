@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 from umedfeat.errors import ScaleError
 
-__all__ = ["Scale", "scale_of"]
+__all__ = ["Scale", "ome_scale", "scale_of"]
 
 _MAX_MPP = 100.0
 _MAX_ANISOTROPY = 0.05
@@ -41,7 +42,8 @@ def scale_of(properties: Mapping[str, str], name: str, *, manifest: float | None
     """
     if manifest is not None:
         return _believable(Scale(manifest, manifest, "manifest"), name)
-    header = _from_header(properties)
+    described = ome_scale(properties.get("tiff.ImageDescription", ""))
+    header = _from_header({**properties, **described})
     if header is not None and (flag is None or _fault(header) is None):
         return _believable(header, name)
     if flag is not None:
@@ -77,6 +79,21 @@ def _from_header(properties: Mapping[str, str]) -> Scale | None:
             if x is not None and y is not None:
                 return Scale(x, y, f"header:{key_x}")
     return None
+
+
+def ome_scale(xml: str) -> dict[str, str]:
+    """PhysicalSize attributes of OME-XML as properties "ome.PhysicalSizeX" …; none where it is something else."""
+    if "OME" not in xml[:2000]:
+        return {}
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return {}
+    pixels = next((node for node in root.iter() if node.tag.endswith("}Pixels") or node.tag == "Pixels"), None)
+    if pixels is None:
+        return {}
+    names = ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeXUnit", "PhysicalSizeYUnit")
+    return {f"ome.{name}": pixels.attrib[name] for name in names if name in pixels.attrib}
 
 
 def _number(text: str) -> float:
