@@ -11,6 +11,7 @@ after the time limit. A mutation is told by its seed file and number alone: ``--
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import multiprocessing
 import resource
@@ -168,13 +169,10 @@ def read_as_a_run_does(path: Path) -> Outcome:
     if not collected.sources:
         return Outcome("skipped")
     try:
-        reader = reader_format(claimed).open(collected.sources[0], policy)
-        plan = reader.plan()
-        rows = (
-            plan.regions[np.unique(np.r_[:2, -2:0] % max(1, len(plan.regions)))] if len(plan.regions) else plan.regions
-        )
-        images = reader.read(rows)
-        reader.close()
+        with contextlib.closing(reader_format(claimed).open(collected.sources[0], policy)) as reader:
+            plan = reader.plan()
+            ends = np.unique(np.r_[:2, -2:0] % max(1, len(plan.regions)))
+            images = reader.read(plan.regions[ends] if len(plan.regions) else plan.regions)
     except InputError as error:
         return Outcome("failed", type(error).__name__)
     if any(isinstance(image, RegionUnreadable) for image in images):
