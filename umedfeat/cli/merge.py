@@ -51,5 +51,6 @@ def command(files: tuple[Path, ...], out: Path, overwrite: bool, partial: bool, 
     else:
         click.echo(f"{out}: {found['items']:,} items, {found['rows']:,} rows from {len(files)} files")
         if failed:
-            click.echo(f"{failed} inputs had failed; `umedfeat info {out} --failures` tells why")
+            inputs = "input" if failed == 1 else "inputs"
+            click.echo(f"{failed} {inputs} had failed; `umedfeat info {out} --failures` tells why")
     return 0
