@@ -210,6 +210,15 @@ def test_disk_that_is_too_small(out: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert verify(write(out, [])).items == 2
 
 
+def test_disk_that_cannot_reserve(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    expected = write(out, [A, B]).read_bytes()
+    monkeypatch.setattr(os, "posix_fallocate", unsupported)
+    assert write(out.parent / "again.h5", [A, B]).read_bytes() == expected
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> object:
     """A file system of 4 MB."""

@@ -105,7 +105,8 @@ def _reserved(file: h5py.File, path: Path, size: int) -> Iterator[None]:
     try:
         if hasattr(os, "posix_fallocate"):
             with temporary.open("rb+") as stream:
-                os.posix_fallocate(stream.fileno(), 0, size)
+                with _where_supported():
+                    os.posix_fallocate(stream.fileno(), 0, size)
         elif shutil.disk_usage(temporary.parent).free < size:
             raise OSError(errno.ENOSPC, "No space left")
     except OSError as error:
@@ -120,6 +121,16 @@ def _reserved(file: h5py.File, path: Path, size: int) -> Iterator[None]:
     used = file.id.get_filesize()
     file.close()
     os.truncate(temporary, used)
+
+
+@contextlib.contextmanager
+def _where_supported() -> Iterator[None]:
+    """Some file systems cannot reserve space; writing tells in time."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
 
 
 def _new(path: Path) -> h5py.File:
