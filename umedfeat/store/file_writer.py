@@ -104,9 +104,8 @@ def _reserved(file: h5py.File, path: Path, size: int) -> Iterator[None]:
     temporary = Path(file.filename)
     try:
         if hasattr(os, "posix_fallocate"):
-            with temporary.open("rb+") as stream:
-                with _where_supported():
-                    os.posix_fallocate(stream.fileno(), 0, size)
+            with temporary.open("rb+") as stream, _where_supported():
+                os.posix_fallocate(stream.fileno(), 0, size)
         elif shutil.disk_usage(temporary.parent).free < size:
             raise OSError(errno.ENOSPC, "No space left")
     except OSError as error:
