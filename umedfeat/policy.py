@@ -114,7 +114,7 @@ class Limits:
         mask_dir: folder of external masks or GeoJSON files ("" for none).
     """
 
-    max_pixels: int = 1_000_000_000
+    max_pixels: int = 250_000_000
     max_voxels: int = 8_000_000_000
     max_unreadable: float = 0.01
     force: bool = False

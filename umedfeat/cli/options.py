@@ -105,7 +105,7 @@ _POLICY_OPTIONS: list[Decorator] = [
     click.option(
         "--mask-dir",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Slides: masks or QuPath GeoJSON instead of the automatic mask.",
+        help="Slides: masks or QuPath GeoJSON within which tissue is looked for (with --tissue none: all of it).",
     ),
     click.option(
         "--source-mpp", type=click.FloatRange(0, min_open=True), help="Slides: scale of slides that do not tell."
@@ -148,6 +148,9 @@ _POLICY_OPTIONS: list[Decorator] = [
     ),
     click.option("--include-derived", is_flag=True, help="DICOM: read derived, projection and MIP series too."),
     click.option(
+        "--modality", default="", help="NIfTI and flat images that do not tell: taken as this (CT is windowed)."
+    ),
+    click.option(
         "--image-size", type=click.IntRange(16, 4096), help="Whole images: side in pixels.  [default: the encoder's]"
     ),
     click.option(
@@ -159,7 +162,10 @@ _POLICY_OPTIONS: list[Decorator] = [
     ),
     click.option("--tile", is_flag=True, help="Flat images: cut into tiles instead of resizing the whole."),
     click.option(
-        "--max-pixels", type=click.IntRange(1), default=1_000_000_000, show_default=True, help="Refuse larger images."
+        "--max-pixels", type=click.IntRange(1), default=250_000_000, show_default=True, help="Refuse larger images."
+    ),
+    click.option(
+        "--max-voxels", type=click.IntRange(1), default=8_000_000_000, show_default=True, help="Refuse larger volumes."
     ),
     click.option(
         "--max-unreadable",
@@ -189,10 +195,12 @@ def _policy(
     volume_index: str,
     frames: str,
     include_derived: bool,
+    modality: str,
     image_size: int | None,
     fit: str,
     tile: bool,
     max_pixels: int,
+    max_voxels: int,
     max_unreadable: float,
     force: bool,
 ) -> Policy:
@@ -207,10 +215,11 @@ def _policy(
     return Policy(
         slide=SlidePolicy(mpp, side, overlap, tissue, min_tissue, allow_upsample, source_mpp, icc, masks),
         intensity=IntensityPolicy(ct_window=window, window=grey_window),
-        volume=VolumePolicy(plane, slices, volume_index, frames, include_derived),
+        volume=VolumePolicy(plane, slices, volume_index, frames, include_derived, modality.upper()),
         image=ImagePolicy(image_size or 0, fit, tile),
         limits=Limits(
             max_pixels=max_pixels,
+            max_voxels=max_voxels,
             max_unreadable=max_unreadable,
             force=force,
             mask_dir=str(mask_dir) if mask_dir else "",

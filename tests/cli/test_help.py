@@ -1,0 +1,69 @@
+"""Help is instant, complete, and with examples."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import click
+import pytest
+
+import umedfeat
+from umedfeat.cli import COMMANDS, root
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(root)
+    for name in COMMANDS:
+        command = root.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {sub}", part) for sub, part in command.commands.items())
+        yield name, command
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_every_command_has_a_description_and_examples(name: str, command: click.Command) -> None:
+    assert command.help
+    assert "umedfeat " + name.partition(" ")[0] in (command.epilog or "")
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_every_option_is_described(name: str, command: click.Command) -> None:
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.name}"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["extract", "--help"], ["probe", "--help"], ["weights", "list"]])
+def test_help_imports_no_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom umedfeat.cli import run\n"
+        f"run({arguments!r})\nassert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_help_is_fast() -> None:
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "umedfeat", "--help"], check=True, capture_output=True)
+        times.append(time.perf_counter() - begin)
+    assert min(times) < 0.3
+
+
+def test_public_names() -> None:
+    assert set(umedfeat.__all__) == {
+        "FeatureFile",
+        "Policy",
+        "__version__",
+        "compare",
+        "extract",
+        "load_encoder",
+        "probe",
+    }
+    for name in umedfeat.__all__:
+        assert getattr(umedfeat, name) is not None

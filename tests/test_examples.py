@@ -1,0 +1,63 @@
+"""The examples run, and the README's commands exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from PIL import Image
+
+from umedfeat.cli import root
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(script: str, *arguments: Path) -> str:
+    command = [sys.executable, str(ROOT / "examples" / script), *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_few_shot_from_arrays() -> None:
+    assert "AUROC" in run("few_shot_from_arrays.py")
+
+
+def test_features_from_python(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for k in range(2):
+        pixels = np.random.default_rng(k).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{k}.png")
+    assert "2 inputs, 2 rows of 1280 values" in run("features_from_python.py", tmp_path / "in", tmp_path / "f.h5")
+
+
+def readme_calls() -> list[str]:
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/weights.md"))
+    lines = re.findall(r"^\$ (.*)$", text, re.M)
+    calls = [part.split("#")[0].strip() for line in lines for part in line.split("&&")]
+    return sorted({call for call in calls if call.startswith("umedfeat ")})
+
+
+@pytest.mark.parametrize("call", readme_calls())
+def test_every_call_of_the_readme_parses(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options exist and their values are accepted; nothing is run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "annotations").mkdir()
+    words = shlex.split(call)[1:]
+    context = click.Context(root)
+    command: click.Command | None = root
+    while isinstance(command, click.Group):
+        command = command.get_command(context, words.pop(0))
+    assert command is not None, call
+    with command.make_context(call, words, resilient_parsing=False):
+        pass
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ (.*)$", text, re.M)
+    assert commands[:2] == ["pip install . && umedfeat demo", "pip install '.[dev]' && pytest"]
