@@ -17,7 +17,7 @@ class FakeEncoder:
     image_size = SIDE
     device = "cpu"
     precision = "fp32"
-    settings: Mapping[str, Any] = {"name": "fake"}  # noqa: RUF012
+    settings: Mapping[str, Any] = {"name": "fake"}
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         return expected_features(images)
