@@ -12,12 +12,15 @@ from umedfeat.encoders import load_encoder
 from umedfeat.encoders.base import Encoder
 
 
-@pytest.fixture(params=["umedpt", "efficientnet-lite0"])
+@pytest.fixture(params=["umedpt on torch", "umedpt on openvino", "efficientnet-lite0"])
 def encoder(request: pytest.FixtureRequest, tmp_path: Path) -> Encoder:
-    if request.param == "umedpt":
-        write_official(tmp_path / "look.pt.zip")
-        return load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu")
-    return load_encoder(request.param, device="cpu")
+    name, _, runtime = request.param.partition(" on ")
+    if name != "umedpt":
+        return load_encoder(name, device="cpu")
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    write_official(tmp_path / "look.pt.zip")
+    return load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime=runtime)
 
 
 def test_bits_do_not_depend_on_the_batch(encoder: Encoder) -> None:
@@ -33,7 +36,8 @@ def test_bits_do_not_depend_on_the_batch(encoder: Encoder) -> None:
 
 
 def test_reference_weights_too(ref_dir: Path) -> None:
-    encoder = load_encoder("umedpt", weights=ref_dir / "v163_swin_tiny_skel.pt.zip", device="cpu")
+    weights = ref_dir / "v163_swin_tiny_skel.pt.zip"
+    encoder = load_encoder("umedpt", weights=weights, device="cpu", runtime="torch")
     images = torch.rand(5, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     together = encoder(images)
     assert torch.equal(together, torch.cat([encoder(images[k : k + 1]) for k in range(5)]))

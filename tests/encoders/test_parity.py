@@ -27,9 +27,10 @@ def reference(ref_dir: Path, name: str) -> tuple[Any, Any, str]:
     return outputs, np.load(ref_dir / "inputs.npz"), json.loads(str(outputs["meta"]))["order"]
 
 
-def check(ref_dir: Path, name: str, sizes: list[str] | None) -> None:
+def check(ref_dir: Path, name: str, sizes: list[str] | None, runtime: str = "torch") -> None:
     outputs, inputs, order = reference(ref_dir, name)
-    encoder = load_encoder("umedpt", weights=ref_dir / f"{name}.pt.zip", device="cpu", pool_order=order)
+    weights = ref_dir / f"{name}.pt.zip"
+    encoder = load_encoder("umedpt", weights=weights, device="cpu", pool_order=order, runtime=runtime)
     for key in (key for key in outputs.files if key.startswith("emb_")):
         size = key.removeprefix("emb_")
         if sizes is not None and size not in sizes:
@@ -46,6 +47,19 @@ def check(ref_dir: Path, name: str, sizes: list[str] | None) -> None:
 @pytest.mark.parametrize("name", TINY)
 def test_every_size_of_the_small_references(ref_dir: Path, name: str) -> None:
     check(ref_dir, name, None)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_openvino_too(ref_dir: Path, name: str) -> None:
+    pytest.importorskip("openvino")
+    check(ref_dir, name, ["64x64", "230x250"], runtime="openvino")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*TINY, "v163_swin_large_skel"])
+def test_openvino_at_every_size(ref_dir: Path, name: str) -> None:
+    pytest.importorskip("openvino")
+    check(ref_dir, name, None, runtime="openvino")
 
 
 @pytest.mark.parametrize("name", LARGE)

@@ -18,7 +18,7 @@ from torch import nn
 
 from umedfeat.errors import SetupError
 
-__all__ = ["TorchEncoder", "choose_device", "choose_precision", "cpu_threads"]
+__all__ = ["TorchEncoder", "checked_images", "choose_device", "choose_precision", "cpu_threads"]
 
 log = logging.getLogger("umedfeat")
 
@@ -107,7 +107,7 @@ class TorchEncoder:
         Raises:
             SetupError: images of another shape or type, or a network without pyramid.
         """
-        _check(images)
+        checked_images(images)
         if return_pyramid:
             return self._pyramid(images)
         if not len(images):
@@ -153,7 +153,12 @@ class TorchEncoder:
         return self._threads
 
 
-def _check(images: torch.Tensor) -> None:
+def checked_images(images: torch.Tensor) -> None:
+    """Refuse what no encoder takes.
+
+    Raises:
+        SetupError: not float (N, 3, H, W).
+    """
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise SetupError(
             f"an encoder takes float (N, 3, H, W), not {images.dtype} {tuple(images.shape)}",

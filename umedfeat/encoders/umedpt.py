@@ -90,8 +90,10 @@ def _encoder(
     runtime: str,
     compiled: bool,
 ) -> Encoder:
-    if runtime == "openvino":
-        raise SetupError("--runtime openvino is not built into this version", remedy="--runtime torch")
+    if _uses_openvino(runtime, checkpoint, device, precision, compiled):
+        from umedfeat.encoders.openvino_runtime import OpenVinoEncoder
+
+        return OpenVinoEncoder(network, name=name, dim=checkpoint.config.dim, image_size=224, settings=settings)
     return TorchEncoder(
         network,
         name=name,
@@ -102,6 +104,24 @@ def _encoder(
         precision=precision,
         compiled=compiled,
     )
+
+
+def _uses_openvino(runtime: str, checkpoint: Checkpoint, device: str, precision: str, compiled: bool) -> bool:
+    """Asked for, or "auto" where it is installed and faster: a Swin on a CPU in fp32.
+
+    Raises:
+        SetupError: asked for where it cannot be.
+    """
+    from umedfeat.encoders.openvino_runtime import openvino_is_installed
+
+    fits = device == "cpu" and precision == "fp32" and checkpoint.config.family == "swin"
+    if runtime == "openvino":
+        if not fits:
+            raise SetupError("--runtime openvino computes Swin encoders on a CPU in fp32", remedy="--runtime torch")
+        if not openvino_is_installed():
+            raise SetupError("--runtime openvino needs the extra", remedy="pip install 'umedfeat[openvino]'")
+        return True
+    return runtime == "auto" and fits and not compiled and openvino_is_installed()
 
 
 def _order(asked: str | None, checkpoint: Checkpoint, registered: PoolOrder) -> PoolOrder:

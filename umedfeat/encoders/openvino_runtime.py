@@ -1,0 +1,104 @@
+"""Runs a network on CPUs with OpenVINO: one stream of one thread per core, one image per request, fp32.
+
+The graph is made from our own torch network for each size of input. One image per request means that a vector depends
+on its image alone, bit for bit. Optional: ``pip install 'umedfeat[openvino]'``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+from torch import nn
+
+from umedfeat.encoders.runtime import checked_images, cpu_threads
+
+__all__ = ["OpenVinoEncoder", "openvino_is_installed"]
+
+#: Compiled graphs that are kept, one per size of input.
+_KEPT_SIZES = 4
+
+
+def openvino_is_installed() -> bool:
+    """Is the extra there?"""
+    return find_spec("openvino") is not None
+
+
+class OpenVinoEncoder:
+    """An Encoder (see ``umedfeat.encoders.base``) that computes with OpenVINO on the CPU in fp32.
+
+    Args:
+        network: (n, 3, H, W) float32 RGB in [0, 1] → (n, D).
+        name, dim, image_size, settings: as in ``Encoder``; precision and runtime are added to the settings.
+    """
+
+    device = "cpu"
+    precision = "fp32"
+
+    def __init__(
+        self, network: nn.Module, *, name: str, dim: int, image_size: int, settings: Mapping[str, Any]
+    ) -> None:
+        self.name = name
+        self.dim = dim
+        self.image_size = image_size
+        self.settings = {**settings, "precision": "fp32", "runtime": "openvino", "compiled": False}
+        self._network = network.eval().requires_grad_(False)
+        self._queues: OrderedDict[tuple[int, int], Any] = OrderedDict()
+
+    @overload
+    def __call__(self, images: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def __call__(self, images: torch.Tensor, *, return_pyramid: Literal[True]) -> list[torch.Tensor]: ...
+    def __call__(self, images: torch.Tensor, *, return_pyramid: bool = False) -> torch.Tensor | list[torch.Tensor]:
+        """See ``Encoder.__call__``; with ``return_pyramid`` the feature maps, computed with torch."""
+        checked_images(images)
+        if return_pyramid:
+            with torch.inference_mode():
+                levels: list[torch.Tensor] = self._network.pyramid(images)  # type: ignore[operator]
+                return levels
+        out = np.empty((len(images), self.dim), dtype=np.float32)
+        if not len(images):
+            return torch.from_numpy(out)
+        queue = self._queue(int(images.shape[2]), int(images.shape[3]))
+        queue.set_callback(lambda request, place: out.__setitem__(place, request.get_output_tensor(0).data[0]))
+        pixels = np.ascontiguousarray(images.numpy(), dtype=np.float32)
+        for place in range(len(pixels)):
+            queue.start_async({0: pixels[place : place + 1]}, place)
+        queue.wait_all()
+        return torch.from_numpy(out)
+
+    def _queue(self, height: int, width: int) -> Any:
+        """The compiled graph for one size, with as many requests as cores."""
+        size = (height, width)
+        if size not in self._queues:
+            while len(self._queues) >= _KEPT_SIZES:
+                self._queues.popitem(last=False)
+            self._queues[size] = _compiled(self._network, height, width)
+        self._queues.move_to_end(size)
+        return self._queues[size]
+
+
+def _compiled(network: nn.Module, height: int, width: int) -> Any:
+    import openvino
+    from openvino import properties
+
+    shape = (1, 3, height, width)
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns that sizes become constants, which is what is wanted
+        graph = openvino.convert_model(network, example_input=torch.zeros(shape), input=[shape])
+    threads = cpu_threads()
+    compiled = openvino.Core().compile_model(
+        graph,
+        "CPU",
+        {
+            properties.hint.inference_precision(): openvino.Type.f32,
+            properties.num_streams(): threads,
+            properties.inference_num_threads(): threads,
+        },
+    )
+    return openvino.AsyncInferQueue(compiled, threads)
