@@ -138,3 +138,13 @@ def test_ridge_equals_scikit_learn(n, dim):
     ours = RidgeProbe().fit(rows, values)
     theirs = make_pipeline(StandardScaler(), Ridge(ours.alpha_)).fit(rows, values)
     np.testing.assert_allclose(ours.predict(rows * 1.1), theirs.predict(rows * 1.1), atol=1e-8)
+
+
+def test_columns_that_are_constant_inside_a_fold_do_not_stop_the_selection():
+    """Channels that fire for one patient alone are constant, up to rounding, in the inner fold without it."""
+    cases = gaussian_cases(60, 1, 40, shift=2.0)
+    rows = np.hstack([cases.features, np.full((60, 40), 0.1)])
+    rows[np.arange(40), 40 + np.arange(40)] = 3.0
+    model = LinearProbe().fit(rows.astype(np.float32), cases.codes)
+    assert min(model.inner_loss_) < 0.6
+    assert len(set(np.round(model.inner_loss_, 6))) == len(model.inner_loss_)

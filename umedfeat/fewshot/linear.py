@@ -18,7 +18,7 @@ from umedfeat.fewshot.settings import INNER_FOLDS, LOGISTIC_C, LOGISTIC_C_FIXED
 
 __all__ = ["LinearProbe", "Standard", "inner_folds"]
 
-_SELECT_TOLERANCE = 3e-3
+_SELECT_TOLERANCE = 5e-4
 _FINAL_TOLERANCE = 1e-6
 #: The walk along C ends after this many strengths in a row whose inner loss is above the best.
 _PATIENCE = 2
@@ -34,9 +34,10 @@ class Standard:
     @classmethod
     def of(cls, rows: npt.NDArray[np.floating[Any]]) -> Standard:
         mean = rows.mean(axis=0, dtype=np.float64)
-        deviation = rows.std(axis=0, dtype=np.float64, mean=mean[None])
-        constant = deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)
-        return cls(mean, np.where(constant | (deviation == 0), 1.0, deviation))
+        variance = rows.var(axis=0, dtype=np.float64, mean=mean[None])
+        rounding = np.finfo(np.float64).eps * len(rows)
+        constant = variance <= rounding * variance + (rounding * mean) ** 2
+        return cls(mean, np.where(constant, 1.0, np.sqrt(variance)))
 
     def apply(self, rows: npt.NDArray[np.floating[Any]]) -> Floats:
         return np.asarray((rows - self.mean) / self.scale, dtype=np.float64)
