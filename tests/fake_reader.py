@@ -94,5 +94,10 @@ class FakeReader:
         return None
 
 
+def sniff(path: Path, head: bytes) -> bool:
+    """No file is of this format; its sources are made by ``fake_source``."""
+    return False
+
+
 def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> FakeReader:
     return FakeReader(source)

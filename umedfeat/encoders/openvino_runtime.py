@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from umedfeat.encoders.runtime import checked_images, cpu_threads
+from umedfeat.encoders.squeezer import Embedder
 
 __all__ = ["OpenVinoEncoder", "openvino_is_installed"]
 
@@ -33,16 +34,14 @@ class OpenVinoEncoder:
     """An Encoder (see ``umedfeat.encoders.base``) that computes with OpenVINO on the CPU in fp32.
 
     Args:
-        network: (n, 3, H, W) float32 RGB in [0, 1] → (n, D).
+        network: encoder and squeezer.
         name, dim, image_size, settings: as in ``Encoder``; precision and runtime are added to the settings.
     """
 
     device = "cpu"
     precision = "fp32"
 
-    def __init__(
-        self, network: nn.Module, *, name: str, dim: int, image_size: int, settings: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, network: Embedder, *, name: str, dim: int, image_size: int, settings: Mapping[str, Any]) -> None:
         self.name = name
         self.dim = dim
         self.image_size = image_size
@@ -59,18 +58,23 @@ class OpenVinoEncoder:
         checked_images(images)
         if return_pyramid:
             with torch.inference_mode():
-                levels: list[torch.Tensor] = self._network.pyramid(images)  # type: ignore[operator]
+                levels: list[torch.Tensor] = self._network.pyramid(images)
                 return levels
-        out = np.empty((len(images), self.dim), dtype=np.float32)
+        out = torch.empty(len(images), self.dim)
         if not len(images):
-            return torch.from_numpy(out)
+            return out
         queue = self._queue(int(images.shape[2]), int(images.shape[3]))
-        queue.set_callback(lambda request, place: out.__setitem__(place, request.get_output_tensor(0).data[0]))
+        queue.set_callback(lambda request, place: self._squeeze(request, out, place))
         pixels = np.ascontiguousarray(images.numpy(), dtype=np.float32)
         for place in range(len(pixels)):
             queue.start_async({0: pixels[place : place + 1]}, place)
         queue.wait_all()
-        return torch.from_numpy(out)
+        return out
+
+    def _squeeze(self, request: Any, out: torch.Tensor, place: int) -> None:
+        """The squeezer stays with torch, which computes it in float64."""
+        with torch.inference_mode():
+            out[place] = self._network.squeezer(torch.from_numpy(request.get_output_tensor(0).data))[0]
 
     def _queue(self, height: int, width: int) -> Any:
         """The compiled graph for one size, with as many requests as cores."""
@@ -78,9 +82,21 @@ class OpenVinoEncoder:
         if size not in self._queues:
             while len(self._queues) >= _KEPT_SIZES:
                 self._queues.popitem(last=False)
-            self._queues[size] = _compiled(self._network, height, width)
+            self._queues[size] = _compiled(_Deepest(self._network.encoder), height, width)
         self._queues.move_to_end(size)
         return self._queues[size]
+
+
+class _Deepest(nn.Module):
+    """An encoder's last feature map."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps: torch.Tensor = self.encoder(images)[-1]
+        return maps
 
 
 def _compiled(network: nn.Module, height: int, width: int) -> Any:

@@ -34,13 +34,15 @@ class Squeezer(nn.Module):
         self.norm_bias = nn.Parameter(tensors["squeezer.norm.bias"], requires_grad=False)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        maps = maps.float()
+        maps = maps.double()  # costs nothing here, and leaves the vector with the encoder's rounding alone
         if self.order == "pool_first":
             maps = maps.mean((2, 3), keepdim=True)
         if self.weight is not None:
-            maps = functional.conv2d(maps, self.weight, self.bias)
-        maps = functional.gelu(functional.group_norm(maps, 1, self.norm_weight, self.norm_bias, _EPS))
-        return maps.mean((2, 3))
+            bias = None if self.bias is None else self.bias.double()
+            maps = functional.conv2d(maps, self.weight.double(), bias)
+        weight, bias = self.norm_weight.double(), self.norm_bias.double()
+        maps = functional.gelu(functional.group_norm(maps, 1, weight, bias, _EPS))
+        return maps.mean((2, 3)).float()
 
 
 class Embedder(nn.Module):

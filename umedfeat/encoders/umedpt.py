@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import nn
 
 from umedfeat.encoders.checkpoint import read_checkpoint
 from umedfeat.encoders.config import Checkpoint, PoolOrder
 from umedfeat.encoders.models import IMAGENET_SWIN, MODELS
 from umedfeat.encoders.runtime import TorchEncoder
+from umedfeat.encoders.squeezer import Embedder, Squeezer
 from umedfeat.errors import CheckpointRefused, SetupError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def load_umedpt(
         from umedfeat.encoders.imagenet import imagenet_swin
 
         checkpoint = imagenet_swin(weights, offline=offline)
-        network: nn.Module = build_network(checkpoint, None)
+        network = build_network(checkpoint, None)
         settings = _settings(name, checkpoint, None)
         return _encoder(network, checkpoint, name, settings, device, precision, runtime, compiled)
     model = MODELS[name]
@@ -56,7 +56,7 @@ def load_umedpt(
     return _encoder(build_network(checkpoint, order), checkpoint, name, settings, device, precision, runtime, compiled)
 
 
-def build_network(checkpoint: Checkpoint, order: PoolOrder | None) -> nn.Module:
+def build_network(checkpoint: Checkpoint, order: PoolOrder | None) -> Embedder:
     """The network of a checkpoint: (n, 3, H, W) → (n, D). ``order`` None: global pooling without a squeezer.
 
     Raises:
@@ -64,7 +64,6 @@ def build_network(checkpoint: Checkpoint, order: PoolOrder | None) -> nn.Module:
     """
     from umedfeat.encoders.convnext import timm_convnext, torchvision_convnext
     from umedfeat.encoders.imagenet import GlobalPool
-    from umedfeat.encoders.squeezer import Embedder, Squeezer
     from umedfeat.encoders.swin import SwinV2
 
     families = {"swin": SwinV2, "convnext-timm": timm_convnext, "convnext-tv": torchvision_convnext}
@@ -81,7 +80,7 @@ def build_network(checkpoint: Checkpoint, order: PoolOrder | None) -> nn.Module:
 
 
 def _encoder(
-    network: nn.Module,
+    network: Embedder,
     checkpoint: Checkpoint,
     name: str,
     settings: dict[str, Any],
