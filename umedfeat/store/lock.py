@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from umedfeat.errors import OutputError
 
 __all__ = ["OutputLock"]
 
+_CLAIM_SECONDS = 0.02
 _BEAT_SECONDS = 10.0
 _DEAD_AFTER_SECONDS = 120.0
 
@@ -89,15 +91,20 @@ class OutputLock:
                 aside.unlink(missing_ok=True)
 
     def _take_away(self, dead: dict[str, object]) -> None:
-        """Remove a dead one's lock; if a third process was quicker and this is already its lock, give it back."""
-        taken = self.path.with_name(f".{self.path.name}.{self._token}.dead")
+        """Remove a dead one's lock. One process at a time may do that, so a living lock is never removed instead."""
+        claim = self.path.with_name(f".{self.path.name}.claim")
         try:
-            self.path.rename(taken)
-        except FileNotFoundError:
+            os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            if _silence(claim) > _BEAT_SECONDS:  # whoever removed it died on the way
+                claim.unlink(missing_ok=True)
+            time.sleep(_CLAIM_SECONDS)
             return
-        if _read(taken).get("token") != dead.get("token"):
-            _link(taken, self.path)
-        taken.unlink(missing_ok=True)
+        try:
+            if _read(self.path).get("token") == dead.get("token"):
+                self.path.unlink(missing_ok=True)
+        finally:
+            claim.unlink(missing_ok=True)
 
     def _keep_beating(self) -> None:
         while not self._stop.wait(_BEAT_SECONDS):
