@@ -1,0 +1,51 @@
+"""A short version of ``benchmarks/probe_calibration.py``: known truth, unbiased estimates, intervals that cover."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from umedfeat.fewshot.bootstrap import interval, patient_weights
+from umedfeat.fewshot.metrics import METRICS, Evaluated, measure
+
+STUDIES = 300
+
+
+@pytest.mark.parametrize(("patients", "distance"), [(24, 1.5), (20, 2.6), (80, 1.0)])
+def test_intervals_cover_the_closed_form_truth(patients, distance):
+    """Patients with 1 to 4 items that share half the variance of a Gaussian score."""
+    truth = {"auroc": norm.cdf(distance / np.sqrt(2)), "balanced_accuracy": norm.cdf(distance / 2)}
+    inside = dict.fromkeys(truth, 0)
+    errors = {name: [] for name in truth}
+    stratum = np.arange(patients) % 2
+    for seed in range(STUDIES):
+        rng = np.random.default_rng(seed)
+        patient = np.repeat(np.arange(patients), rng.integers(1, 5, patients))
+        noise = (rng.normal(size=patients)[patient] + rng.normal(size=len(patient))) / np.sqrt(2)
+        chance = 1 / (1 + np.exp(-(noise + distance * (stratum[patient] - 0.5))))
+        weights = np.vstack([np.ones((1, patients)), patient_weights(stratum, 200, rng)])
+        found = measure(Evaluated("binary", stratum[patient], np.stack([1 - chance, chance], axis=1), patient), weights)
+        for name, expected in truth.items():
+            value = found[name][0]
+            bounds = interval(value, found[name][1:], METRICS[name], stratum, 0.95)
+            inside[name] += bounds.low <= expected <= bounds.high
+            errors[name].append(value - expected)
+    for name in truth:
+        assert 0.915 <= inside[name] / STUDIES <= 0.99, name
+        assert abs(np.mean(errors[name])) < 4 * np.std(errors[name]) / np.sqrt(STUDIES), name
+
+
+def test_perfect_results_get_an_exact_bound():
+    """All 12 + 12 right: [1, 1] would claim certainty."""
+    stratum = np.arange(24) % 2
+    bounds = interval(1.0, np.ones(200), METRICS["balanced_accuracy"], stratum, 0.95)
+    assert bounds.kind == "exact bound"
+    assert bounds.low == pytest.approx(0.025 ** (1 / 12), abs=1e-6)
+    assert bounds.high == 1.0
+
+
+def test_no_interval_without_spread_or_patients():
+    assert interval(0.7, np.full(200, 0.7), METRICS["accuracy"], np.zeros(9, int), 0.95).kind == ""
+    assert interval(float("nan"), np.full(200, np.nan), METRICS["auroc"], np.zeros(9, int), 0.95).kind == ""
+    assert interval(0.7, np.linspace(0.6, 0.8, 200), METRICS["auroc"], np.arange(2), 0.95).kind == ""
