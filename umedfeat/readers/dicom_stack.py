@@ -98,13 +98,19 @@ def _detail(dataset: pydicom.Dataset, decoder: str, name: str) -> dict[str, Json
 
 def _pixel_spacing(dataset: pydicom.Dataset) -> tuple[float, float]:
     for tag in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        value = dataset.get(tag)
-        if value and len(value) == 2 and all(float(part) > 0 for part in value):
-            return float(value[0]), float(value[1])
-    aspect = dataset.get("PixelAspectRatio")
-    if aspect and len(aspect) == 2 and all(float(part) > 0 for part in aspect):
-        return float(aspect[0]) / float(aspect[1]), 1.0
-    return 1.0, 1.0
+        pair = _positive_pair(dataset.get(tag))
+        if pair is not None:
+            return pair
+    aspect = _positive_pair(dataset.get("PixelAspectRatio"))
+    return (aspect[0] / aspect[1], 1.0) if aspect is not None else (1.0, 1.0)
+
+
+def _positive_pair(value: Any) -> tuple[float, float] | None:
+    """Two positive numbers, or None for anything else that headers hold there."""
+    if not isinstance(value, pydicom.multival.MultiValue | list | tuple) or len(value) != 2:
+        return None
+    first, second = float(value[0]), float(value[1])
+    return (first, second) if first > 0 and second > 0 else None
 
 
 def _affine(orientation: Sequence[float], spacing: tuple[float, float], origins: Origins, thickness: float) -> Origins:
