@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickletools
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,10 +107,12 @@ def read_tree(stream: bytes, name: str) -> Any:
         raise CheckpointRefused(f"{name}: the object stream has {len(stream)} bytes, more than any known encoder")
     machine = _Machine(name)
     try:
-        for number, (operation, argument, _) in enumerate(pickletools.genops(io.BytesIO(stream))):
-            if number > _MAX_OPERATIONS:
-                raise machine.refused("too many operations")
-            machine.step(operation.name, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd escapes in damaged strings: refused a moment later
+            for number, (operation, argument, _) in enumerate(pickletools.genops(io.BytesIO(stream))):
+                if number > _MAX_OPERATIONS:
+                    raise machine.refused("too many operations")
+                machine.step(operation.name, argument)
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, UnicodeDecodeError, AttributeError) as error:
         raise CheckpointRefused(f"{name}: the object stream is damaged ({type(error).__name__})") from error
     return machine.result()

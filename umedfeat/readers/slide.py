@@ -18,7 +18,7 @@ import openslide
 import tifffile
 
 from umedfeat.annotations import external_mask
-from umedfeat.errors import ScaleError, TooLarge
+from umedfeat.errors import InputError, ScaleError, TooLarge
 from umedfeat.grid import MicronsPerPixel, choose_level, tile_grid
 from umedfeat.items import Json, Plan, Reader, RegionUnreadable, Skipped, Source, make_regions
 from umedfeat.policy import Policy
@@ -88,7 +88,15 @@ class SlideReader:
         self._source = source
         self._policy = policy
         self._backend = _backend(source, policy)
-        slide = policy.slide
+        try:
+            self._prepare(prepared)
+        except InputError:
+            self._backend.close()
+            raise
+
+    def _prepare(self, prepared: Mapping[str, Any] | None) -> None:
+        """Scale, grid and level; the backend is closed by the caller if this fails."""
+        source, slide = self._source, self._policy.slide
         self._scale = scale_of(self._backend.properties, source.name, manifest=source.mpp, flag=slide.source_mpp)
         self._refuse_upsampling()
         width, height = self._backend.levels[0]

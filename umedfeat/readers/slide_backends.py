@@ -235,9 +235,9 @@ def _to_rgb(pixels: npt.NDArray[Any], *, inverted: bool) -> RGB:
 
 def _on_white(region: Image.Image) -> RGB:
     """RGBA on white, alpha honoured."""
+    if region.getchannel("A").getextrema()[0] == 255:
+        return np.asarray(region.convert("RGB"))
     rgba = np.asarray(region)
-    if rgba[..., 3].min() == 255:
-        return np.ascontiguousarray(rgba[..., :3])
     alpha = rgba[..., 3:].astype(np.uint16)
     mixed = (rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255
     return mixed.astype(np.uint8)
