@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import sys
@@ -19,6 +20,8 @@ from pathlib import Path
 from umedfeat.errors import SetupError
 
 __all__ = ["Pseudonyms", "default_key_path", "load_key"]
+
+log = logging.getLogger("umedfeat")
 
 _MIN_KEY_BYTES = 16
 _REMEDY = "give a key file with --id-key FILE (any secret of 16 bytes or more) or UMEDFEAT_ID_KEY"
@@ -62,6 +65,7 @@ def load_key(path: Path | None = None) -> bytes:
     given = path or (Path(os.environ["UMEDFEAT_ID_KEY"]) if os.environ.get("UMEDFEAT_ID_KEY") else None)
     try:
         if given is not None:
+            _warn_if_open(given)
             return _checked(given.read_bytes(), given)
         own = default_key_path()
         if not own.is_file():
@@ -70,6 +74,12 @@ def load_key(path: Path | None = None) -> bytes:
     except OSError as error:
         place = given or default_key_path()
         raise SetupError(f"{place}: no key for pseudonyms ({error.strerror})", remedy=_REMEDY) from error
+
+
+def _warn_if_open(path: Path) -> None:
+    """Who reads the key can test guesses of identifiers against the pseudonyms."""
+    if os.name == "posix" and path.stat().st_mode & 0o004:
+        log.warning("%s: this key can be read by others on this machine (chmod 600 protects it)", path.name)
 
 
 def _checked(key: bytes, path: Path) -> bytes:

@@ -74,14 +74,33 @@ def discover(inputs: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms) -> 
     claims, unclaimed, failures = _sniff_all(found)
     skipped += unclaimed
     sources: list[Source] = []
+    folders: dict[str, str] = {}
     for name in READERS:
         collected = _collect(name, claims.get(name, []), policy, pseudonyms)
         sources += collected.sources
         skipped += collected.skipped
         failures += collected.failures
+        folders |= collected.folders
+    if folders:
+        sources = [replace(s, id=_moved(s.id, folders), name=_moved(s.name, folders)) for s in sources]
+        skipped = [replace(s, name=_moved(s.name, folders)) for s in skipped]
+        failures = [_renamed(failure, folders) for failure in failures]
     sources = sorted(_with_manifest_rows(sources, found, pseudonyms), key=lambda source: source.id)
     _refuse_collisions(sources)
     return Discovery(tuple(sources), tuple(sorted(skipped, key=lambda s: s.name)), tuple(failures))
+
+
+def _moved(name: str, folders: Mapping[str, str]) -> str:
+    """A relative name whose folder is told without identifiers."""
+    folder = name.rpartition("/")[0]
+    while folder and folder not in folders:
+        folder = folder.rpartition("/")[0]
+    return folders[folder] + name[len(folder) :] if folder else name
+
+
+def _renamed(failure: Failure, folders: Mapping[str, str]) -> Failure:
+    name = _moved(failure.source, folders)
+    return replace(failure, source=name, message=failure.message.replace(failure.source, name))
 
 
 def stem_of(name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from umedfeat.items import Failure, Reader, Skipped, Source
@@ -26,11 +27,16 @@ class Found(NamedTuple):
 
 
 class Collected(NamedTuple):
-    """What a format made of its files: every file ends in exactly one of the three lists."""
+    """What a format made of its files: every file ends in exactly one of the three lists.
+
+    ``folders``: relative folders that are named after identifiers → how they are called in outputs. Other files that
+    lie there are renamed alike.
+    """
 
     sources: list[Source]
     skipped: list[Skipped]
     failures: list[Failure]
+    folders: Mapping[str, str] = MappingProxyType({})
 
 
 class Format(Protocol):

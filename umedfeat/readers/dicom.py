@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +19,9 @@ from umedfeat.readers.dicom_header import (
     looks_like_bare_dataset,
     read_header,
     without_identifiers,
+    without_warnings,
 )
+from umedfeat.readers.dicom_names import folders_without, identifiers_in, without
 from umedfeat.readers.dicom_series import group_slices, not_an_image
 from umedfeat.readers.dicom_stack import FramesStack, SeriesStack, parsing
 from umedfeat.sources import stem_of
@@ -36,14 +39,18 @@ def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> C
     """Group files into series; every file ends as part of a source, skipped, or failed."""
     collected = Collected([], [], [])
     headers: list[DicomHeader] = []
-    with ThreadPoolExecutor(max_workers=8) as threads:
+    identifiers: defaultdict[str, set[str]] = defaultdict(set)
+    failed: list[tuple[Found, UnreadableInput]] = []
+    with without_warnings(), ThreadPoolExecutor(max_workers=8) as threads:
         outcomes = list(threads.map(lambda file: _header_and_reason(file, policy), found))
     for file, outcome in zip(found, outcomes, strict=True):
+        folder = identifiers[file.name.rpartition("/")[0]]
         if isinstance(outcome, UnreadableInput):
-            failure = Failure(file.name, "discover", type(outcome).__name__, outcome.message, outcome.remedy)
-            collected.failures.append(failure)
+            folder.update(identifiers_in(file.path))
+            failed.append((file, outcome))
             continue
         header, reason = outcome
+        folder.update(header.identifiers)
         if reason is None:
             headers.append(header)
         else:
@@ -52,7 +59,15 @@ def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> C
     for header, reason in left_out:
         collected.skipped.append(Skipped(without_identifiers(header.found.name, header, pseudonyms), reason))
     collected.sources.extend(_sources(groups, pseudonyms))
-    return collected
+    for file, error in failed:  # a damaged header may have lost what its neighbours still tell
+        collected.failures.append(_failure(file, error, identifiers[file.name.rpartition("/")[0]], pseudonyms))
+    return collected._replace(folders=folders_without(identifiers, pseudonyms))
+
+
+def _failure(file: Found, error: UnreadableInput, identifiers: Iterable[str], pseudonyms: Pseudonyms) -> Failure:
+    name = without(file.name, identifiers, pseudonyms)
+    message = error.message.replace(file.name, name)
+    return Failure(name, "discover", type(error).__name__, message, error.remedy)
 
 
 def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> Reader:

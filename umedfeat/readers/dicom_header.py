@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +17,38 @@ from pydicom.uid import UID
 from umedfeat.errors import UnreadableInput
 from umedfeat.privacy import Pseudonyms
 from umedfeat.readers import Found
+from umedfeat.readers.dicom_names import IDENTIFYING, identifiers_of, without
 
-__all__ = ["DicomHeader", "has_preamble", "looks_like_bare_dataset", "read_header", "without_identifiers"]
+__all__ = [
+    "DicomHeader",
+    "has_preamble",
+    "looks_like_bare_dataset",
+    "read_header",
+    "without_identifiers",
+    "without_warnings",
+]
 
 # pydicom warns of odd values by quoting them, and a quoted identifier has no place in a log.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+pydicom.config.logger.setLevel(logging.CRITICAL)
 
 _TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "PatientName",
-    "AccessionNumber", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
+    *IDENTIFYING, "SOPClassUID", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
     "PhotometricInterpretation", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
     "AcquisitionNumber", "AcquisitionTime", "ContentTime", "EchoTime", "TemporalPositionIdentifier",
     "DiffusionBValue", "TriggerTime", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
+
+
+#: Defined terms of Modality (PS3.3 C.7.3.1.1.1). Anything else is no modality but free text, which is not repeated.
+_MODALITIES = frozenset({
+    "AR", "AS", "ASMT", "AU", "BDUS", "BI", "BMD", "CD", "CF", "CP", "CR", "CS", "CT", "CTPROTOCOL", "DD", "DF", "DG",
+    "DM", "DMS", "DOC", "DS", "DX", "EC", "ECG", "EEG", "EMG", "EOG", "EPS", "ES", "FA", "FID", "FS", "GM", "HC", "HD",
+    "IO", "IOL", "IVOCT", "IVUS", "KER", "KO", "LEN", "LP", "LS", "M3D", "MA", "MG", "MR", "MS", "NM", "OAM", "OCT",
+    "OP", "OPM", "OPR", "OPT", "OPTBSV", "OPTENF", "OPV", "OSS", "OT", "PA", "PLAN", "POS", "PR", "PT", "PX", "REG",
+    "RESP", "RF", "RG", "RTDOSE", "RTIMAGE", "RTINTENT", "RTPLAN", "RTRAD", "RTRECORD", "RTSEGANN", "RTSTRUCT", "RWV",
+    "SEG", "SM", "SMR", "SR", "SRF", "ST", "STAIN", "TEXTUREMAP", "TG", "US", "VA", "VF", "XA", "XAPROTOCOL", "XC",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,6 +81,14 @@ class DicomHeader:
             return 0.0
         normal = np.cross(self.orientation[:3], self.orientation[3:])
         return float(np.dot(normal, self.position))
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Nothing that pydicom and codecs warn of is shown: their warnings quote values of tags."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def has_preamble(head: bytes) -> bool:
@@ -93,8 +124,6 @@ def _damaged(file: Found, error: Exception) -> UnreadableInput:
 
 
 def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
-    name = str(dataset.get("PatientName", "") or "")
-    texts = [str(dataset.get(tag, "") or "") for tag in ("PatientID", "AccessionNumber")]
     uids = [str(dataset.get(tag, "") or "") for tag in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")]
     marks = ("TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "DiffusionBValue", "TriggerTime")
     times = ("AcquisitionTime", "ContentTime")
@@ -104,8 +133,8 @@ def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
         sop_uid=uids[0],
         series=uids[1],
         study=uids[2],
-        patient=texts[0].strip(),
-        modality=str(dataset.get("Modality", "") or "").upper(),
+        patient=str(dataset.get("PatientID", "") or "").strip(),
+        modality=_known_modality(str(dataset.get("Modality", "") or "").strip().upper()),
         image_type=tuple(str(part).upper() for part in _many(dataset.get("ImageType"))),
         rows=int(dataset.get("Rows", 0) or 0),
         columns=int(dataset.get("Columns", 0) or 0),
@@ -116,8 +145,12 @@ def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
         orientation=_numbers(dataset.get("ImageOrientationPatient"), 6),
         spacing=_numbers(dataset.get("PixelSpacing"), 2),
         order=tuple((tag, str(dataset.get(tag, "") or "")) for tag in (*marks, *times)),
-        identifiers=tuple({*texts, *uids, *re.split(r"[\^=\s]+", name), name} - {""}),
+        identifiers=identifiers_of(dataset),
     )
+
+
+def _known_modality(term: str) -> str:
+    return term if term in _MODALITIES or not term else "OT"
 
 
 def _many(value: Any) -> list[Any]:
@@ -133,18 +166,7 @@ def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
 
 def without_identifiers(name: str, header: DicomHeader, pseudonyms: Pseudonyms) -> str:
     """A relative path whose parts no longer hold the file's own patient, accession number or UIDs."""
-    if pseudonyms.keep:
-        return name
-    parts = []
-    for part in name.split("/"):
-        for identifier in sorted(header.identifiers, key=len, reverse=True):
-            if len(identifier) >= 4:
-                short = pseudonyms.of(identifier, kind="path")[:8]
-                part = re.sub(re.escape(identifier), short, part, flags=re.IGNORECASE)
-            elif part.rpartition(".")[0] == identifier or part == identifier:
-                part = pseudonyms.of(identifier, kind="path")[:8]
-        parts.append(part)
-    return "/".join(parts)
+    return without(name, header.identifiers, pseudonyms)
 
 
 def sop_name(uid: str) -> str:

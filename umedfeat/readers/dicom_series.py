@@ -30,6 +30,10 @@ _DICOMDIR = "1.2.840.10008.1.3.10"
 _PROJECTIONS = {"MIP", "MINIP", "MPR", "PROJECTION IMAGE", "MOSAIC", "MAXIMUM INTENSITY PROJECTION", "SUBTRACTION"}
 #: Modalities whose derived images (reformats, maps) would be second copies of the same anatomy.
 _CROSS_SECTIONAL = {"CT", "MR", "PT", "NM"}
+#: Values of ImageType that a reason may repeat; writers put free text there, too.
+_TOLD = _PROJECTIONS | {
+    "ORIGINAL", "DERIVED", "PRIMARY", "SECONDARY", "AXIAL", "REFORMATTED", "AVERAGE", "OTHER", "ADC", "FA", "TRACEW"
+}  # fmt: skip
 _SAME_PLACE_MM = 1e-3
 
 
@@ -56,7 +60,8 @@ def not_an_image(header: DicomHeader, *, include_derived: bool) -> str | None:
     if not include_derived and header.modality in _CROSS_SECTIONAL:
         marks = _PROJECTIONS & set(header.image_type)
         if marks or header.image_type[:2] == ("DERIVED", "SECONDARY"):
-            return f"derived image ({'/'.join(header.image_type[:4])}); --include-derived reads it"
+            told = "/".join(part for part in header.image_type[:4] if part in _TOLD)
+            return f"derived image ({told}); --include-derived reads it"
     return None
 
 

@@ -15,6 +15,7 @@ import pydicom
 from umedfeat.errors import UmedfeatError, UnreadableInput
 from umedfeat.intensity import StoredVoi
 from umedfeat.items import Json, RegionUnreadable
+from umedfeat.readers.dicom_header import without_warnings
 from umedfeat.readers.dicom_pixels import (
     Mask,
     Values,
@@ -28,6 +29,13 @@ from umedfeat.readers.dicom_pixels import (
 from umedfeat.stack import StackFacts, volumes_of
 
 __all__ = ["FramesStack", "SeriesStack", "parsing"]
+
+#: Defined terms of ViewPosition (PS3.3 C.7.3.1, C.8.7.1, C.8.11.5, C.8.11.7) and the usual mammography views.
+_VIEWS = frozenset({
+    "AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "LAT", "LATERAL", "CC", "MLO", "ML", "LM", "LMO", "SIO", "ISO",
+    "FB", "XCC", "XCCL", "XCCM", "CV", "AT", "RM", "TAN",
+})  # fmt: skip
+_SIDES = frozenset({"L", "R", "B", "U"})
 
 Origins = npt.NDArray[np.float64]
 
@@ -43,7 +51,8 @@ def parsing(name: str) -> Iterator[None]:
         UnreadableInput: in place of any such error.
     """
     try:
-        yield
+        with without_warnings():
+            yield
     except (UmedfeatError, RegionUnreadable):
         raise
     except Exception as error:
@@ -83,7 +92,7 @@ def _detail(dataset: pydicom.Dataset, decoder: str, name: str) -> dict[str, Json
     detail: dict[str, Json] = {"decoder": decoder, "transfer_syntax": str(dataset.file_meta.TransferSyntaxUID.name)}
     for tag, key in (("ViewPosition", "view"), ("ImageLaterality", "laterality"), ("Laterality", "laterality")):
         value = str(dataset.get(tag, "") or "").upper()
-        if value and len(value) <= 4 and value.isalpha():
+        if value in (_VIEWS if key == "view" else _SIDES):
             detail.setdefault(key, value)
     if str(dataset.get("BurnedInAnnotation", "")).upper() == "YES":
         detail["burned_in_annotation"] = True
