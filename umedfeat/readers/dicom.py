@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,6 +15,7 @@ from umedfeat.items import Failure, Reader, Skipped, Source
 from umedfeat.policy import Policy
 from umedfeat.privacy import Pseudonyms
 from umedfeat.readers import Collected, Found
+from umedfeat.readers.dicom_frames import volume_count
 from umedfeat.readers.dicom_header import (
     DicomHeader,
     has_preamble,
@@ -24,7 +27,7 @@ from umedfeat.readers.dicom_header import (
 from umedfeat.readers.dicom_names import folders_without, identifiers_in, without
 from umedfeat.readers.dicom_series import group_slices, not_an_image
 from umedfeat.readers.dicom_stack import FramesStack, SeriesStack, parsing
-from umedfeat.sources import stem_of
+from umedfeat.sources import content_sha256, stem_of
 from umedfeat.volume import VolumeReader
 
 __all__ = ["collect", "open", "sniff"]
@@ -58,7 +61,8 @@ def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> C
     groups, left_out = group_slices(headers)
     for header, reason in left_out:
         collected.skipped.append(Skipped(without_identifiers(header.found.name, header, pseudonyms), reason))
-    collected.sources.extend(_sources(groups, pseudonyms))
+    for source in _sources(groups, pseudonyms):
+        collected.sources.extend(_volumes(source, policy))
     for file, error in failed:  # a damaged header may have lost what its neighbours still tell
         collected.failures.append(_failure(file, error, identifiers[file.name.rpartition("/")[0]], pseudonyms))
     return collected._replace(folders=folders_without(identifiers, pseudonyms))
@@ -80,7 +84,11 @@ def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = No
     with parsing(source.name):
         if source.selector == "series":
             return VolumeReader(SeriesStack(source.files, source.name, source.modality, carry), policy, prepared)
-        stack = FramesStack(source.path, source.name, source.modality, policy.volume.volume_index)
+        _, _, volume = source.selector.partition(":")
+        stack = FramesStack(source.path, source.name, source.modality, volume or policy.volume.volume_index)
+        if volume:
+            digest = hashlib.sha256(f"{content_sha256(source.files)} {volume}".encode()).hexdigest()
+            stack.facts = replace(stack.facts, content_sha256=digest)
         return VolumeReader(stack, policy, prepared)
 
 
@@ -111,16 +119,26 @@ def _sources(groups: Sequence[Sequence[DicomHeader]], pseudonyms: Pseudonyms) ->
             key = (str(folder), first.series)
             numbered[key] = numbered.get(key, 0) + 1
             more = f"-{numbered[key]}" if numbered[key] > 1 else ""
-            short = pseudonyms.of(first.series, kind="series")
-            name = (
-                folder / f"{first.modality.lower()}-{short[:12] if not pseudonyms.keep else short}{more}"
-            ).as_posix()
+            short = pseudonyms.of(first.series, kind="series")[: None if pseudonyms.keep else 12]
+            name = (folder / f"{first.modality.lower()}{'-' * bool(short)}{short}{more}").as_posix()
             identity = name
         else:
             name = without_identifiers(first.found.name, first, pseudonyms)
             identity = stem_of(name)
         sources.append(_source(group, identity, name, pseudonyms, "series" if series else "file"))
     return sources
+
+
+def _volumes(source: Source, policy: Policy) -> list[Source]:
+    """An item per volume of an enhanced file where the policy asks for all."""
+    if policy.volume.volume_index != "all" or source.selector == "series":
+        return [source]
+    with without_warnings():
+        count = volume_count(source.path)
+    if count == 1:
+        return [source]
+    digits = len(str(count - 1))
+    return [replace(source, id=f"{source.id}/volume-{v:0{digits}d}", selector=f"file:{v}") for v in range(count)]
 
 
 def _content_order(group: Sequence[DicomHeader]) -> tuple[Any, ...]:

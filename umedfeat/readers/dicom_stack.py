@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import pydicom
 from umedfeat.errors import UmedfeatError, UnreadableInput
 from umedfeat.intensity import StoredVoi
 from umedfeat.items import Json, RegionUnreadable
+from umedfeat.readers.dicom_frames import chosen_volume, functional_group, volumes_in
 from umedfeat.readers.dicom_header import without_warnings
 from umedfeat.readers.dicom_pixels import (
     Mask,
@@ -26,7 +26,7 @@ from umedfeat.readers.dicom_pixels import (
     rescale_of,
     voi_of,
 )
-from umedfeat.stack import StackFacts, volumes_of
+from umedfeat.stack import StackFacts
 
 __all__ = ["FramesStack", "SeriesStack", "parsing"]
 
@@ -231,35 +231,35 @@ class FramesStack:
     Args:
         path: the file.
         name, modality: of the source.
-        volume_index: which volume where an enhanced file holds several at the same places.
+        volume_index: "N" or "mean", where an enhanced file holds several volumes.
     """
 
     def __init__(self, path: Path, name: str, modality: str, volume_index: str) -> None:
         self._name = name
+        self._frames: tuple[tuple[int, ...], ...]
         self._dataset = _load(path, name)
         dataset = self._dataset
-        frames = int(dataset.get("NumberOfFrames", 1) or 1)
-        placed = _placed_frames(dataset, frames)
+        volumes = volumes_in(dataset)
         detail: dict[str, Json] = {}
-        if placed is None:
-            self._order: list[int] = list(range(frames))
-            affine, origins = None, None
-            spacing = _pixel_spacing(dataset)
+        affine, origins, spacing = None, None, _pixel_spacing(dataset)
+        if volumes:
+            volume = chosen_volume(volumes, volume_index, name)
+            self._frames, origins = volume.frames, volume.origins
+            spacing, thickness = _measures(dataset, volume.frames[0][0])
+            affine = _affine(volume.orientation, spacing, origins, thickness)
+            detail = _gaps(origins, volume.orientation)
+            if len(volumes) > 1:
+                detail |= {"volumes": len(volumes), "volume": volume_index}
         else:
-            self._order, origins, volumes = _one_volume(placed, volume_index, name)
-            orientation, spacing, thickness = _shared_geometry(dataset, self._order[0])
-            affine = _affine(orientation, spacing, origins, thickness)
-            detail = _gaps(origins, orientation)
-            if volumes > 1:
-                detail |= {"volumes": volumes, "volume": volume_index}
-        _, decoder = decode_frame(dataset, self._order[0], name)
+            self._frames = tuple((frame,) for frame in range(int(dataset.get("NumberOfFrames", 1) or 1)))
+        _, decoder = decode_frame(dataset, self._frames[0][0], name)
         self.facts = StackFacts(
             name=name,
             format=f"dicom-{modality.lower() or 'image'}",
             modality=modality or "OT",
             cols=int(dataset.Columns),
             rows=int(dataset.Rows),
-            slices=len(self._order),
+            slices=len(self._frames),
             affine=affine,
             origins=origins,
             pixel_spacing=spacing,
@@ -270,72 +270,37 @@ class FramesStack:
         )
 
     def slice(self, k: int) -> tuple[Values, Mask | None]:
-        """Frame k of the display order in physical units."""
-        frame = self._order[k]
+        """Slice k in physical units, the mean where several volumes are averaged."""
         try:
             with parsing(self._name):
-                stored, _ = decode_frame(self._dataset, frame, self._name)
-                return physical(self._dataset, stored, frame, self._name)
+                read = [self._physical(frame) for frame in self._frames[k]]
         except UnreadableInput as error:
-            if len(self._order) == 1:
+            if len(self._frames) == 1:
                 raise
             raise RegionUnreadable(error.message.partition(": ")[2]) from error
+        if len(read) == 1:
+            return read[0]
+        paddings = [padding for _, padding in read if padding is not None]
+        values: Values = np.mean([values for values, _ in read], axis=0, dtype=np.float64).astype(np.float32)
+        return values, np.logical_or.reduce(paddings) if paddings else None
+
+    def _physical(self, frame: int) -> tuple[Values, Mask | None]:
+        stored, _ = decode_frame(self._dataset, frame, self._name)
+        return physical(self._dataset, stored, frame, self._name)
 
     def stored_voi(self, k: int) -> StoredVoi | None:
         """Window stored with frame k."""
         with parsing(self._name):
-            return voi_of(self._dataset, self._order[k])
+            return voi_of(self._dataset, self._frames[k][0])
 
     def close(self) -> None:
         """Nothing stays open."""
 
 
-def _group(dataset: pydicom.Dataset, frame: int, sequence: str) -> pydicom.Dataset | None:
-    own = dataset.get("PerFrameFunctionalGroupsSequence") or []
-    shared = dataset.get("SharedFunctionalGroupsSequence") or []
-    for holder in [*own[frame : frame + 1], *shared[:1]]:
-        if holder.get(sequence):
-            found: pydicom.Dataset = holder[sequence].value[0]
-            return found
-    return None
-
-
-def _placed_frames(dataset: pydicom.Dataset, frames: int) -> list[tuple[int, Origins, float]] | None:
-    """(frame, origin, millimetres along the normal), or None where frames have no place in the patient."""
-    placed = []
-    for frame in range(frames):
-        position = _group(dataset, frame, "PlanePositionSequence")
-        orientation = _group(dataset, frame, "PlaneOrientationSequence")
-        if position is None or orientation is None:
-            return None
-        origin = np.array([float(value) for value in position.ImagePositionPatient])
-        axes = [float(value) for value in orientation.ImageOrientationPatient]
-        placed.append((frame, origin, float(np.cross(axes[:3], axes[3:]) @ origin)))
-    return placed
-
-
-def _one_volume(placed: list[tuple[int, Origins, float]], rule: str, name: str) -> tuple[list[int], Origins, int]:
-    """Frames of one volume sorted along the normal, their origins, and how many volumes there are."""
-    ordered = sorted(placed, key=lambda entry: (round(entry[2], 3), entry[0]))
-    turns: Counter[float] = Counter()
-    volumes: dict[int, list[tuple[int, Origins, float]]] = {}
-    for entry in ordered:
-        place = round(entry[2], 3)
-        volumes.setdefault(turns[place], []).append(entry)
-        turns[place] += 1
-    chosen = volumes[volumes_of(len(volumes), "0" if rule in {"all", "mean"} else rule, name).start]
-    return [frame for frame, _, _ in chosen], np.array([origin for _, origin, _ in chosen]), len(volumes)
-
-
-def _shared_geometry(dataset: pydicom.Dataset, frame: int) -> tuple[list[float], tuple[float, float], float]:
-    orientation = _group(dataset, frame, "PlaneOrientationSequence")
-    measures = _group(dataset, frame, "PixelMeasuresSequence")
-    axes = (
-        [float(value) for value in orientation.ImageOrientationPatient]
-        if orientation is not None
-        else [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
-    )
-    if measures is None or not measures.get("PixelSpacing"):
-        return axes, _pixel_spacing(dataset), 1.0
-    spacing = (float(measures.PixelSpacing[0]), float(measures.PixelSpacing[1]))
-    return axes, spacing, float(measures.get("SliceThickness") or 1.0) or 1.0
+def _measures(dataset: pydicom.Dataset, frame: int) -> tuple[tuple[float, float], float]:
+    """(row, column) millimetres of a frame's pixels and its thickness."""
+    measures = functional_group(dataset, frame, "PixelMeasuresSequence")
+    if measures is None:
+        return _pixel_spacing(dataset), 1.0
+    spacing = _positive_pair(measures.get("PixelSpacing")) or _pixel_spacing(dataset)
+    return spacing, float(measures.get("SliceThickness") or 1.0) or 1.0
