@@ -281,7 +281,7 @@ class FramesStack:
         if len(read) == 1:
             return read[0]
         paddings = [padding for _, padding in read if padding is not None]
-        values: Values = np.mean([values for values, _ in read], axis=0, dtype=np.float64).astype(np.float32)
+        values = np.asarray(np.mean([values for values, _ in read], axis=0, dtype=np.float64), dtype=np.float32)
         return values, np.logical_or.reduce(paddings) if paddings else None
 
     def _physical(self, frame: int) -> tuple[Values, Mask | None]:
