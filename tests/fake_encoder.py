@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from fake_reader import SIDE
+
+from umedfeat.encoders.base import Encoder
+from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.errors import SetupError
+from umedfeat.machine import usable_cores
 
 
 class FakeEncoder:
@@ -27,3 +35,61 @@ def expected_features(images: torch.Tensor) -> torch.Tensor:
     half = SIDE // 2
     corners = [images[:, :, y : y + half, x : x + half].double().mean((2, 3)) for y in (0, half) for x in (0, half)]
     return torch.cat(corners, dim=1).float()
+
+
+class FragileEncoder(FakeEncoder):
+    """Ends badly at its n-th call."""
+
+    def __init__(self, how: str, at: int) -> None:
+        self._how = how
+        self._calls_left = at
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        self._calls_left -= 1
+        if self._calls_left == 0:
+            if self._how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return super().__call__(images)
+
+
+class FakeGpu(FakeEncoder):
+    """Holds at most ``capacity`` images."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > self._capacity:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().__call__(images)
+
+
+class OtherEncoder(FakeEncoder):
+    """Computes something else."""
+
+    settings: Mapping[str, Any] = {"name": "other"}
+
+
+class CoresEncoder(FakeEncoder):
+    """Its features are the number of cores that its process may use."""
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(images), self.dim), float(usable_cores()))
+
+
+@dataclass(frozen=True)
+class FakeChoice(EncoderChoice):
+    """Loads a fake encoder in a device process: "fake", "other", "cores", "missing", "gpu:N", "kill:N", "error:N"."""
+
+    name: str = "fake"
+
+    def load(self) -> Encoder:
+        kind, _, number = self.name.partition(":")
+        if kind == "missing":
+            raise SetupError(f"{self.device}: cannot be used")
+        if kind == "gpu":
+            return FakeGpu(int(number))
+        if number:
+            return FragileEncoder(kind, int(number))
+        return {"fake": FakeEncoder, "other": OtherEncoder, "cores": CoresEncoder}[kind]()

@@ -13,6 +13,7 @@
     │   ├── UnsupportedInput      sound, but nothing here decodes it (a missing codec, complex voxels)
     │   ├── ScaleError            no micrometres per pixel, or absurd ones
     │   ├── EmptyImage            constant or nothing but padding: no features can mean anything
+    │   ├── NotFinite             the encoder gave NaN, infinity, or values that the file's dtype cannot hold
     │   ├── TooLarge              above a limit the user can raise
     │   └── WorkerDied            the process that read it was killed or crashed in a codec
     ├── LeakageError              the study would test on what it trained on          exit 3
@@ -30,6 +31,7 @@ __all__ = [
     "InputError",
     "Interrupted",
     "LeakageError",
+    "NotFinite",
     "OutputError",
     "ScaleError",
     "SetupError",
@@ -108,6 +110,10 @@ class ScaleError(InputError):
 
 class EmptyImage(InputError):
     """Constant or nothing but padding."""
+
+
+class NotFinite(InputError):
+    """The encoder gave NaN, infinity, or a value that the file's dtype cannot hold."""
 
 
 class TooLarge(InputError):

@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.encoders.base import Encoder
 from umedfeat.encoders.choice import EncoderChoice
-from umedfeat.engine.embed import default_batch_size
-from umedfeat.engine.loop import Engine, EngineSettings, StageSeconds
+from umedfeat.engine.device import Description, Devices, LocalDevice
+from umedfeat.engine.device_pool import DevicePool
+from umedfeat.engine.loop import Engine, EngineSettings
+from umedfeat.engine.seconds import StageSeconds
 from umedfeat.engine.worker import named_faults
 from umedfeat.errors import InputError, Interrupted, SetupError
 from umedfeat.items import Dropped, Failure, Plan, Skipped, Source
+from umedfeat.machine import usable_cores
 from umedfeat.policy import Policy
 from umedfeat.privacy import Pseudonyms, load_key
 from umedfeat.progress import Progress, SilentProgress
@@ -128,24 +130,34 @@ def extract(
     if not found.sources and not found.failures:
         names = ", ".join(map(str, paths))
         raise SetupError(f"{names}: no image found in {len(found.skipped)} files", remedy=_SUPPORTED)
-    loaded = choice.load()
-    policy = with_sizes(policy, loaded.image_size)
-    header = Header(encoder=dict(loaded.settings), policy=policy.to_dict(), dtype=run.dtype)
-    pictures = None if preview_dir is None else _Pictures(preview_dir, policy)
-    with (
-        FeatureStore(out, header, dim=loaded.dim, overwrite=run.overwrite, shard=run.shard) as store,
-        stop_on_signals() as stop,
-    ):
-        sink = _StoreSink(store, stop if run.stop_on_error else None, pictures)
-        sink.note(found.failures, found.skipped)
-        return _embed_into(store, sink, found, loaded, policy, run, progress, stop)
+    with contextlib.closing(open_devices(choice)) as devices:
+        policy = with_sizes(policy, devices.encoder.image_size)
+        header = Header(encoder=dict(devices.encoder.settings), policy=policy.to_dict(), dtype=run.dtype)
+        pictures = None if preview_dir is None else _Pictures(preview_dir, policy)
+        with (
+            FeatureStore(out, header, dim=devices.encoder.dim, overwrite=run.overwrite, shard=run.shard) as store,
+            stop_on_signals() as stop,
+        ):
+            sink = _StoreSink(store, stop if run.stop_on_error else None, pictures)
+            sink.note(found.failures, found.skipped)
+            return _embed_into(store, sink, found, devices, policy, run, progress, stop)
+
+
+def open_devices(choice: EncoderChoice) -> Devices:
+    """The encoder on its device in this process, or on several, each in a process of its own.
+
+    Raises:
+        SetupError: no device can be used.
+    """
+    choices = choice.each()
+    return DevicePool(choices) if len(choices) > 1 else LocalDevice(choice.load())
 
 
 def _embed_into(
     store: FeatureStore,
     sink: _StoreSink,
     found: Discovery,
-    encoder: Encoder,
+    devices: Devices,
     policy: Policy,
     run: RunSettings,
     progress: Progress,
@@ -156,9 +168,11 @@ def _embed_into(
     for source in mine:
         store.describe(source)  # a corrected label or patient needs no new embedding
     todo = [source for source in mine if source.id not in store.done]
-    settings = _engine_settings(run, encoder, store.out)
+    settings = _engine_settings(run, devices, store.out)
+    encoder = devices.encoder
     progress.begin(len(todo))
-    engine = Engine(encoder, policy, settings, sink, progress, stop)
+    progress.note(_choices(encoder, settings))
+    engine = Engine(devices, policy, settings, sink, progress, stop)
     seconds = engine.run(todo) if todo else StageSeconds()
     progress.close()
     if stop.is_set():
@@ -196,8 +210,7 @@ def with_sizes(policy: Policy, size: int) -> Policy:
 
 def default_workers() -> int:
     """As many reading processes as cores that this process may use, at most 8."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores))
+    return min(8, usable_cores())
 
 
 def shard_of(sources: Sequence[Source], shard: tuple[int, int] | None) -> Sequence[Source]:
@@ -320,12 +333,23 @@ class _Pictures:
         self.writer.close()
 
 
-def _engine_settings(run: RunSettings, encoder: Encoder, out: Path) -> EngineSettings:
+def _engine_settings(run: RunSettings, devices: Devices, out: Path) -> EngineSettings:
     return EngineSettings(
-        workers=default_workers() if run.workers is None else run.workers,
-        batch_size=run.batch_size or default_batch_size(encoder),
+        workers=min(8 * devices.count, usable_cores()) if run.workers is None else run.workers,
+        batch_size=run.batch_size or devices.batch_size,
         timeout=run.timeout,
         spill_dir=out.absolute().parent,
+        dtype=run.dtype,
+    )
+
+
+def _choices(encoder: Description, settings: EngineSettings) -> str:
+    """One line: what computes, and how the machine is used."""
+    runtime = encoder.settings.get("runtime", "")
+    how = f"{encoder.precision}, {runtime}" if runtime else encoder.precision
+    return (
+        f"{encoder.name} on {encoder.device} ({how}), batches of {settings.batch_size}, "
+        f"{settings.workers} reading processes, {usable_cores()} cores"
     )
 
 
@@ -339,14 +363,22 @@ def _interrupted(sink: _StoreSink, todo: int, out: Path, run: RunSettings) -> In
     return Interrupted(message, remedy="run the same command again to resume")
 
 
+_NO_SECONDS = {"regions", "devices", "images_at_once", "waited"}
+
+
 def _run_log(summary: Summary, run: RunSettings, settings: EngineSettings) -> dict[str, Any]:
     """What goes into ``<out>.run.json``: how this run went, not what is in the file."""
     seconds = summary.seconds
     return {
         "encoder": summary.encoder,
         "device": summary.device,
+        "devices": seconds.devices,
+        "precision": summary.settings.get("precision"),
+        "runtime": summary.settings.get("runtime"),
+        "cores": usable_cores(),
         "workers": settings.workers,
         "batch_size": settings.batch_size,
+        "images_at_once": seconds.images_at_once,
         "shard": list(run.shard) if run.shard else None,
         "inputs": {
             "embedded": summary.embedded,
@@ -355,7 +387,8 @@ def _run_log(summary: Summary, run: RunSettings, settings: EngineSettings) -> di
             "skipped": len(summary.skipped),
         },
         "regions": seconds.regions,
-        "seconds": {key: round(value, 3) for key, value in asdict(seconds).items() if key != "regions"},
+        "seconds": {key: round(value, 3) for key, value in asdict(seconds).items() if key not in _NO_SECONDS},
+        "waited_for": {stage: round(share, 4) for stage, share in seconds.waits.items()},
         "regions_per_second": round(seconds.regions / seconds.wall, 2) if seconds.wall else None,
         "device_busy": round(seconds.device_busy, 4),
     }

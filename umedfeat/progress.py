@@ -21,6 +21,9 @@ class Progress(Protocol):
     def begin(self, sources: int) -> None:
         """The run will look at so many sources."""
 
+    def note(self, text: str) -> None:
+        """One line that a person may want to know, such as the settings that were chosen."""
+
     def planned(self, regions: int) -> None:
         """One source was planned: so many regions more."""
 
@@ -38,6 +41,9 @@ class SilentProgress:
     """Says nothing."""
 
     def begin(self, sources: int) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
         """Nothing."""
 
     def planned(self, regions: int) -> None:
@@ -92,6 +98,9 @@ class BarProgress(SilentProgress):
         )
         self._show()
 
+    def note(self, text: str) -> None:
+        tqdm.write(text, file=self._stream)
+
     def planned(self, regions: int) -> None:
         self._counts.planned_sources += 1
         self._counts.regions += regions
@@ -129,6 +138,10 @@ class JsonProgress(SilentProgress):
         self._counts.sources = sources
         self._begin = time.monotonic()
         self._write()
+
+    def note(self, text: str) -> None:
+        self._stream.write(json.dumps({"event": "note", "message": text}) + "\n")
+        self._stream.flush()
 
     def planned(self, regions: int) -> None:
         self._counts.planned_sources += 1

@@ -234,3 +234,17 @@ def test_every_shared_file_is_accounted_for(data_dir: Path, tmp_path: Path) -> N
     assert len(claimed) == len(set(claimed))
     files = [path for path in data_dir.rglob("*") if path.is_file()]
     assert len(claimed) + len(found.skipped) + len(found.failures) == len(files)
+
+
+def test_two_devices_write_the_file_of_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_images(tmp_path / "in", 7)
+    assert extract(source, tmp_path / "one.h5") == 0
+    options = ["--device", "cpu,cpu", "--batch-size", "2", "--progress", "json"]
+    assert extract(source, tmp_path / "two.h5", *options) == 0
+    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
+    log = json.loads((tmp_path / "two.h5.run.json").read_text())
+    assert (log["device"], log["devices"], log["precision"], log["batch_size"]) == ("cpu,cpu", 2, "fp32", 2)
+    assert set(log["waited_for"]) == {"plan", "read", "encode", "write"}
+    told = capsys.readouterr()
+    assert "efficientnet-lite0 on cpu,cpu (fp32, torch), batches of 2, 1 reading processes" in told.err
+    assert "waited for" in told.out

@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from fake_encoder import FakeEncoder, expected_features
-from fake_reader import FakePolicy, fake_source, pixels_of
+from fake_reader import FakePolicy, fake_source
+from fake_sink import Collected, expected
 
+from umedfeat.engine.device import LocalDevice
 from umedfeat.engine.loop import Engine, EngineSettings
 from umedfeat.engine.planning import plan_all
 from umedfeat.errors import InputError
-from umedfeat.items import Dropped, Failure, Plan, Source
+from umedfeat.items import Source
 from umedfeat.policy import Limits
 from umedfeat.progress import SilentProgress
-
-
-@dataclass
-class Collected:
-    """A sink that keeps everything."""
-
-    features: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    plans: dict[str, Plan] = field(default_factory=dict)
-    dropped: dict[str, tuple[Dropped, ...]] = field(default_factory=dict)
-    failures: dict[str, Failure] = field(default_factory=dict)
-
-    def embedded(
-        self, source: Source, plan: Plan, features: npt.NDArray[np.float32], dropped: tuple[Dropped, ...]
-    ) -> None:
-        assert source.id not in self.features
-        self.features[source.id] = np.array(features)
-        self.plans[source.id] = plan
-        self.dropped[source.id] = dropped
-
-    def failed(self, source: Source, failure: Failure) -> None:
-        assert source.id not in self.failures
-        self.failures[source.id] = failure
 
 
 def run(
@@ -52,15 +30,11 @@ def run(
 ) -> Collected:
     sink = Collected()
     settings = EngineSettings(workers=workers, batch_size=batch_size, timeout=timeout)
-    engine = Engine(FakeEncoder(), policy or FakePolicy(), settings, sink, SilentProgress(), threading.Event())
+    engine = Engine(
+        LocalDevice(FakeEncoder()), policy or FakePolicy(), settings, sink, SilentProgress(), threading.Event()
+    )
     engine.run(sources)
     return sink
-
-
-def expected(source_id: str, rows: int, dtype: str = "uint8") -> npt.NDArray[np.float32]:
-    images = np.stack([pixels_of(source_id, row, dtype) for row in range(rows)])
-    scaled = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-    return expected_features(scaled.div(255) if dtype == "uint8" else scaled).numpy()
 
 
 def test_batches_cross_sources_and_every_row_lands_where_it_belongs() -> None:
@@ -159,7 +133,9 @@ def test_stop_ends_early_without_half_items() -> None:
             sink.embedded(*args)  # type: ignore[arg-type]
             stop.set()
 
-    engine = Engine(FakeEncoder(), FakePolicy(), EngineSettings(1, 4), StopAtFirst(), SilentProgress(), stop)
+    engine = Engine(
+        LocalDevice(FakeEncoder()), FakePolicy(), EngineSettings(1, 4), StopAtFirst(), SilentProgress(), stop
+    )
     engine.run([fake_source(f"s{k}", 6, seconds_per_row=0.02) for k in range(20)])
     assert 1 <= len(sink.features) < 20
     for name, features in sink.features.items():

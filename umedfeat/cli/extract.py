@@ -150,6 +150,7 @@ def summary_dict(summary: Summary) -> dict[str, object]:
         "regions": summary.seconds.regions,
         "seconds": round(summary.seconds.wall, 2),
         "device_busy": round(summary.seconds.device_busy, 3),
+        "waited_for": {stage: round(share, 3) for stage, share in summary.seconds.waits.items()},
         "failures": [
             {"source": f.source, "stage": f.stage, "message": f.message, "remedy": f.remedy} for f in summary.failures
         ],
@@ -188,4 +189,5 @@ def _time(summary: Summary) -> str:
         return human_seconds(seconds.wall)
     rate = seconds.regions / seconds.wall
     busy = f"encoder busy {seconds.device_busy:.0%}"
-    return f"{human_seconds(seconds.wall)} ({rate:.1f} regions/s, {busy})"
+    waits = ", ".join(f"{stage} {share:.0%}" for stage, share in seconds.waits.items())
+    return f"{human_seconds(seconds.wall)} ({rate:.1f} regions/s, {busy}; waited for {waits})"

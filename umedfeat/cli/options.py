@@ -251,7 +251,7 @@ def _encoder_choices(default: str) -> list[Decorator]:
             "--device",
             default="auto",
             show_default=True,
-            help="auto, cpu, cuda or cuda:N.",
+            help="auto (all visible GPUs, else the CPU), cpu, cuda:N, cuda:0,1 or all.",
         ),
         click.option(
             "--precision",

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from umedfeat.errors import SetupError
 
 if TYPE_CHECKING:
     from umedfeat.encoders.base import Encoder
 
-__all__ = ["EncoderChoice"]
+__all__ = ["EncoderChoice", "device_names"]
 
 
 @dataclass(frozen=True)
 class EncoderChoice:
-    """Arguments of ``umedfeat.load_encoder``."""
+    """Arguments of ``umedfeat.load_encoder``; ``device`` may name several devices (see ``device_names``)."""
 
     name: str = "umedpt"
     weights: Path | None = None
@@ -25,8 +27,16 @@ class EncoderChoice:
     compile: bool = False
     offline: bool = False
 
+    def each(self) -> tuple[EncoderChoice, ...]:
+        """The same encoder on each of its devices, one choice per device.
+
+        Raises:
+            SetupError: see ``device_names``.
+        """
+        return tuple(replace(self, device=name) for name in device_names(self.device))
+
     def load(self) -> Encoder:
-        """Load it.
+        """Load it on the first of its devices.
 
         Raises:
             WeightsUnavailable, CheckpointRefused, SetupError: see ``umedfeat.load_encoder``.
@@ -36,10 +46,40 @@ class EncoderChoice:
         return load_encoder(
             self.name,
             weights=self.weights,
-            device=self.device,
+            device=device_names(self.device)[0],
             precision=self.precision,
             runtime=self.runtime,
             pool_order=self.pool_order,
             compile=self.compile,
             offline=self.offline,
         )
+
+
+def device_names(text: str) -> tuple[str, ...]:
+    """The devices that ``--device`` names.
+
+    "auto", "all", "cuda:all": every visible GPU ("auto" without one: the CPU). "cuda:0,1" and "cuda:0,cuda:1": those.
+    "cpu,cpu": the CPU in two halves. What is visible is the scheduler's decision (``CUDA_VISIBLE_DEVICES``).
+
+    Raises:
+        SetupError: an empty name, a GPU named twice, or "all" without a GPU.
+    """
+    if text in {"auto", "all", "cuda:all"}:
+        return _all_gpus(text)
+    names: list[str] = []
+    for part in text.replace(" ", "").split(","):
+        bare_index = part.isdigit() and names and names[-1].startswith("cuda:")
+        names.append(f"cuda:{part}" if bare_index else "cuda:0" if part == "cuda" else part)
+    gpus = [name for name in names if name != "cpu"]
+    if not all(names) or len(set(gpus)) < len(gpus):
+        raise SetupError(f"--device {text}: every device once, none empty", remedy="e.g. cuda:0,1 or all")
+    return tuple(names)
+
+
+def _all_gpus(text: str) -> tuple[str, ...]:
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count and text != "auto":
+        raise SetupError(f"--device {text}: no CUDA device is visible", remedy="--device auto or cpu")
+    return tuple(f"cuda:{index}" for index in range(count)) or ("cpu",)

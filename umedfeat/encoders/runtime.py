@@ -8,7 +8,6 @@ thread per batch is faster than many threads inside one operation.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, overload
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from umedfeat.errors import SetupError
+from umedfeat.machine import usable_cores
 
 __all__ = ["TorchEncoder", "checked_images", "choose_device", "choose_precision", "cpu_threads"]
 
@@ -61,7 +61,7 @@ def choose_precision(precision: str, device: str) -> str:
 
 def cpu_threads() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()
 
 
 class TorchEncoder:

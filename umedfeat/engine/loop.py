@@ -2,7 +2,7 @@
 
 ::
 
-    sources ─Job→ workers ─Planned→ RowQueues ─Batch→ workers ─Read→ encoder thread ─→ scatter ─→ sink
+    sources ─Job→ workers ─Planned→ RowQueues ─Batch→ workers ─Read→ devices ─→ scatter ─→ sink
 
 Reading has priority over planning; planning fills the idle time. A source is handed to the sink when all its rows are
 embedded, so that a crash never leaves half an item.
@@ -11,13 +11,11 @@ embedded, so that a crash never leaves half an item.
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -25,12 +23,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.encoders.base import Encoder
 from umedfeat.engine.batching import Pending, RowQueues
-from umedfeat.engine.embed import Embedded, embed
-from umedfeat.engine.pool import Died, WorkerPool, slot_bytes_for
+from umedfeat.engine.device import Devices
+from umedfeat.engine.embed import Embedded
+from umedfeat.engine.pool import Answer, Died, WorkerPool, slot_bytes_for
+from umedfeat.engine.seconds import StageSeconds
 from umedfeat.engine.worker import Batch, Job, Planned, Read
-from umedfeat.errors import EmptyImage, InputError, UnreadableInput, WorkerDied
+from umedfeat.errors import InputError, NotFinite, UnreadableInput, WorkerDied
 from umedfeat.items import Dropped, Failure, Plan, Source
 from umedfeat.policy import Policy
 from umedfeat.progress import Progress
@@ -41,7 +40,6 @@ __all__ = ["Engine", "EngineSettings", "Sink", "StageSeconds"]
 _PLANNED_AHEAD = 1_000_000
 #: Features of one source above this size wait on disk, not in memory, until the source is complete.
 _SPILL_BYTES = 256 << 20
-_ENCODES_IN_FLIGHT = 2
 
 
 class Sink(Protocol):
@@ -65,37 +63,21 @@ class EngineSettings:
         batch_size: regions per batch.
         timeout: seconds that one source may keep a reading process busy within one batch.
         spill_dir: where features of huge sources wait on disk.
+        dtype: of the features in the file; a source with values beyond its range fails.
     """
 
     workers: int
     batch_size: int
     timeout: float = 600.0
     spill_dir: Path | None = None
-
-
-@dataclass
-class StageSeconds:
-    """Where the time went. ``plan`` and ``read`` are summed over workers; the others are of one thread."""
-
-    plan: float = 0.0
-    read: float = 0.0
-    encode: float = 0.0
-    write: float = 0.0
-    wall: float = 0.0
-    encode_span: float = 0.0
-    regions: int = 0
-
-    @property
-    def device_busy(self) -> float:
-        """Share of the time between the first and the last batch in which the encoder computed, 0..1."""
-        return min(1.0, self.encode / self.encode_span) if self.encode_span > 0 else 0.0
+    dtype: str = "float32"
 
 
 class Engine:
-    """Embeds sources with one encoder.
+    """Embeds sources with one encoder, on one or several devices.
 
     Args:
-        encoder: on one device.
+        devices: what computes; closed when the run ends.
         policy: how pixels are read.
         settings: processes, batch size, limits.
         sink: receives every source exactly once, as embedded or failed.
@@ -105,14 +87,14 @@ class Engine:
 
     def __init__(
         self,
-        encoder: Encoder,
+        devices: Devices,
         policy: Policy,
         settings: EngineSettings,
         sink: Sink,
         progress: Progress,
         stop: threading.Event,
     ) -> None:
-        self._encoder = encoder
+        self._devices = devices
         self._policy = policy
         self._settings = settings
         self._sink = sink
@@ -128,13 +110,11 @@ class Engine:
             WorkerPool(
                 self._policy, workers=self._settings.workers, slot_bytes=slot_bytes, timeout=self._settings.timeout
             ) as pool,
-            ThreadPoolExecutor(1, thread_name_prefix="encoder") as thread,
+            contextlib.closing(self._devices) as devices,
         ):
-            loop = _Loop(self, pool, thread, sources)
-            try:
-                loop.run()
-            finally:
-                loop.close()
+            devices.attach(pool.slots)
+            self.seconds.devices = devices.count
+            _Loop(self, pool, sources).run()
         self.seconds.wall = time.perf_counter() - begin
         return self.seconds
 
@@ -142,13 +122,13 @@ class Engine:
 class _Loop:
     """One run of an engine: the state that changes while it runs."""
 
-    def __init__(self, engine: Engine, pool: WorkerPool, thread: ThreadPoolExecutor, sources: Sequence[Source]) -> None:
+    def __init__(self, engine: Engine, pool: WorkerPool, sources: Sequence[Source]) -> None:
         self._engine = engine
-        self._encoder = engine._encoder
+        self._devices = engine._devices
+        self._dim = self._devices.encoder.dim
         self._settings = engine._settings
         self._seconds = engine.seconds
         self._pool = pool
-        self._thread = thread
         self._sources = sources
         self._jobs = deque(range(len(sources)))
         self._planning = 0
@@ -156,31 +136,31 @@ class _Loop:
         self._rows = RowQueues(self._settings.batch_size)
         self._reading = 0
         self._read: deque[Batch] = deque()
-        self._encodes: deque[tuple[Batch, Future[Embedded]]] = deque()
         self._first_encode: float | None = None
-        self._wake, self._wake_writer = os.pipe()
-
-    def close(self) -> None:
-        for _, future in self._encodes:
-            future.cancel()
-        with contextlib.suppress(Exception):  # a failed encode was raised already, or is no longer wanted
-            for _, future in self._encodes:
-                future.result()
-        os.close(self._wake)
-        os.close(self._wake_writer)
 
     def run(self) -> None:
         while not self._finished():
             if self._engine._stop.is_set():
                 return
             self._hand_out()
-            for answer in self._pool.wait(0.5, also=[self._wake]):
+            for answer in self._wait():
                 self._receive(answer)
             self._collect()
-            self._feed_encoder()
+            self._feed_devices()
 
     def _finished(self) -> bool:
-        return not (self._jobs or self._planning or self._pending or self._reading or self._read or self._encodes)
+        busy = self._reading or self._read or self._devices.in_flight
+        return not (self._jobs or self._planning or self._pending or busy)
+
+    def _wait(self) -> Sequence[Answer]:
+        """What came in; the time goes to the account of the stage that was waited for."""
+        stage = "encode" if not self._devices.idle else "read" if self._reading else "plan"
+        if not (self._reading or self._planning):
+            stage = "encode"
+        begin = time.perf_counter()
+        answers = self._pool.wait(0.5, also=self._devices.waitables)
+        self._seconds.waited[stage] += time.perf_counter() - begin
+        return answers
 
     # ---- handing out work -------------------------------------------------------------------------------------
 
@@ -261,28 +241,23 @@ class _Loop:
 
     # ---- encoding ---------------------------------------------------------------------------------------------
 
-    def _feed_encoder(self) -> None:
-        while self._read and len(self._encodes) < _ENCODES_IN_FLIGHT:
-            batch = self._read.popleft()
-            pixels = self._pool.slots.array(batch.slot, (batch.size, *batch.shape, 3), batch.dtype)
-            future = self._thread.submit(embed, self._encoder, pixels)
-            future.add_done_callback(lambda _: os.write(self._wake_writer, b"."))
-            self._encodes.append((batch, future))
+    def _feed_devices(self) -> None:
+        while self._read and self._devices.room > 0:
+            self._devices.submit(self._read.popleft())
 
     def _collect(self) -> None:
-        while self._encodes and self._encodes[0][1].done():
-            os.read(self._wake, 1)
-            batch, future = self._encodes.popleft()
-            result = future.result()
+        for batch, result in self._devices.collect():
             self._pool.slots.give_back(batch.slot)
             self._note_encode(result)
             self._scatter(batch, result.features)
 
     def _note_encode(self, result: Embedded) -> None:
-        if self._first_encode is None:
-            self._first_encode = result.begin
+        first = result.begin if self._first_encode is None else min(result.begin, self._first_encode)
+        self._first_encode = first
         self._seconds.encode += result.end - result.begin
-        self._seconds.encode_span = result.end - self._first_encode
+        self._seconds.encode_span = max(self._seconds.encode_span, result.end - first)
+        if result.fits is not None:
+            self._seconds.images_at_once = min(result.fits, self._seconds.images_at_once or result.fits)
 
     def _scatter(self, batch: Batch, features: npt.NDArray[np.float32]) -> None:
         offset = 0
@@ -301,9 +276,9 @@ class _Loop:
     # ---- ending a source --------------------------------------------------------------------------------------
 
     def _complete(self, pending: Pending) -> None:
-        error = _fault_of(pending, self._engine._policy.limits.max_unreadable)
+        error = _fault_of(pending, self._engine._policy.limits.max_unreadable, self._settings.dtype)
         if error is not None:
-            stage = "encode" if isinstance(error, EmptyImage) else "read"
+            stage = "encode" if isinstance(error, NotFinite) else "read"
             self._fail(pending.number, stage, error)
             return
         del self._pending[pending.number]
@@ -327,14 +302,14 @@ class _Loop:
         self._engine._progress.finished(source.name, "failed")
 
     def _buffer(self, rows: int) -> npt.NDArray[np.float32]:
-        shape = (rows, self._encoder.dim)
-        if rows * self._encoder.dim * 4 <= _SPILL_BYTES:
+        shape = (rows, self._dim)
+        if rows * self._dim * 4 <= _SPILL_BYTES:
             return np.empty(shape, dtype=np.float32)
         with tempfile.TemporaryFile(dir=self._settings.spill_dir) as spill:
             return np.memmap(spill, dtype=np.float32, mode="w+", shape=shape)
 
 
-def _fault_of(pending: Pending, max_unreadable: float) -> InputError | None:
+def _fault_of(pending: Pending, max_unreadable: float, dtype: str) -> InputError | None:
     """Why a fully read source is not good enough, if so."""
     total, lost = len(pending.plan.regions), len(pending.dropped)
     name = pending.source.name
@@ -344,8 +319,18 @@ def _fault_of(pending: Pending, max_unreadable: float) -> InputError | None:
             f"{name}: {lost} of {total} regions are unreadable ({example})",
             remedy="copy the file again from its origin; --max-unreadable raises the limit",
         )
-    if total and not all(np.isfinite(pending.features[k : k + 4096]).all() for k in range(0, total, 4096)):
-        return EmptyImage(
-            f"{name}: the encoder gave values that are not finite", remedy="see it with `umedfeat preview`"
-        )
+    return _beyond_range(name, pending.features, dtype)
+
+
+def _beyond_range(name: str, features: npt.NDArray[np.float32], dtype: str) -> NotFinite | None:
+    """NaN, infinity, or values that the file's dtype cannot hold."""
+    limit = float(np.finfo(dtype).max)
+    largest = 0.0
+    for first in range(0, len(features), 4096):
+        block = features[first : first + 4096]
+        if not np.isfinite(block).all():
+            return NotFinite(f"{name}: the encoder gave NaN or infinity", remedy="try --precision fp32, or look at it")
+        largest = max(largest, float(np.abs(block).max(initial=0.0)))
+    if largest > limit:
+        return NotFinite(f"{name}: a feature of {largest:g} does not fit {dtype}", remedy="use --dtype float32")
     return None
