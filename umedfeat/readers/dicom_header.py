@@ -124,12 +124,13 @@ def _damaged(file: Found, error: Exception) -> UnreadableInput:
 
 
 def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
+    meta = getattr(dataset, "file_meta", {})  # a DICOMDIR tells its class there alone
     uids = [str(dataset.get(tag, "") or "") for tag in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")]
     marks = ("TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "DiffusionBValue", "TriggerTime")
     times = ("AcquisitionTime", "ContentTime")
     return DicomHeader(
         found=file,
-        sop_class=str(dataset.get("SOPClassUID", "") or ""),
+        sop_class=str(dataset.get("SOPClassUID", "") or meta.get("MediaStorageSOPClassUID", "") or ""),
         sop_uid=uids[0],
         series=uids[1],
         study=uids[2],
