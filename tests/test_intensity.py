@@ -23,7 +23,7 @@ from umedfeat.intensity import (
     to_unit,
     window_name,
 )
-from umedfeat.policy import CT_WINDOWS, IntensityPolicy
+from umedfeat.policy import CT_WINDOWS, ImagePolicy, IntensityPolicy, VolumePolicy
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
 WHOLE = st.integers(-40000, 70000).map(float)
@@ -196,3 +196,42 @@ def test_grey_becomes_three_equal_channels():
     grey = np.random.default_rng(0).random((4, 5), dtype=np.float32)
     assert to_rgb(grey).shape == (4, 5, 3)
     assert (to_rgb(grey) == grey[..., None]).all()
+
+
+@pytest.mark.parametrize("window", ["lungs", "", "5", "5,5", "9,1", "nan,3", "0,inf", "1,2,3"])
+def test_a_wrong_window_is_refused_before_any_file_is_opened(window):
+    for name in ("ct_window", "window"):
+        with pytest.raises(SetupError, match=name) as caught:
+            IntensityPolicy(**{name: window})
+        assert "soft-tissue" in caught.value.remedy and "LO,HI" in caught.value.remedy
+
+
+@pytest.mark.parametrize("percentiles", [(5, 5), (-1, 50), (2, 101), (90, 10)])
+def test_wrong_percentiles_are_refused(percentiles):
+    with pytest.raises(SetupError, match="percentiles"):
+        IntensityPolicy(percentiles=percentiles)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "legal"),
+    [
+        ("plane", "top", "sagittal"),
+        ("slices", "0", "every-K"),
+        ("slices", "every-0", "every-K"),
+        ("slices", "-3", "every-K"),
+        ("frames", "some", "every-K"),
+        ("frames", "²", "every-K"),
+        ("volume_index", "first", "mean"),
+        ("volume_index", "-1", "mean"),
+    ],
+)
+def test_a_wrong_choice_of_slices_is_refused_before_any_file_is_opened(field, value, legal):
+    with pytest.raises(SetupError, match=field) as caught:
+        VolumePolicy(**{field: value})
+    assert legal in caught.value.remedy
+
+
+def test_a_wrong_fit_is_refused_before_any_file_is_opened():
+    with pytest.raises(SetupError, match="stretch") as caught:
+        ImagePolicy(fit="stretch")
+    assert caught.value.remedy == "one of pad, squash, crop"

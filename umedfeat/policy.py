@@ -9,10 +9,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["CT_WINDOWS", "ImagePolicy", "IntensityPolicy", "Limits", "Policy", "SlidePolicy", "VolumePolicy"]
+from umedfeat.errors import SetupError
+
+__all__ = [
+    "CT_WINDOWS",
+    "FITS",
+    "PLANES",
+    "ImagePolicy",
+    "IntensityPolicy",
+    "Limits",
+    "Policy",
+    "SlidePolicy",
+    "VolumePolicy",
+]
 
 #: CT windows as (low, high) in Hounsfield units. Usual radiology presets, written as width/level:
 #: lung 1500/-600, soft-tissue 400/40, bone 1800/400, brain 80/40.
@@ -22,6 +35,28 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
     "bone": (-500.0, 1300.0),
     "brain": (0.0, 80.0),
 }
+
+
+PLANES = ("acquired", "axial", "coronal", "sagittal")
+FITS = ("pad", "squash", "crop")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+def _is_range(text: str) -> bool:
+    """LO,HI with LO below HI, both finite."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        return False
+    return math.isfinite(low) and math.isfinite(high) and low < high
+
+
+def _require(name: str, value: str, legal: tuple[str, ...]) -> None:
+    if value not in legal:
+        raise SetupError(f"{name} {value!r} is unknown", remedy=f"one of {', '.join(legal)}")
 
 
 @dataclass(frozen=True)
@@ -65,6 +100,15 @@ class IntensityPolicy:
     window: str = "percentile"
     percentiles: tuple[float, float] = (2.5, 97.5)
 
+    def __post_init__(self) -> None:
+        for name, text in (("ct_window", self.ct_window), ("window", self.window)):
+            if text not in {*CT_WINDOWS, "percentile", "file"} and not _is_range(text):
+                message = f"{name} {text!r} is unknown, or its LO is not below its HI"
+                raise SetupError(message, remedy=f"one of {', '.join(CT_WINDOWS)}, LO,HI, percentile, file")
+        low, high = self.percentiles
+        if not 0 <= low < high <= 100:
+            raise SetupError(f"percentiles {low:g} and {high:g}", remedy="0 ≤ low < high ≤ 100, e.g. 2.5 and 97.5")
+
 
 @dataclass(frozen=True)
 class VolumePolicy:
@@ -86,6 +130,15 @@ class VolumePolicy:
     include_derived: bool = False
     modality: str = ""
 
+    def __post_init__(self) -> None:
+        _require("plane", self.plane, PLANES)
+        for name, text in (("slices", self.slices), ("frames", self.frames)):
+            number = text.removeprefix("every-")
+            if text != "all" and not (_is_number(number) and int(number) > 0):
+                raise SetupError(f"{name} {text!r} is unknown", remedy="all, a number from 1, or every-K, e.g. every-3")
+        if self.volume_index not in {"", "mean", "all"} and not _is_number(self.volume_index):
+            raise SetupError(f"volume_index {self.volume_index!r} is unknown", remedy="a number from 0, mean, or all")
+
 
 @dataclass(frozen=True)
 class ImagePolicy:
@@ -100,6 +153,9 @@ class ImagePolicy:
     size: int = 224
     fit: str = "pad"
     tile: bool = False
+
+    def __post_init__(self) -> None:
+        _require("fit", self.fit, FITS)
 
 
 @dataclass(frozen=True)

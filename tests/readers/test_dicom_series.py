@@ -79,9 +79,8 @@ def contents(folder: Path) -> list[tuple[str, str, str]]:
     what = []
     for source in find(folder).sources:
         plan, images = read(source)
-        what.append(
-            (source.modality, plan.regions["position"].tolist(), hashlib.sha256(np.stack(images).tobytes()).hexdigest())
-        )
+        digest = hashlib.sha256(np.stack(images).tobytes()).hexdigest()
+        what.append((source.modality, str(plan.regions["position"].tolist()), digest))
     return sorted(what, key=repr)
 
 

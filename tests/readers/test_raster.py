@@ -247,6 +247,39 @@ def test_pages_are_slices_and_thumbnails_are_left_out(tmp_path):
     assert list(few.regions["slice"]) == [1, 3]
 
 
+def without_pages(path: Path) -> Path:
+    """Cut the link from the first page to the second, as ImageJ writes stacks above 4 GB."""
+    raw = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tiff:
+        start = tiff.pages[0].offset
+    entries = int.from_bytes(raw[start : start + 2], "little")
+    link = start + 2 + 12 * entries
+    raw[link : link + 4] = bytes(4)
+    path.write_bytes(raw)
+    return path
+
+
+def test_an_imagej_stack_without_pages_is_refused_not_cut_to_its_first_plane(tmp_path):
+    planes = np.random.default_rng(0).integers(0, 60000, (5, 40, 50)).astype("<u2")
+    tifffile.imwrite(tmp_path / "stack.tif", planes, imagej=True, byteorder="<")
+    tifffile.imwrite(tmp_path / "plane.tif", planes[0], imagej=True, byteorder="<")
+    assert read_all(tmp_path / "stack.tif") == 5
+    without_pages(tmp_path / "stack.tif")
+    with pytest.raises(UnsupportedInput, match="ImageJ stack of 5 planes") as caught:
+        read_all(tmp_path / "stack.tif")
+    assert "page per plane" in caught.value.remedy
+    assert read_all(tmp_path / "plane.tif") == 1
+
+
+def read_all(path: Path) -> int:
+    reader = raster.open(Source("x", "raster", path, (path,), path.name), Policy(image=ImagePolicy(size=32)))
+    try:
+        plan = reader.plan()
+        return len(reader.read(plan.regions))
+    finally:
+        reader.close()
+
+
 @pytest.mark.parametrize("suffix", ["png", "webp"])
 def test_frames_of_an_animation(tmp_path, suffix):
     frames = [Image.fromarray(picture()[::step]).resize((SIZE, SIZE)) for step in (1, 2, 4)]

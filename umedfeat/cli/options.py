@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,8 @@ class WindowType(click.ParamType[Any]):
             low, high = (float(part) for part in text.split(","))
         except ValueError:
             self.fail(f"{text!r} is none of {', '.join(CT_WINDOWS)}, percentile, file, nor LO,HI in HU", param, ctx)
-        if low >= high:
-            self.fail(f"{text!r}: LO must be below HI", param, ctx)
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            self.fail(f"{text!r}: LO must be below HI, and both finite, e.g. -160,240", param, ctx)
         return f"{low:g},{high:g}"
 
 
@@ -50,9 +51,21 @@ class SlicesType(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value)
         number = text.removeprefix("every-")
-        if text == "all" or (number.isdigit() and int(number) > 0):
+        if text == "all" or (number.isascii() and number.isdecimal() and int(number) > 0):
             return text
         return self.fail(f"{text!r} is neither 'all', a number, nor 'every-K'", param, ctx)
+
+
+class VolumeIndexType(click.ParamType[Any]):
+    """A number from 0, "mean" or "all"."""
+
+    name = "index"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if text in {"", "mean", "all"} or (text.isascii() and text.isdecimal()):
+            return text
+        return self.fail(f"{text!r} is neither a number from 0, 'mean' nor 'all'", param, ctx)
 
 
 def _gather(command: Any, options: Sequence[Decorator], name: str, build: Callable[..., Any]) -> Any:
@@ -142,7 +155,9 @@ _POLICY_OPTIONS: list[Decorator] = [
         show_default=True,
         help="Volumes: all, N (evenly spaced) or every-K.",
     ),
-    click.option("--volume-index", default="", help="4-D volumes: a number, mean or all."),
+    click.option(
+        "--volume-index", type=VolumeIndexType(), default="", help="4-D volumes: a number, mean or all (an item each)."
+    ),
     click.option(
         "--frames", type=SlicesType(), default="all", show_default=True, help="Cine: all or N frames (evenly spaced)."
     ),

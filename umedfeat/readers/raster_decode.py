@@ -44,7 +44,7 @@ def read_header(path: Path, name: str, max_pixels: int) -> Header:
         TooLarge: more than ``max_pixels``.
     """
     with _faults(name):
-        header = tiff_header(path) if _is_tiff_file(path) else _pillow_header(path, name, max_pixels)
+        header = tiff_header(path, name) if _is_tiff_file(path) else _pillow_header(path, name, max_pixels)
     _check_size(header.width, header.height, name, max_pixels)
     if header.format == "png":
         with _faults(name), Image.open(path, formats=("PNG",)) as image:

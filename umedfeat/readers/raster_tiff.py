@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,16 @@ def is_tiff(head: bytes) -> bool:
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def tiff_header(path: Path) -> Header:
+def tiff_header(path: Path, name: str) -> Header:
     """Size and pages of a TIFF file.
 
     Raises:
+        UnsupportedInput: an ImageJ stack whose planes have no pages of their own.
         ValueError: its pages form a loop, or are more than MAX_FRAMES.
     """
     with tifffile.TiffFile(path) as tiff:
         first: Any = tiff.pages[0]
+        _refuse_hidden_planes(tiff, first, name)
         described = (first.shape, first.dtype, first.photometric)
         pages, left_out = [], 0
         seen: set[int] = set()
@@ -63,6 +66,17 @@ def tiff_header(path: Path) -> Header:
     if turned in SIDEWAYS:
         width, height = height, width
     return Header("tiff", width, height, tuple(pages), detail)
+
+
+def _refuse_hidden_planes(tiff: tifffile.TiffFile, first: Any, name: str) -> None:
+    """ImageJ stores stacks above 4 GB (and others on request) behind one page: the first plane alone would be seen."""
+    metadata = tiff.imagej_metadata if tiff.is_imagej else None
+    planes = int((metadata or {}).get("images", 1))
+    if planes > 1 and len(tiff.pages) == 1 and first.dtype is not None:
+        plane = math.prod(first.shape) * first.dtype.itemsize
+        if planes * plane <= tiff.filehandle.size:
+            message = f"{name}: an ImageJ stack of {planes} planes behind a single TIFF page"
+            raise UnsupportedInput(message, remedy="save it with a page per plane (ImageJ: File > Save As > OME-TIFF)")
 
 
 def _tiff_orientation(page: Any) -> int:

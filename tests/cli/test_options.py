@@ -1,0 +1,35 @@
+"""Wrong values of options end at once, with what is legal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from umedfeat.cli import run
+
+
+@pytest.mark.parametrize("command", ["extract", "preview"])
+@pytest.mark.parametrize(
+    ("option", "value", "legal"),
+    [
+        ("--window", "lungs", "soft-tissue"),
+        ("--window", "5,1", "-160,240"),
+        ("--window", "nan,1", "-160,240"),
+        ("--grey-window", "lung", "percentile"),
+        ("--slices", "0", "every-K"),
+        ("--slices", "-3", "every-K"),
+        ("--frames", "every-0", "every-K"),
+        ("--frames", "²", "every-K"),
+        ("--plane", "top", "sagittal"),
+        ("--volume-index", "first", "mean"),
+        ("--fit", "stretch", "squash"),
+    ],
+)
+def test_the_legal_values_are_listed(
+    command: str, option: str, value: str, legal: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([command, "--input", str(tmp_path), "--out", str(tmp_path / "out"), option, value]) == 2
+    told = capsys.readouterr().err
+    assert option in told and legal in told and "Traceback" not in told
+    assert not (tmp_path / "out").exists()
