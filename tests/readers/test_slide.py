@@ -5,45 +5,19 @@ from __future__ import annotations
 import random
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from slide_factory import halved, tissue_like, write_slide
+from slide_reading import all_tiles, planned, policy, source_of
 
 from umedfeat.errors import InputError, ScaleError, TooLarge, UnsupportedInput
-from umedfeat.items import Plan, RegionUnreadable, Source
-from umedfeat.policy import Policy, SlidePolicy
+from umedfeat.items import RegionUnreadable
 from umedfeat.privacy import Pseudonyms
 from umedfeat.readers import Found, open_reader, sniff
 from umedfeat.readers import slide as slide_format
 from umedfeat.readers.slide_backends import TiffBackend
 from umedfeat.sources import discover
-
-
-def source_of(path: Path, **facts: Any) -> Source:
-    return Source(id=path.stem, format="slide", path=path, files=(path,), name=path.name, **facts)
-
-
-def policy(tissue: str = "none", **slide: Any) -> Policy:
-    return Policy(slide=SlidePolicy(tissue=tissue, **slide))
-
-
-def planned(path: Path, chosen: Policy, **facts: Any) -> Plan:
-    reader = open_reader(source_of(path, **facts), chosen)
-    try:
-        return reader.plan()
-    finally:
-        reader.close()
-
-
-def all_tiles(path: Path, chosen: Policy) -> tuple[Plan, list[Any]]:
-    plan = planned(path, chosen)
-    reader = open_reader(source_of(path), chosen, plan.prepared)
-    try:
-        return plan, list(reader.read(plan.regions))
-    finally:
-        reader.close()
 
 
 def landmarks(side: int, places: list[tuple[float, float]], mpp: float) -> np.ndarray:

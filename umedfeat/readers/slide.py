@@ -24,7 +24,7 @@ from umedfeat.items import Json, Plan, Reader, RegionUnreadable, Skipped, Source
 from umedfeat.policy import Policy
 from umedfeat.privacy import Pseudonyms
 from umedfeat.readers import Collected, Found
-from umedfeat.readers.slide_backends import OpenSlideBackend, SlideBackend, TiffBackend
+from umedfeat.readers.slide_backends import OpenSlideBackend, SlideBackend, TiffBackend, refuse_unreadable_corners
 from umedfeat.readers.slide_dicom import WSI_CLASS, collect_dicom
 from umedfeat.readers.slide_pixels import ColourProfile, Thumbnail, TileCutter, thumbnail
 from umedfeat.readers.slide_scale import scale_of
@@ -52,7 +52,9 @@ def sniff(path: Path, head: bytes) -> bool:
         return _openslide_knows(path) or _tiff_is_slide(path)
     if head[128:132] == b"DICM":
         return WSI_CLASS in head
-    if path.suffix.lower() == ".mrxs" or head.startswith((*_TEXT_FORMATS, b"ZISRAWFILE")):
+    if path.suffix.lower() == ".mrxs":  # a JPEG in content: without its folder it must fail, not pass as a picture
+        return True
+    if head.startswith((*_TEXT_FORMATS, b"ZISRAWFILE")):
         return _openslide_knows(path)
     return _is_companion(path)
 
@@ -97,7 +99,11 @@ class SlideReader:
     def _prepare(self, prepared: Mapping[str, Any] | None) -> None:
         """Scale, grid and level; the backend is closed by the caller if this fails."""
         source, slide = self._source, self._policy.slide
-        self._scale = scale_of(self._backend.properties, source.name, manifest=source.mpp, flag=slide.source_mpp)
+        try:
+            self._scale = scale_of(self._backend.properties, source.name, manifest=source.mpp, flag=slide.source_mpp)
+        except ScaleError:
+            refuse_unreadable_corners(self._backend, source.name)  # damage must not hide behind a missing scale
+            raise
         self._refuse_upsampling()
         width, height = self._backend.levels[0]
         scale = (MicronsPerPixel(self._scale.x), MicronsPerPixel(self._scale.y))

@@ -23,7 +23,7 @@ from umedfeat.errors import TooLarge, UnreadableInput, UnsupportedInput
 from umedfeat.items import RegionUnreadable
 from umedfeat.readers.slide_scale import ome_scale
 
-__all__ = ["OpenSlideBackend", "SlideBackend", "TiffBackend"]
+__all__ = ["OpenSlideBackend", "SlideBackend", "TiffBackend", "refuse_unreadable_corners"]
 
 # tifffile logs every oddity of a damaged file; the reader's own message says what matters.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -33,6 +33,7 @@ RGB = npt.NDArray[np.uint8]
 #: Decoded tiles that OpenSlide keeps per process.
 _CACHE_BYTES = 128 << 20
 _TIFF_CACHE_TILES = 256
+_JPEG = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG)
 
 
 class SlideBackend(Protocol):
@@ -70,12 +71,21 @@ class OpenSlideBackend:
         self._path = path
         self._name = name
         self._slide = self._open()
+        try:
+            self._learn()
+        except (openslide.OpenSlideError, KeyError, ValueError) as error:  # the handle was poisoned by its opening
+            self._slide.close()
+            message = f"{name}: its header is damaged ({type(error).__name__} after opening)"
+            raise UnreadableInput(message, remedy="copy it again from the scanner") from error
+        if self.vendor == "generic-tiff":
+            _refuse_deep_pixels(path, name)
+
+    def _learn(self) -> None:
+        """Levels, properties and colour profile."""
         self.levels = tuple(self._slide.level_dimensions)
         self.downsamples = tuple(float(factor) for factor in self._slide.level_downsamples)
         self.properties: Mapping[str, str] = dict(self._slide.properties)
         self.vendor = str(self.properties.get(openslide.PROPERTY_NAME_VENDOR, "openslide"))
-        if self.vendor == "generic-tiff":
-            _refuse_deep_pixels(path, name)
         profile = self._slide.color_profile
         self.icc = profile.tobytes() if profile is not None else None
 
@@ -120,6 +130,7 @@ class TiffBackend:
                 message = f"{name}: the TIFF structure is damaged ({type(error).__name__})"
                 raise UnreadableInput(message, remedy="copy it again from its origin") from error
             self._refuse_unknown_pixels(self._pages[0])
+            self._refuse_short_tables()
             on_error.pop_all()
         self.levels = tuple((page.imagewidth, page.imagelength) for page in self._pages)
         width, height = self.levels[0]
@@ -159,6 +170,15 @@ class TiffBackend:
             remedy = "raise --max-pixels, or save it with tiles"
             raise TooLarge(f"{self._name}: one piece has {tile_height * tile_width} pixels", remedy=remedy)
 
+    def _refuse_short_tables(self) -> None:
+        """A file cut within its directory has no places for some of its pieces."""
+        for level, page in enumerate(self._pages):
+            height, width = _segment_shape(page)
+            pieces = -(-page.imagelength // height) * -(-page.imagewidth // width)
+            if min(len(page.dataoffsets), len(page.databytecounts)) < pieces:
+                message = f"{self._name}: the TIFF structure is damaged (level {level} lacks places of its pieces)"
+                raise UnreadableInput(message, remedy="copy it again from its origin")
+
     def _segment(self, level: int, index: int) -> RGB:
         key = (level, index)
         if key not in self._cache:
@@ -173,14 +193,43 @@ class TiffBackend:
             handle = self._file.filehandle
             handle.seek(page.dataoffsets[index])
             data = handle.read(page.databytecounts[index])
+            _refuse_cut_piece(page, data, index)
             tables = page.tags.get("JPEGTables")
             segment, _, shape = page.decode(data, index, jpegtables=tables.value if tables is not None else None)
+        except RegionUnreadable:
+            raise
         except Exception as error:  # codecs raise their own kinds
             raise RegionUnreadable(f"{type(error).__name__} in piece {index}") from error
         if segment is None:
-            return np.full((*_segment_shape(page), 3), 255, dtype=np.uint8)
+            raise RegionUnreadable(f"piece {index} is missing")
         pixels = segment[0][: shape[1], : shape[2]]
         return _to_rgb(pixels, inverted=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE)
+
+
+def refuse_unreadable_corners(backend: SlideBackend, name: str) -> None:
+    """A look at the corners of the finest and the coarsest level: damage is told before anything else is.
+
+    Raises:
+        UnreadableInput: one of them cannot be read.
+    """
+    for level in sorted({0, len(backend.levels) - 1}):
+        width, height = backend.levels[level]
+        for x, y in ((0, 0), (max(0, width - 8), max(0, height - 8))):
+            try:
+                backend.read(level, x, y, min(8, width), min(8, height))
+            except RegionUnreadable as fault:
+                message = (
+                    f"{name}: the file is damaged, its corner at {x}, {y} of level {level} is unreadable ({fault})"
+                )
+                raise UnreadableInput(message, remedy="copy it again from the scanner") from fault
+
+
+def _refuse_cut_piece(page: Any, data: bytes, index: int) -> None:
+    """A JPEG without its end would be filled up with grey by the decoder."""
+    if len(data) < page.databytecounts[index] or not data:
+        raise RegionUnreadable(f"piece {index} is cut off ({len(data)} of {page.databytecounts[index]} bytes)")
+    if page.compression in _JPEG and (data[:2] != b"\xff\xd8" or b"\xff\xd9" not in data[-64:]):
+        raise RegionUnreadable(f"piece {index} is no whole JPEG")
 
 
 def _refuse_deep_pixels(path: Path, name: str) -> None:
