@@ -201,20 +201,43 @@ def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_interrupt_keeps_what_is_finished(tmp_path: Path) -> None:
+def running_in_group(group: int, patience: float = 5.0) -> list[str]:
+    """Names of processes of a group that still run after ``patience`` seconds (without /proc: none)."""
+    end = time.monotonic() + patience
+    while True:
+        running = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                name, _, rest = path.read_text().rpartition(")")
+            except OSError:  # it ended just now
+                continue
+            state, _, members_of = rest.split()[:3]
+            if int(members_of) == group and state != "Z":
+                running.append(name)
+        if not running or time.monotonic() > end:
+            return running
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(("number", "device"), [(signal.SIGTERM, "cpu"), (signal.SIGINT, "cpu,cpu")])
+def test_interrupt_keeps_what_is_finished(tmp_path: Path, number: signal.Signals, device: str) -> None:
     source, out = write_images(tmp_path / "in", 160), tmp_path / "f.h5"
     command = [sys.executable, "-m", "umedfeat", "extract", "--input", str(source), "--out", str(out), *ENCODER]
-    process = subprocess.Popen([*command, "--batch-size", "4", "-v"], stderr=subprocess.PIPE, text=True, env=os.environ)
+    command += ["--device", device]
+    start = [*command, "--batch-size", "4", "-v"]
+    process = subprocess.Popen(start, stderr=subprocess.PIPE, text=True, env=os.environ, start_new_session=True)
     assert process.stderr is not None
     for line in process.stderr:
         if "image" in line:
             break
     time.sleep(0.3)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, number)  # as a terminal or a scheduler does
     told = process.stderr.read()
     process.stderr.close()
     assert process.wait(timeout=60) == 130, told
     assert "run the same command again" in told
+    assert "going on without it" not in told
+    assert not running_in_group(process.pid)
     assert not out.exists()
     assert list((tmp_path / "f.h5.partial").glob("*.h5"))
     for k in range(60, 160):
@@ -248,3 +271,31 @@ def test_two_devices_write_the_file_of_one(tmp_path: Path, capsys: pytest.Captur
     told = capsys.readouterr()
     assert "efficientnet-lite0 on cpu,cpu (fp32, torch), batches of 2, 1 reading processes" in told.err
     assert "waited for" in told.out
+
+
+def test_nan_from_the_encoder_fails_only_its_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A half-precision encoder overflows on one image of a batch: that input fails by name, the others are kept."""
+    import torch
+
+    from umedfeat.encoders.runtime import TorchEncoder
+
+    source = write_images(tmp_path / "in", 4)
+    reddish = np.random.default_rng(9).integers(0, 9, (64, 80, 3)) + np.array([240, 10, 10])
+    Image.fromarray(reddish.astype(np.uint8)).save(source / "glare.png")
+    plain = TorchEncoder.__call__
+
+    def overflowing(self: TorchEncoder, images: torch.Tensor) -> torch.Tensor:
+        features = plain(self, images)
+        assert len(images) == 5
+        features[images[:, 0].mean((1, 2)) - images[:, 2].mean((1, 2)) > 0.3, 7] = torch.inf
+        return features
+
+    monkeypatch.setattr(TorchEncoder, "__call__", overflowing)
+    assert extract(source, tmp_path / "f.h5") == 1
+    with FeatureFile(tmp_path / "f.h5") as file:
+        assert file.ids == ("image0", "image1", "image2", "image3")
+        assert file.failures["source"].tolist() == ["glare.png"]
+        assert file.failures["error"].tolist() == ["NotFinite"]
+        assert file.failures["stage"].tolist() == ["encode"]
+    monkeypatch.setattr(TorchEncoder, "__call__", plain)
+    assert extract(source, tmp_path / "f.h5") == 0

@@ -54,7 +54,9 @@ def test_two_devices_give_the_numbers_of_one() -> None:
     assert 0 < seconds.device_busy <= 1
 
 
-@pytest.mark.parametrize(("how", "told"), [("kill:3", "died (exit code -9)"), ("error:3", "failed (RuntimeError)")])
+@pytest.mark.parametrize(
+    ("how", "told"), [("kill:1", "died (exit code -9)"), ("error:1", "the encoder failed (RuntimeError)")]
+)
 def test_a_device_that_dies_is_named_and_its_batches_go_to_the_other(
     how: str, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,5 +7,8 @@
     pool.py       worker processes; a death costs one source
     worker.py     inside a worker: plan and read (no torch, so this file imports nothing)
     slots.py      shared memory for pixels
-    embed.py      pixels to vectors on one device
+    device.py     one device, in this process
+    device_pool.py, device_worker.py   several devices, a process each
+    embed.py      pixels to vectors on one device: upload ahead, back off where memory runs out
+    seconds.py    where the time went
 """

@@ -13,6 +13,7 @@ from umedfeat.encoders.base import Encoder
 from umedfeat.engine.embed import Embedded, Embedder, Uploaded, Uploader, default_batch_size
 from umedfeat.engine.slots import SlotView
 from umedfeat.engine.worker import Batch
+from umedfeat.errors import SetupError
 
 __all__ = ["IN_FLIGHT", "Description", "Devices", "LocalDevice"]
 
@@ -150,8 +151,17 @@ class LocalDevice:
         while self._batches and self._batches[0][1].done():
             os.read(self._wake, 1)
             batch, future = self._batches.popleft()
-            done.append((batch, future.result()))
+            done.append((batch, self._result(future)))
         return done
+
+    def _result(self, future: Future[Embedded]) -> Embedded:
+        try:
+            return future.result()
+        except RuntimeError as error:  # what torch raises for faults of a device
+            raise SetupError(
+                f"{self.encoder.device}: the encoder failed ({type(error).__name__})",
+                remedy="finished inputs are safe: run the same command again to resume; --debug tells more",
+            ) from error
 
     def close(self) -> None:
         if self._closed:

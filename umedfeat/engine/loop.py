@@ -4,8 +4,8 @@
 
     sources ─Job→ workers ─Planned→ RowQueues ─Batch→ workers ─Read→ devices ─→ scatter ─→ sink
 
-Reading has priority over planning; planning fills the idle time. A source is handed to the sink when all its rows are
-embedded, so that a crash never leaves half an item.
+Reading has priority over planning, which fills the idle time, unless the planned rows run low. A source is handed to
+the sink when all its rows are embedded, so that a crash never leaves half an item.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ __all__ = ["Engine", "EngineSettings", "Sink", "StageSeconds"]
 
 #: Regions planned ahead of reading; bounds the memory of the plans.
 _PLANNED_AHEAD = 1_000_000
+#: Batches per reading process below which the next source is planned before anything else is read.
+_LOW_WATER = 4
 #: Features of one source above this size wait on disk, not in memory, until the source is complete.
 _SPILL_BYTES = 256 << 20
 
@@ -108,7 +110,11 @@ class Engine:
         slot_bytes = slot_bytes_for(self._policy, self._settings.batch_size)
         with (
             WorkerPool(
-                self._policy, workers=self._settings.workers, slot_bytes=slot_bytes, timeout=self._settings.timeout
+                self._policy,
+                workers=self._settings.workers,
+                slot_bytes=slot_bytes,
+                timeout=self._settings.timeout,
+                encoding=self._devices.room,
             ) as pool,
             contextlib.closing(self._devices) as devices,
         ):
@@ -166,11 +172,18 @@ class _Loop:
 
     def _hand_out(self) -> None:
         while self._pool.room > 0:
+            if self._rows_run_low() and self._hand_out_plan():
+                continue
             if self._hand_out_batch(full=True) or self._hand_out_plan():
                 continue
             starving = not (self._reading or self._read)
             if not (starving and not self._planning and self._hand_out_batch(full=False)):
                 return
+
+    def _rows_run_low(self) -> bool:
+        """Will the rows be read before the next source could be planned?"""
+        batches = _LOW_WATER * self._settings.workers
+        return not self._planning and self._rows.waiting < batches * self._settings.batch_size
 
     def _hand_out_plan(self) -> bool:
         if not self._jobs or self._rows.waiting >= _PLANNED_AHEAD:

@@ -64,10 +64,11 @@ class WorkerPool:
         workers: number of processes, at least 1.
         slot_bytes: room for one batch (``slot_bytes_for``).
         timeout: seconds a worker may spend on one source within one message before it is stopped as hung.
+        encoding: batches that devices hold while the workers read the next ones.
     """
 
-    def __init__(self, policy: Policy, *, workers: int, slot_bytes: int, timeout: float) -> None:
-        self.slots = Slots(_DEPTH * workers + 2, slot_bytes)
+    def __init__(self, policy: Policy, *, workers: int, slot_bytes: int, timeout: float, encoding: int = 2) -> None:
+        self.slots = Slots(_DEPTH * workers + encoding, slot_bytes)
         self._policy = policy
         self._timeout = timeout
         self._context = multiprocessing.get_context("spawn")
