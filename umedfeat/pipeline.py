@@ -170,8 +170,8 @@ def _embed_into(
     todo = [source for source in mine if source.id not in store.done]
     settings = _engine_settings(run, devices, store.out)
     encoder = devices.encoder
-    progress.begin(len(todo))
     progress.note(_choices(encoder, settings))
+    progress.begin(len(todo))
     engine = Engine(devices, policy, settings, sink, progress, stop)
     seconds = engine.run(todo) if todo else StageSeconds()
     progress.close()

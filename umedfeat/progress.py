@@ -16,7 +16,7 @@ log = logging.getLogger("umedfeat")
 
 
 class Progress(Protocol):
-    """Receives what happens, in order: begin, then any mixture, then close."""
+    """Receives what happens, in order: notes, begin, then any mixture, then close."""
 
     def begin(self, sources: int) -> None:
         """The run will look at so many sources."""
