@@ -13,7 +13,9 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from dicom_factory import image, save
 from nifti_factory import reordered, write
+from scipy.spatial.transform import Rotation
 
 from umedfeat.policy import ImagePolicy, Policy, VolumePolicy
 from umedfeat.privacy import Pseudonyms
@@ -130,3 +132,31 @@ def test_the_oracle_is_not_ours(data_dir):
     stored = header.pixel_array * float(header.get("RescaleSlope", 1)) + float(header.get("RescaleIntercept", 0))
     assert data[tuple(voxel)] == pytest.approx(stored[0, 0])
     assert nibabel.aff2axcodes(affine)
+
+
+@pytest.mark.parametrize("angles", [(20, 0, 0), (10, -25, 15), (0, 40, 30)])
+def test_an_oblique_acquisition_is_the_same_in_both_formats(tmp_path, angles):
+    """Slices tilted about all axes; the affine of the NIfTI is written down here from the DICOM attributes alone."""
+    rotation = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    across, down, normal = rotation[:, 0], rotation[:, 1], rotation[:, 2]
+    voxels = np.random.default_rng(1).integers(0, 1000, (20, 24, 6)).astype(np.int16)  # column, row, slice
+    voxels[2:8, 3:9] += 2000
+    uid = {"SeriesInstanceUID": "1.2.3.4", "StudyInstanceUID": "1.2.3", "PixelSpacing": [0.8, 0.7]}
+    for k in range(6):
+        position = [round(float(v), 6) for v in np.array([-9.0, 4.0, 30.0]) + normal * 3.0 * k]
+        axes = [round(float(v), 8) for v in (*across, *down)]
+        tags = {**uid, "ImagePositionPatient": position, "ImageOrientationPatient": axes}
+        save(image("MR", np.ascontiguousarray(voxels[:, :, k].T), **tags), tmp_path / "dicom" / f"{5 - k}.dcm")
+    lps = np.eye(4)
+    lps[:3, :3] = np.stack([across * 0.7, down * 0.8, normal * 3.0], axis=1)
+    lps[:3, 3] = [-9.0, 4.0, 30.0]
+    affine = np.diag([-1.0, -1, 1, 1]) @ lps
+    how = Policy(image=ImagePolicy(size=48))
+    source, (plan, images) = as_dicom(tmp_path / "dicom", how)
+    for codes, endian, suffix in STORED:
+        path = write(tmp_path / f"{codes}{suffix}", *reordered(voxels, affine, codes), endian=endian)
+        found = nifti.collect([Found(path, path.name, {})], how, Pseudonyms(b"key")).sources[0]
+        same, same_images = read(nifti, replace(found, modality=source.modality), how)
+        assert same.detail["plane"] == plan.detail["plane"]
+        np.testing.assert_allclose(same.regions["position"], plan.regions["position"], atol=1e-3)
+        assert np.abs(same_images - images).max() < 1e-4

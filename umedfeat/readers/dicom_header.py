@@ -32,6 +32,9 @@ __all__ = [
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 pydicom.config.logger.setLevel(logging.CRITICAL)
 
+#: SOP class of an index of files, which tells its class in the file's meta header alone.
+DICOMDIR = "1.2.840.10008.1.3.10"
+
 _TAGS = [
     *IDENTIFYING, "SOPClassUID", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
     "PhotometricInterpretation", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
@@ -124,13 +127,13 @@ def _damaged(file: Found, error: Exception) -> UnreadableInput:
 
 
 def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
-    meta = getattr(dataset, "file_meta", {})  # a DICOMDIR tells its class there alone
+    media = str(getattr(dataset, "file_meta", {}).get("MediaStorageSOPClassUID", "") or "")
     uids = [str(dataset.get(tag, "") or "") for tag in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")]
     marks = ("TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "DiffusionBValue", "TriggerTime")
     times = ("AcquisitionTime", "ContentTime")
     return DicomHeader(
         found=file,
-        sop_class=str(dataset.get("SOPClassUID", "") or meta.get("MediaStorageSOPClassUID", "") or ""),
+        sop_class=str(dataset.get("SOPClassUID", "") or (media if media == DICOMDIR else "")),
         sop_uid=uids[0],
         series=uids[1],
         study=uids[2],

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from umedfeat.errors import UnreadableInput
-from umedfeat.readers.dicom_header import DicomHeader, sop_name
+from umedfeat.readers.dicom_header import DICOMDIR, DicomHeader, sop_name
 
 __all__ = ["group_slices", "not_an_image"]
 
@@ -26,7 +26,6 @@ _NO_IMAGE = {
     "104.": "encapsulated document",
     "67": "real-world value map",
 }
-_DICOMDIR = "1.2.840.10008.1.3.10"
 _PROJECTIONS = {"MIP", "MINIP", "MPR", "PROJECTION IMAGE", "MOSAIC", "MAXIMUM INTENSITY PROJECTION", "SUBTRACTION"}
 #: Modalities whose derived images (reformats, maps) would be second copies of the same anatomy.
 _CROSS_SECTIONAL = {"CT", "MR", "PT", "NM"}
@@ -44,7 +43,7 @@ def not_an_image(header: DicomHeader, *, include_derived: bool) -> str | None:
         UnreadableInput: it should be an image, and its header has lost it.
     """
     kind = header.sop_class
-    if kind == _DICOMDIR:
+    if kind == DICOMDIR:
         return "DICOMDIR, an index of files"
     for prefix, what in _NO_IMAGE.items():
         full = _STORAGE + prefix
