@@ -24,7 +24,13 @@ from umedfeat.items import Json, Plan, Reader, RegionUnreadable, Skipped, Source
 from umedfeat.policy import Policy
 from umedfeat.privacy import Pseudonyms
 from umedfeat.readers import Collected, Found
-from umedfeat.readers.slide_backends import OpenSlideBackend, SlideBackend, TiffBackend, refuse_unreadable_corners
+from umedfeat.readers.slide_backends import (
+    OpenSlideBackend,
+    SlideBackend,
+    TiffBackend,
+    has_sub_levels,
+    refuse_unreadable_corners,
+)
 from umedfeat.readers.slide_dicom import WSI_CLASS, collect_dicom
 from umedfeat.readers.slide_pixels import ColourProfile, Thumbnail, TileCutter, thumbnail
 from umedfeat.readers.slide_scale import scale_of
@@ -230,7 +236,10 @@ class SlideReader:
 
 
 def _backend(source: Source, policy: Policy) -> SlideBackend:
-    if json.loads(source.selector or "{}").get("dicom") or _openslide_knows(source.path):
+    if json.loads(source.selector or "{}").get("dicom"):
+        return OpenSlideBackend(source.path, source.name)
+    known = openslide.OpenSlide.detect_format(str(source.path))
+    if known is not None and not (known == "generic-tiff" and has_sub_levels(source.path)):
         return OpenSlideBackend(source.path, source.name)
     if _is_tiff(source.path):
         return TiffBackend(source.path, source.name, policy.limits.max_pixels)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import struct
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from umedfeat.errors import TooLarge, UnreadableInput, UnsupportedInput
 from umedfeat.items import RegionUnreadable
 from umedfeat.readers.slide_scale import ome_scale
 
-__all__ = ["OpenSlideBackend", "SlideBackend", "TiffBackend", "refuse_unreadable_corners"]
+__all__ = ["OpenSlideBackend", "SlideBackend", "TiffBackend", "has_sub_levels", "refuse_unreadable_corners"]
 
 # tifffile logs every oddity of a damaged file; the reader's own message says what matters.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -33,6 +34,17 @@ RGB = npt.NDArray[np.uint8]
 #: Decoded tiles that OpenSlide keeps per process.
 _CACHE_BYTES = 128 << 20
 _TIFF_CACHE_TILES = 256
+#: What tifffile raises where tags are missing or of another type than they should be.
+_TIFF_FAULTS = (
+    tifffile.TiffFileError,
+    ValueError,
+    LookupError,
+    OSError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    struct.error,
+)
 _JPEG = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG)
 
 
@@ -126,12 +138,17 @@ class TiffBackend:
             try:
                 self._file = on_error.enter_context(tifffile.TiffFile(path))
                 self._pages = _pyramid_of(self._file)
-            except (tifffile.TiffFileError, ValueError, IndexError, KeyError, OSError) as error:
+                self._refuse_unknown_pixels(self._pages[0])
+                self._refuse_short_tables()
+                self._learn()
+            except _TIFF_FAULTS as error:
                 message = f"{name}: the TIFF structure is damaged ({type(error).__name__})"
                 raise UnreadableInput(message, remedy="copy it again from its origin") from error
-            self._refuse_unknown_pixels(self._pages[0])
-            self._refuse_short_tables()
             on_error.pop_all()
+        self._cache: OrderedDict[tuple[int, int], RGB] = OrderedDict()
+
+    def _learn(self) -> None:
+        """Levels, properties and colour profile."""
         self.levels = tuple((page.imagewidth, page.imagelength) for page in self._pages)
         width, height = self.levels[0]
         self.downsamples = tuple((width / w + height / h) / 2 for w, h in self.levels)
@@ -139,7 +156,6 @@ class TiffBackend:
         self.vendor = "ome-tiff" if self._file.is_ome else "tiff"
         profile = self._pages[0].tags.get("InterColorProfile")
         self.icc = profile.value if profile is not None else None
-        self._cache: OrderedDict[tuple[int, int], RGB] = OrderedDict()
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
         page = self._pages[level]
@@ -204,6 +220,17 @@ class TiffBackend:
             raise RegionUnreadable(f"piece {index} is missing")
         pixels = segment[0][: shape[1], : shape[2]]
         return _to_rgb(pixels, inverted=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE)
+
+
+def has_sub_levels(path: Path) -> bool:
+    """Are the levels in sub-IFDs (OME-TIFF), of pixels that TiffBackend reads? OpenSlide sees only the first level."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[0].aspage()
+            plain = page.dtype == np.uint8 and page.planarconfig == 1
+            return bool(plain and page.subifds and len(file.series[0].levels) > 1)
+    except _TIFF_FAULTS:
+        return False
 
 
 def refuse_unreadable_corners(backend: SlideBackend, name: str) -> None:
