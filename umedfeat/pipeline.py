@@ -102,6 +102,7 @@ def extract(
     pseudonyms: Pseudonyms | None = None,
     progress: Progress | None = None,
     preview_dir: Path | None = None,
+    geojson: bool = False,
 ) -> Summary:
     """Embed every image under ``inputs`` with a frozen encoder and write one feature file.
 
@@ -114,6 +115,7 @@ def extract(
         pseudonyms: key for patient pseudonyms (default: the user's own key, made on first use).
         progress: receives what happens (default: nothing is shown).
         preview_dir: folder for pictures of what the encoder saw, with one ``index.html``.
+        geojson: also write tissue and grid of every slide for QuPath there.
 
     Raises:
         SetupError: nothing was done (missing paths, colliding ids, weights, output).
@@ -133,7 +135,7 @@ def extract(
     with contextlib.closing(open_devices(choice)) as devices:
         policy = with_sizes(policy, devices.encoder.image_size)
         header = Header(encoder=dict(devices.encoder.settings), policy=policy.to_dict(), dtype=run.dtype)
-        pictures = None if preview_dir is None else _Pictures(preview_dir, policy)
+        pictures = None if preview_dir is None else _Pictures(preview_dir, policy, geojson=geojson)
         with (
             FeatureStore(out, header, dim=devices.encoder.dim, overwrite=run.overwrite, shard=run.shard) as store,
             stop_on_signals() as stop,
@@ -316,11 +318,11 @@ class _StoreSink:
 class _Pictures:
     """Draws what was embedded; a picture that fails never costs the features."""
 
-    def __init__(self, folder: Path, policy: Policy) -> None:
+    def __init__(self, folder: Path, policy: Policy, *, geojson: bool) -> None:
         from umedfeat.preview import PreviewWriter
 
         self._policy = policy
-        self.writer = PreviewWriter(folder, policy)
+        self.writer = PreviewWriter(folder, policy, geojson=geojson)
 
     def draw(self, source: Source, plan: Plan) -> None:
         try:

@@ -44,8 +44,12 @@ def write_images(folder: Path, count: int = 6) -> Path:
 
 def test_slide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_demo_slide(tmp_path / "in", np.random.default_rng(0))
-    assert extract(tmp_path / "in", tmp_path / "f.h5", "--mpp", "1.0", "--preview", str(tmp_path / "look")) == 0
+    options = ["--mpp", "1.0", "--preview", str(tmp_path / "look"), "--geojson"]
+    assert extract(tmp_path / "in", tmp_path / "f.h5", *options) == 0
+    grid = json.loads(next((tmp_path / "look" / "geojson").rglob("*.geojson")).read_text())
+    tiles = [feature for feature in grid["features"] if feature["properties"]["objectType"] == "tile"]
     with FeatureFile(tmp_path / "f.h5") as file:
+        assert len(tiles) == file.n_rows
         assert file.items["modality"].tolist() == ["WSI"]
         assert file.items["mpp_x"][0] == pytest.approx(0.5)
         assert file.items["tile_extent"][0] == pytest.approx(448)
@@ -54,6 +58,11 @@ def test_slide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert np.allclose(file.embeddings[0], file.features().mean(axis=0), atol=1e-5)
     assert (tmp_path / "look" / "index.html").is_file()
     assert "WSI" in capsys.readouterr().out
+
+
+def test_a_grid_for_qupath_needs_a_folder(tmp_path: Path) -> None:
+    assert extract(write_images(tmp_path / "in", 1), tmp_path / "f.h5", "--geojson") == 2
+    assert not (tmp_path / "f.h5").exists()
 
 
 def test_ct_series_and_its_order(tmp_path: Path) -> None:

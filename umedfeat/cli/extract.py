@@ -71,6 +71,7 @@ class ShardType(click.ParamType[tuple[int, int]]):
 @click.option(
     "--preview", type=click.Path(file_okay=False, path_type=Path), help="Folder for pictures of what the encoder saw."
 )
+@click.option("--geojson", is_flag=True, help="Slides: tissue and grid for QuPath too, in --preview's folder.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; nothing is written.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on stdout.")
 @identity_options
@@ -88,6 +89,7 @@ def command(
     overwrite: bool,
     on_error: str,
     preview: Path | None,
+    geojson: bool,
     dry_run: bool,
     as_json: bool,
     pseudonyms: Pseudonyms,
@@ -98,6 +100,8 @@ def command(
     Content decides the format. Every input ends embedded, skipped or failed with a reason; one bad file never stops
     the run.
     """
+    if geojson and preview is None:
+        raise click.UsageError("--geojson needs a folder: add --preview DIR")
     from umedfeat.pipeline import RunSettings, extract
     from umedfeat.progress import make_progress
 
@@ -113,6 +117,7 @@ def command(
         pseudonyms=pseudonyms,
         progress=make_progress(progress),
         preview_dir=preview,
+        geojson=geojson,
     )
     click.echo(json.dumps(summary_dict(summary), indent=2) if as_json else summary_text(summary))
     return summary.exit_code
