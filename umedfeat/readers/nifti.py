@@ -160,7 +160,7 @@ def _check_voxels(header: VolumeHeader, limits: Limits, name: str) -> None:
     cols, rows, slices = header.shape
     if cols * rows * slices > limits.max_voxels:
         message = f"{name}: {cols}x{rows}x{slices} voxels, more than {limits.max_voxels}"
-        raise TooLarge(message, remedy="crop it, or raise Limits.max_voxels from Python")
+        raise TooLarge(message, remedy="raise --max-voxels if this is right, or crop it")
 
 
 def _sources(file: Found, policy: Policy) -> list[Source]:
