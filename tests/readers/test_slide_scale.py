@@ -174,3 +174,11 @@ def test_dicom_scale_is_the_pixel_spacing(data_dir: Path) -> None:
     assert plan.mpp is not None
     assert plan.mpp[0] == pytest.approx(spacing * 1000)
     assert plan.mpp_source == "header:openslide.mpp-x"
+
+
+def test_an_orientation_tag_is_recorded_pixels_stay_as_stored(data_dir: Path, tmp_path: Path) -> None:
+    """A turned coordinate system would no longer be QuPath's or OpenSlide's."""
+    plan = planned(data_dir / "wsi" / "test_orient6.tif", policy(mpp=0.5, tile_size=64, source_mpp=0.5))
+    assert plan.detail["orientation"] == "TIFF orientation 6, pixels as stored"
+    upright = write_slide(tmp_path / "s.tif", tissue_like(512, 512), 0.5, levels=1)
+    assert "orientation" not in planned(upright, policy()).detail

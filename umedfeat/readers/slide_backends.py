@@ -79,6 +79,8 @@ class SlideBackend(Protocol):
 class OpenSlideBackend:
     """A slide through OpenSlide. After an error its handle is poisoned, so it is opened anew."""
 
+    properties: Mapping[str, str]
+
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
         self._name = name
@@ -91,12 +93,13 @@ class OpenSlideBackend:
             raise UnreadableInput(message, remedy="copy it again from the scanner") from error
         if self.vendor == "generic-tiff":
             _refuse_deep_pixels(path, name)
+            self.properties = {**self.properties, "tiff.Orientation": _orientation_of(path)}
 
     def _learn(self) -> None:
         """Levels, properties and colour profile."""
         self.levels = tuple(self._slide.level_dimensions)
         self.downsamples = tuple(float(factor) for factor in self._slide.level_downsamples)
-        self.properties: Mapping[str, str] = dict(self._slide.properties)
+        self.properties = dict(self._slide.properties)
         self.vendor = str(self.properties.get(openslide.PROPERTY_NAME_VENDOR, "openslide"))
         profile = self._slide.color_profile
         self.icc = profile.tobytes() if profile is not None else None
@@ -268,6 +271,17 @@ def _refuse_deep_pixels(path: Path, name: str) -> None:
         raise UnsupportedInput(f"{name}: {kind} pixels: only 8-bit slides are read", remedy=remedy)
 
 
+def _orientation_of(path: Path) -> str:
+    with tifffile.TiffFile(path) as file:
+        return _orientation(file.pages[0])
+
+
+def _orientation(page: Any) -> str:
+    """The tag's number, "1" where it is absent: row 0 at the top, column 0 at the left."""
+    tag = page.tags.get("Orientation")
+    return str(int(tag.value)) if tag is not None else "1"
+
+
 def _pyramid_of(file: tifffile.TiffFile) -> list[Any]:
     series = file.series[0]
     pages = [level.pages[0] if level.pages[0] is not None else level.keyframe for level in series.levels]
@@ -293,8 +307,7 @@ def _tiff_properties(file: tifffile.TiffFile, page: Any) -> dict[str, str]:
                 else str(getattr(value, "name", value))
             )
             properties[f"tiff.{name}"] = text
-    orientation = page.tags.get("Orientation")
-    properties["tiff.Orientation"] = str(int(orientation.value) if orientation is not None else 1)
+    properties["tiff.Orientation"] = _orientation(page)
     if file.is_ome and file.ome_metadata:
         properties |= ome_scale(file.ome_metadata)
     return properties
