@@ -247,3 +247,38 @@ def test_max_pixels_bounds_one_piece(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "s.ome.tif", tissue_like(512, 512), 0.5, flavour="ome", levels=1)
     with pytest.raises(TooLarge, match="pixels"):
         TiffBackend(path, path.name, max_pixels=1000)
+
+
+def test_transparent_pixels_lie_on_white() -> None:
+    """MIRAX has no pixels between its fields of view: OpenSlide gives them as wholly or partly transparent."""
+    from PIL import Image
+
+    from umedfeat.readers.slide_backends import _on_white
+
+    rgba = np.array([[[0, 0, 0, 0], [200, 100, 50, 255], [200, 100, 50, 51]]], dtype=np.uint8)
+    assert _on_white(Image.fromarray(rgba)).tolist() == [[[255, 255, 255], [200, 100, 50], [244, 224, 214]]]
+
+
+def test_icc_is_kept_unless_srgb_is_asked_for(tmp_path: Path) -> None:
+    import tifffile
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for content, name in ((srgb, "s.tif"), (profile, "lab.tif")):
+        tifffile.imwrite(
+            tmp_path / name,
+            tissue_like(512, 512),
+            tile=(256, 256),
+            photometric="rgb",
+            resolution=(20_000, 20_000),
+            resolutionunit="CENTIMETER",
+            iccprofile=content,
+        )
+    assert planned(tmp_path / "s.tif", policy()).detail["icc"] == "kept"
+    plan, tiles = all_tiles(tmp_path / "s.tif", policy(icc="srgb"))
+    assert plan.detail["icc"] == "srgb"
+    _, kept = all_tiles(tmp_path / "s.tif", policy())
+    assert np.abs(tiles[0].astype(int) - kept[0]).max() <= 1
+    with pytest.raises(InputError, match="colour profile"):
+        planned(tmp_path / "lab.tif", policy(icc="srgb"))
