@@ -153,7 +153,17 @@ def dicom_files(canary: Canaries, folder: Path) -> None:
         odd.PixelSpacing = [1, 1]
         path = save(odd, place(canary, folder, odd))
         _spoil(path, pydicom.datadict.tag_for_keyword(name) or 0)
+    dicom_slides(canary, folder / "slides")
     damaged(canary, folder)
+
+
+def dicom_slides(canary: Canaries, folder: Path) -> None:
+    """Whole slides that OpenSlide refuses (its message quotes the file) and a label; each named after its patient."""
+    for kind in (["ORIGINAL", "PRIMARY", "VOLUME"], ["ORIGINAL", "PRIMARY", "LABEL"]):
+        slide = everything(canary, image("CT", body(1)))
+        slide.SOPClassUID = slide.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.77.1.6"
+        slide.ImageType = kind
+        save(slide, place(canary, folder, slide))
 
 
 def _spoil(path: Path, tag: int) -> None:

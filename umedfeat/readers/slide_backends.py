@@ -111,7 +111,7 @@ class OpenSlideBackend:
             region = self._slide.read_region(place, level, (width, height))
         except openslide.OpenSlideError as error:
             self._reopen()
-            raise RegionUnreadable(_first_words(error)) from error
+            raise RegionUnreadable(_without_names(error, self._path)) from error
         return _on_white(region)
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class OpenSlideBackend:
         try:
             slide = openslide.OpenSlide(str(self._path))
         except (openslide.OpenSlideError, OSError) as error:
-            message = f"{self._name}: OpenSlide cannot open it ({_without_path(error, self._path)})"
+            message = f"{self._name}: OpenSlide cannot open it ({_without_names(error, self._path)})"
             raise UnreadableInput(message, remedy="copy it again from the scanner, with its companion files") from error
         slide.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
         return slide
@@ -332,9 +332,10 @@ def _on_white(region: Image.Image) -> RGB:
     return mixed.astype(np.uint8)
 
 
-def _first_words(error: Exception) -> str:
-    return str(error).splitlines()[0][:80]
-
-
-def _without_path(error: Exception, path: Path) -> str:
-    return _first_words(error).replace(str(path), path.name).replace(str(path.parent) + os.sep, "")
+def _without_names(error: Exception, path: Path) -> str:
+    """What OpenSlide says, without the files that it quotes: their names may be a patient's, ours stands before it."""
+    text = str(error).splitlines()[0].replace(str(path.parent) + os.sep, "")
+    with contextlib.suppress(OSError):
+        for name in sorted((entry.name for entry in path.parent.iterdir()), key=len, reverse=True):
+            text = text.replace(name, "it")
+    return text[:80]

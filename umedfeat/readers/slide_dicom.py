@@ -12,13 +12,14 @@ from pydicom.errors import InvalidDicomError
 from umedfeat.items import Failure, Skipped, Source
 from umedfeat.privacy import Pseudonyms
 from umedfeat.readers import Collected, Found
+from umedfeat.readers.dicom_names import IDENTIFYING, folders_without, identifiers_in, identifiers_of, without
 
 __all__ = ["WSI_CLASS", "collect_dicom"]
 
 #: SOP class "VL Whole Slide Microscopy Image Storage", as it stands in the file's bytes.
 WSI_CLASS = b"1.2.840.10008.5.1.4.1.1.77.1.6"
 
-_TAGS = ["SeriesInstanceUID", "StudyInstanceUID", "PatientID", "ImageType", "TotalPixelMatrixColumns"]
+_TAGS = ["ImageType", "TotalPixelMatrixColumns", *IDENTIFYING]
 _NO_IMAGE = {"LABEL", "OVERVIEW", "THUMBNAIL"}
 
 
@@ -26,21 +27,27 @@ def collect_dicom(found: Sequence[Found], pseudonyms: Pseudonyms) -> Collected:
     """Group whole-slide DICOM files by series; the largest level stands for the slide, OpenSlide finds the others."""
     collected = Collected([], [], [])
     series: dict[str, list[tuple[Found, pydicom.Dataset]]] = defaultdict(list)
+    folders: defaultdict[str, set[str]] = defaultdict(set)
     for file in found:
+        identifiers = folders[file.name.rpartition("/")[0]]
         try:
             header = pydicom.dcmread(file.path, stop_before_pixels=True, specific_tags=_TAGS)
             kind = {str(part) for part in header.get("ImageType", [])}
             key = str(header.SeriesInstanceUID)
         except (InvalidDicomError, AttributeError, OSError, ValueError, KeyError, EOFError) as error:
-            message = f"{file.name}: the DICOM header is damaged ({type(error).__name__})"
-            collected.failures.append(Failure(file.name, "discover", "UnreadableInput", message, "copy it again"))
+            identifiers.update(identifiers_in(file.path))
+            name = without(file.name, identifiers, pseudonyms)
+            message = f"{name}: the DICOM header is damaged ({type(error).__name__})"
+            collected.failures.append(Failure(name, "discover", "UnreadableInput", message, "copy it again"))
             continue
+        identifiers.update(identifiers_of(header))
         if kind & _NO_IMAGE:
-            collected.skipped.append(Skipped(file.name, f"slide {sorted(kind & _NO_IMAGE)[0].lower()}, not the tissue"))
+            name = without(file.name, identifiers_of(header), pseudonyms)
+            collected.skipped.append(Skipped(name, f"slide {sorted(kind & _NO_IMAGE)[0].lower()}, not the tissue"))
             continue
         series[key].append((file, header))
     collected.sources.extend(_source(key, files, pseudonyms) for key, files in series.items())
-    return collected
+    return collected._replace(folders=folders_without(folders, pseudonyms))
 
 
 def _source(key: str, files: Sequence[tuple[Found, pydicom.Dataset]], pseudonyms: Pseudonyms) -> Source:
