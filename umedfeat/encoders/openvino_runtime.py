@@ -9,10 +9,13 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from queue import SimpleQueue
 from typing import Any, Literal, overload
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -47,7 +50,8 @@ class OpenVinoEncoder:
         self.image_size = image_size
         self.settings = {**settings, "precision": "fp32", "runtime": "openvino", "compiled": False}
         self._network = network.eval().requires_grad_(False)
-        self._queues: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._idle: OrderedDict[tuple[int, int], SimpleQueue[Any]] = OrderedDict()
+        self._threads: ThreadPoolExecutor | None = None
 
     @overload
     def __call__(self, images: torch.Tensor) -> torch.Tensor: ...
@@ -63,28 +67,37 @@ class OpenVinoEncoder:
         out = torch.empty(len(images), self.dim)
         if not len(images):
             return out
-        queue = self._queue(int(images.shape[2]), int(images.shape[3]))
-        queue.set_callback(lambda request, place: self._squeeze(request, out, place))
+        idle = self._requests(int(images.shape[2]), int(images.shape[3]))
         pixels = np.ascontiguousarray(images.numpy(), dtype=np.float32)
-        for place in range(len(pixels)):
-            queue.start_async({0: pixels[place : place + 1]}, place)
-        queue.wait_all()
+        list(self._pool().map(lambda place: self._one(idle, pixels, out, place), range(len(pixels))))
         return out
 
-    def _squeeze(self, request: Any, out: torch.Tensor, place: int) -> None:
-        """The squeezer stays with torch, which computes it in float64."""
-        with torch.inference_mode():
-            out[place] = self._network.squeezer(torch.from_numpy(request.get_output_tensor(0).data))[0]
+    def _one(self, idle: SimpleQueue[Any], pixels: npt.NDArray[np.float32], out: torch.Tensor, place: int) -> None:
+        """One image by one request; the squeezer stays with torch, which computes it in float64."""
+        request = idle.get()
+        try:
+            request.infer({0: pixels[place : place + 1]})
+            with torch.inference_mode():
+                out[place] = self._network.squeezer(torch.from_numpy(request.get_output_tensor(0).data))[0]
+        finally:
+            idle.put(request)
 
-    def _queue(self, height: int, width: int) -> Any:
-        """The compiled graph for one size, with as many requests as cores."""
+    def _requests(self, height: int, width: int) -> SimpleQueue[Any]:
+        """The idle requests of the compiled graph for one size, as many as cores."""
         size = (height, width)
-        if size not in self._queues:
-            while len(self._queues) >= _KEPT_SIZES:
-                self._queues.popitem(last=False)
-            self._queues[size] = _compiled(_Deepest(self._network.encoder), height, width)
-        self._queues.move_to_end(size)
-        return self._queues[size]
+        if size not in self._idle:
+            while len(self._idle) >= _KEPT_SIZES:
+                self._idle.popitem(last=False)
+            self._idle[size] = _compiled(_Deepest(self._network.encoder), height, width)
+        self._idle.move_to_end(size)
+        return self._idle[size]
+
+    def _pool(self) -> ThreadPoolExecutor:
+        if self._threads is None:  # made on first use: threads do not survive a fork
+            self._threads = ThreadPoolExecutor(
+                cpu_threads(), "openvino", initializer=torch.set_num_threads, initargs=(1,)
+            )
+        return self._threads
 
 
 class _Deepest(nn.Module):
@@ -99,14 +112,15 @@ class _Deepest(nn.Module):
         return maps
 
 
-def _compiled(network: nn.Module, height: int, width: int) -> Any:
+def _compiled(network: nn.Module, height: int, width: int) -> SimpleQueue[Any]:
+    """Requests are run and waited for one by one: results of callbacks could be read before they were written."""
     import openvino
     from openvino import properties
 
     shape = (1, 3, height, width)
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns that sizes become constants, which is what is wanted
-        graph = openvino.convert_model(network, example_input=torch.zeros(shape), input=[shape])
+        graph = openvino.convert_model(network, example_input=torch.zeros(shape), input=[shape], share_weights=False)
     threads = cpu_threads()
     compiled = openvino.Core().compile_model(
         graph,
@@ -117,4 +131,7 @@ def _compiled(network: nn.Module, height: int, width: int) -> Any:
             properties.inference_num_threads(): threads,
         },
     )
-    return openvino.AsyncInferQueue(compiled, threads)
+    idle: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(threads):
+        idle.put(compiled.create_infer_request())
+    return idle
