@@ -59,6 +59,7 @@ def demo_text(demo: Demo) -> str:
         ("cohort", f"{demo.folder}/  (README.txt says what is real and what was drawn)"),
         ("features", f"{demo.summary.out}"),
         ("pictures", f"{demo.folder / 'preview' / 'index.html'}"),
+        ("report", f"{demo.probe_folder / 'report.html'}"),
         ("evaluation", f"{demo.probe_folder}/"),
     ]
     return "\n\n".join(

@@ -38,6 +38,11 @@ Exit codes: 0 done, 2 no study can be made of this, 3 leakage or a failed --sani
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="Output folder.  [default: probe/ beside the features]"
 )
+@click.option(
+    "--preview",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of umedfeat preview: pictures for the report.  [default: preview/ beside the features, if there]",
+)
 @click.option("--dry-run", is_flag=True, help="Print patients per budget and class, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on stdout.")
 def command(
@@ -48,6 +53,7 @@ def command(
     unmatched: str,
     jobs: int | None,
     out: Path | None,
+    preview: Path | None,
     dry_run: bool,
     as_json: bool,
     **options: Any,
@@ -60,6 +66,7 @@ def command(
     from umedfeat.fewshot.table import read_table
     from umedfeat.fewshot.terminal import render_plan, render_study
     from umedfeat.fewshot.write import summary_of, write_study
+    from umedfeat.report.page import write_report
 
     settings = settings_of(options)
     table = read_table(features)
@@ -75,5 +82,7 @@ def command(
         result = probe_cohort(cohort, settings, origin, bar.update, jobs)
     folder = out or features.parent / "probe"
     write_study(result, folder)
-    click.echo(json.dumps(summary_of(result)) if as_json else render_study(result) + f"\n\nWritten to {folder}/")
+    report = write_report(result, folder, preview=preview or features.parent / "preview")
+    text = render_study(result) + f"\n\nReport: {report}\nWritten to {folder}/"
+    click.echo(json.dumps(summary_of(result)) if as_json else text)
     refuse_failed(result.sanity)

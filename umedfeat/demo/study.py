@@ -6,6 +6,7 @@ from pathlib import Path
 
 from umedfeat.fewshot import ProbeSettings, probe_file, write_study
 from umedfeat.fewshot.result import ProbeResult
+from umedfeat.report.page import write_report
 
 __all__ = ["study_of"]
 
@@ -16,4 +17,5 @@ def study_of(features: Path, folder: Path) -> ProbeResult:
     """Few-shot evaluation of the labelled radiographs; writes the study's files into ``folder``."""
     result = probe_file(features, settings=ProbeSettings(fractions=_FRACTIONS), unmatched="skip")
     write_study(result, folder)
+    write_report(result, folder, preview=features.parent / "preview")
     return result

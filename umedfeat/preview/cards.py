@@ -19,7 +19,7 @@ from umedfeat.preview.drawing import Rgb, to_rgb8
 from umedfeat.preview.facts import LETTERS, facts, flags, headline
 from umedfeat.preview.overlay import draw_overlay, grid_of, rejected_tiles, with_legend
 
-__all__ = ["Card", "Picture", "draw_card", "failed_card", "slug"]
+__all__ = ["Card", "Picture", "draw_card", "failed_card", "picture_name", "slug"]
 
 _SMALL = 320
 _THUMBNAIL = 1280
@@ -78,6 +78,11 @@ def slug(source_id: str) -> str:
     return f"{readable}-{hashlib.sha256(source_id.encode()).hexdigest()[:8]}"
 
 
+def picture_name(source_id: str) -> str:
+    """Where the small picture of a source lies in a preview folder."""
+    return f"pictures/{slug(source_id)}.small.png"
+
+
 def failed_card(failure: Failure) -> Card:
     """The card of an input that cannot be embedded."""
     return Card(
@@ -120,7 +125,7 @@ def draw_card(source: Source, reader: Reader, plan: Plan, out: Path, regions: in
         headline=headline(plan),
         facts=tuple(facts(plan)),
         flags=tuple(raised),
-        small=_save(small, out, f"{stem}.small.png", headline(plan)) if small is not None else None,
+        small=_save(small, out, Path(picture_name(source.id)).name, headline(plan)) if small is not None else None,
         pictures=tuple(pictures),
         regions=len(plan.regions),
     )

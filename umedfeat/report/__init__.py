@@ -1,1 +1,1 @@
-"""What people look at: terminal tables, plots, the HTML report."""
+"""What people look at: tables for the terminal, and the page of a study (``umedfeat.report.page.write_report``)."""

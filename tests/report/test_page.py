@@ -1,0 +1,156 @@
+"""The page of a study: what stands on it, for every kind of target, and what must not."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import umedfeat
+from tests.fewshot.study_cases import gaussian_cases, write_features
+from umedfeat.cli import run
+from umedfeat.fewshot import ProbeSettings
+from umedfeat.fewshot.result import ProbeResult
+from umedfeat.preview.cards import picture_name
+from umedfeat.report.figures.axes import linear_ticks
+from umedfeat.report.figures.embedding_map import MOST_POINTS, principal_plane
+from umedfeat.report.page import render_report, write_report
+
+SETTINGS = {"fractions": (0.2, 1.0), "bootstrap": 50, "repeats": 3}
+
+
+class Balanced(HTMLParser):
+    """Fails on tags that are not closed in order."""
+
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def checked(page: str) -> str:
+    parser = Balanced()
+    parser.feed(page)
+    assert not parser.open
+    assert all(link.startswith("data:") for link in parser.links)
+    assert "nan" not in re.sub(r"<[^>]*>", " ", page).lower().split()
+    return page
+
+
+def study(classes: int = 3, names: list[str] | None = None, **settings: object) -> ProbeResult:
+    cases = gaussian_cases(30, 2, 8, classes=classes)
+    labels = [(names or [f"class{k}" for k in range(classes)])[code] for code in cases.codes]
+    meta = {"centre": ["A" if int(p[1:]) % 3 else "B" for p in cases.patients]}
+    chosen = ProbeSettings(**{**SETTINGS, **settings})  # type: ignore[arg-type]
+    return umedfeat.probe(cases.features, labels, cases.patients, meta=meta, settings=chosen)
+
+
+def test_labels_are_text_whatever_they_hold() -> None:
+    page = checked(render_report(study(3, ["<script>alert(1)</script>", "a & b", '"quoted"'])))
+    assert "<script" not in page and "&lt;script&gt;" in page and "a &amp; b" in page
+
+
+def test_the_headline_holds_the_numbers_of_the_result() -> None:
+    result = study(2)
+    row = result.estimate("linear", result.budgets[0].name, "macro_f1")
+    page = checked(render_report(result))
+    headline = re.search(r'<p class="headline">(.*?)</p>', page)
+    assert headline is not None
+    assert f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" in headline.group(1)
+    assert f"{row.test_patients} test patients" in headline.group(1)
+
+
+def test_the_confusion_counts_every_test_item() -> None:
+    result = study(3, classifiers=("linear",))
+    page = checked(render_report(result))
+    table = re.search(r'<table class="confusion">.*?</table>', page, re.DOTALL)
+    assert table is not None
+    counts = [float(n) for n in re.findall(r"</b> ([\d.]+)</td>", table.group(0))]
+    assert sum(counts) == result.estimates[0].test_items
+
+
+def test_a_drop_between_centres_is_a_headline() -> None:
+    result = study(2, external="centre=B")
+    page = checked(render_report(result))
+    assert len(re.findall('class="headline"', page)) == 2
+    assert f"{result.drops[0].external}: macro-F1" in page
+    assert "coloured by centre" in page
+
+
+def test_regression_and_multilabel_have_pages_of_their_own() -> None:
+    cases = gaussian_cases(30, 2, 8)
+    settings = ProbeSettings(task="regression", label_of="item", **SETTINGS)  # type: ignore[arg-type]
+    truth = cases.features[:, 0] * 2
+    page = checked(render_report(umedfeat.probe(cases.features, truth, cases.patients, settings=settings)))
+    assert "true value" in page and "sensitivity" not in page
+    settings = ProbeSettings(task="multilabel", label_of="item", **SETTINGS)  # type: ignore[arg-type]
+    both = (cases.features[:, :2] > 0).astype(int)
+    page = checked(render_report(umedfeat.probe(cases.features, both, cases.patients, settings=settings)))
+    assert "sensitivity" in page and 'class="confusion"' not in page.split("</style>")[1]
+
+
+def test_mistakes_show_the_pictures_of_a_preview(tmp_path: Path) -> None:
+    result = study(3)
+    (tmp_path / "pictures").mkdir()
+    for item in result.cohort.ids:
+        Image.new("RGB", (4, 4)).save(tmp_path / picture_name(str(item)))
+    with_pictures = checked(render_report(result, preview=tmp_path))
+    assert "data:image/png;base64," in with_pictures and "taken for" in with_pictures
+    assert "data:image" not in render_report(result)
+
+
+def test_the_command_writes_it_without_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = gaussian_cases(20, 2, 8)
+    names = [f"{label}/{k}.png" for k, label in enumerate(cases.labels)]
+    features = write_features(tmp_path / "feats.h5", list(cases.features[:, None]), names, patients=cases.patients)
+    assert run(["probe", "-f", str(features), "--fraction", "0.5"]) == 0
+    page = checked((tmp_path / "probe" / "report.html").read_text(encoding="utf-8"))
+    assert str(tmp_path) not in page
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_write_report_makes_the_folder(tmp_path: Path) -> None:
+    path = write_report(study(2), tmp_path / "new")
+    assert path.name == "report.html" and path.stat().st_size < 300_000
+
+
+def test_large_cohorts_are_thinned_and_it_is_said() -> None:
+    cases = gaussian_cases(1600, 2, 4)
+    settings = ProbeSettings(fractions=(0.01,), bootstrap=20, repeats=1, classifiers=("prototype",))
+    page = checked(render_report(umedfeat.probe(cases.features, cases.labels, cases.patients, settings=settings)))
+    assert f"{MOST_POINTS} items" in page
+    assert page.count("point") <= MOST_POINTS + 50
+
+
+def test_the_plane_is_that_of_scikit_learn() -> None:
+    from sklearn.decomposition import PCA
+
+    rows = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32) * np.arange(1, 7, dtype=np.float32)
+    plane, shares = principal_plane(rows)
+    reference = PCA(2).fit(rows.astype(np.float64))
+    assert np.allclose(np.abs(plane), np.abs(reference.transform(rows.astype(np.float64))), atol=1e-4)
+    assert np.allclose(shares, reference.explained_variance_ratio_)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.2, 17.0), (0.61, 0.62), (0, 1e6)])
+def test_ticks_are_few_and_within(low: float, high: float) -> None:
+    places = [place for place, _ in linear_ticks(low, high)]
+    assert 2 <= len(places) <= 7
+    assert low - 1e-9 <= min(places) and max(places) <= high + 1e-9

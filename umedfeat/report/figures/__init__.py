@@ -1,0 +1,1 @@
+"""Figures of the report: each module draws one kind, as SVG that takes its colours from the page."""

@@ -1,0 +1,51 @@
+"""The sentences that stand on top: numbers, and of how many."""
+
+from __future__ import annotations
+
+import math
+
+from umedfeat.fewshot.metrics import METRICS
+from umedfeat.fewshot.result import Drop, Estimate, ProbeResult
+
+__all__ = ["headlines"]
+
+
+def headlines(result: ProbeResult) -> list[str]:
+    """What the smallest amount of data reaches against the largest; then what is lost in other centres."""
+    metric, test_set = METRICS[result.primary].label, result.test_sets[0]
+    first = next(iter(dict.fromkeys(part.classifier for part in result.predictions)))
+    rows = [
+        row
+        for row in result.estimates
+        if (row.classifier, row.metric, row.test_set, row.subgroup) == (first, result.primary, test_set, "")
+        and math.isfinite(row.value)
+    ]
+    patients = {budget.name: budget.n_patients for budget in result.budgets}
+    lines = []
+    if rows:
+        who = "patients" if result.cohort.patients_known else "items, each taken as its own patient"
+        small, large = rows[0], rows[-1]
+        sentence = f"With {patients[small.budget]} labelled {who} ({_kept(small.budget)}), {metric} is {_number(small)}"
+        if large is not small:
+            sentence += f"; with all {patients[large.budget]} ({_kept(large.budget)}), {_number(large)}"
+        lines.append(f"{sentence}. {first} probe, {small.test_patients} test patients, {small.test_items} test items.")
+    largest = (first, result.primary, result.budgets[-1].name)
+    lines += [_drop(drop) for drop in result.drops if (drop.classifier, drop.metric, drop.budget) == largest]
+    return lines
+
+
+def _drop(drop: Drop) -> str:
+    change = "falls" if drop.drop > 0 else "rises"
+    return (
+        f"{drop.external}: {METRICS[drop.metric].label} {change} from {drop.internal_value:.3f} to "
+        f"{drop.external_value:.3f}, a drop of {drop.drop:.3f} [{drop.low:.3f}, {drop.high:.3f}] ({drop.budget})."
+    )
+
+
+def _kept(budget: str) -> str:
+    """Not broken between number and unit."""
+    return budget.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _number(row: Estimate) -> str:
+    return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" if row.interval else f"{row.value:.3f}"
