@@ -46,12 +46,17 @@ class Balanced(HTMLParser):
 
 
 def checked(page: str) -> str:
+    assert all(link.startswith("data:") for link in checked_links(page))
+    assert "nan" not in re.sub(r"<[^>]*>", " ", page).lower().split()
+    return page
+
+
+def checked_links(page: str) -> list[str]:
+    """Everything that the page refers to, if its tags are balanced."""
     parser = Balanced()
     parser.feed(page)
     assert not parser.open
-    assert all(link.startswith("data:") for link in parser.links)
-    assert "nan" not in re.sub(r"<[^>]*>", " ", page).lower().split()
-    return page
+    return parser.links
 
 
 def study(classes: int = 3, names: list[str] | None = None, **settings: object) -> ProbeResult:

@@ -58,7 +58,9 @@ def command(
     from umedfeat.fewshot.files import compare_files
     from umedfeat.fewshot.table import read_table
     from umedfeat.fewshot.terminal import render_comparison
-    from umedfeat.fewshot.write import comparison_summary, write_comparison
+    from umedfeat.fewshot.write import comparison_summary, folder_name, write_comparison
+    from umedfeat.report.comparison import write_comparison_report
+    from umedfeat.report.page import write_report
 
     if options["sanity"]:
         raise click.UsageError("--sanity belongs to umedfeat probe")
@@ -81,5 +83,9 @@ def command(
         )
     folder = out or files[0].parent / "compare"
     write_comparison(comparison, folder)
+    for name, result in zip(comparison.names, comparison.results, strict=True):
+        write_report(result, folder / folder_name(name), preview=files[0].parent / "preview")
+    links = {name: f"{folder_name(name)}/report.html" for name in comparison.names}
+    report = write_comparison_report(comparison, folder, links)
     text = json.dumps(comparison_summary(comparison)) if as_json else render_comparison(comparison)
-    click.echo(text if as_json else f"{text}\n\nWritten to {folder}/")
+    click.echo(text if as_json else f"{text}\n\nReport: {report}\nWritten to {folder}/")

@@ -7,7 +7,7 @@ from umedfeat.fewshot.result import Comparison, DataNeeded, Estimate, ProbeResul
 from umedfeat.fewshot.study import Study, flow_of, plan_warnings
 from umedfeat.report.terminal import render_table
 
-__all__ = ["render_comparison", "render_plan", "render_study"]
+__all__ = ["data_needed_sentence", "render_comparison", "render_plan", "render_study"]
 
 _SHOWN = {
     "binary": ("macro_f1", "balanced_accuracy", "auroc"),
@@ -132,7 +132,7 @@ def _drops(result: ProbeResult) -> str:
 def render_comparison(comparison: Comparison) -> str:
     """Data needed first, then the differences of the primary metric."""
     primary = comparison.results[0].primary
-    parts = [_sentence(row) for row in comparison.data_needed]
+    parts = [data_needed_sentence(row) for row in comparison.data_needed]
     header = ["encoder", "classifier", "test", "budget", f"Δ {METRICS[primary].label}", "p", "p (Holm)"]
     rows = [
         [
@@ -157,7 +157,8 @@ def render_comparison(comparison: Comparison) -> str:
     return "\n\n".join([*parts, *(f"Note: {warning}" for warning in notes)])
 
 
-def _sentence(row: DataNeeded) -> str:
+def data_needed_sentence(row: DataNeeded) -> str:
+    """The paper's claim: how much data the encoder needs for what the baseline reaches with all."""
     goal = (
         f"{row.baseline} at {row.target_budget} ({METRICS[row.metric].label} {row.target:.3f}, margin {row.margin:g})"
     )

@@ -14,7 +14,7 @@ from umedfeat.errors import OutputError
 from umedfeat.fewshot.methods import methods_text
 from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, ProbeResult
 
-__all__ = ["comparison_summary", "summary_of", "write_comparison", "write_study"]
+__all__ = ["comparison_summary", "folder_name", "summary_of", "write_comparison", "write_study"]
 
 _RESULTS = [
     "encoder",
@@ -74,11 +74,12 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
             f"{folder}: cannot be written ({error.strerror})", remedy="choose another folder with --out"
         ) from error
     for name, result in zip(comparison.names, comparison.results, strict=True):
-        written += write_study(result, folder / _safe(name))
+        written += write_study(result, folder / folder_name(name))
     return written
 
 
-def _safe(name: str) -> str:
+def folder_name(name: str) -> str:
+    """The folder of one encoder's study within a comparison."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
 
 

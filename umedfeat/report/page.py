@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from umedfeat._version import __version__
 from umedfeat.errors import OutputError
 from umedfeat.fewshot.methods import methods_text
 from umedfeat.fewshot.metrics import METRICS, metrics_of
 from umedfeat.fewshot.result import Estimate, Predictions, ProbeResult
 from umedfeat.report.figures.agreement import calibration, confusion, roc, scatter
 from umedfeat.report.figures.axes import series_class
-from umedfeat.report.figures.curve import curve
+from umedfeat.report.figures.curve import Line, curve, line_of
 from umedfeat.report.figures.embedding_map import MOST_POINTS, embedding_map, principal_plane
 from umedfeat.report.headline import headlines
 from umedfeat.report.neighbours import mistakes_of
 from umedfeat.report.per_class import per_class
+from umedfeat.report.templating import render
 
 __all__ = ["render_report", "write_report"]
 
@@ -85,11 +83,10 @@ def write_report(result: ProbeResult, folder: Path, *, preview: Path | None = No
 
 def render_report(result: ProbeResult, *, preview: Path | None = None) -> str:
     """The page as text; everything is inside, nothing is fetched."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("umedfeat.report").joinpath("report.html").read_text(encoding="utf-8"))
     sharpest = _sharpest(result, result.test_sets[0])
     labelled = result.task not in ("multilabel", "regression")
-    return template.render(
+    return render(
+        "study.html",
         result=result,
         headlines=headlines(result),
         metric=METRICS[result.primary].label,
@@ -106,13 +103,21 @@ def render_report(result: ProbeResult, *, preview: Path | None = None) -> str:
         shown=_shown,
         settings=[(name, _text(value)) for name, value in asdict(result.settings).items()],
         methods=methods_text(result),
-        version=__version__,
     )
 
 
 def _section(result: ProbeResult, test_set: str) -> Section:
     parts = [part for name in _classifiers(result) for part in [_largest(result, test_set, name)] if part is not None]
-    return Section(test_set, curve(result, test_set), _table(result, test_set), [_detail(result, p) for p in parts])
+    return Section(
+        test_set,
+        curve(_lines(result, test_set), result.budgets, result.primary),
+        _table(result, test_set),
+        [_detail(result, p) for p in parts],
+    )
+
+
+def _lines(result: ProbeResult, test_set: str) -> list[Line]:
+    return [line_of(result, name, test_set, name) for name in _classifiers(result)]
 
 
 def _detail(result: ProbeResult, part: Predictions) -> Detail:

@@ -1,0 +1,32 @@
+"""The page of a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.fewshot.study_cases import gaussian_cases, write_features
+from tests.report.test_page import checked_links
+from umedfeat.cli import run
+
+
+def test_compare_writes_one_page_for_all_and_one_for_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = gaussian_cases(30, 2, 8, shift=2.0)
+    noisy = cases.features + np.random.default_rng(0).normal(size=cases.features.shape).astype(np.float32)
+    names = [f"{label}/{k}.png" for k, label in enumerate(cases.labels)]
+    for encoder, rows in (("good<b>", cases.features), ("noisy", noisy)):
+        path = tmp_path / f"{encoder[:5]}.h5"
+        write_features(path, list(rows[:, None]), names, patients=cases.patients, encoder=encoder)
+    files = [str(tmp_path / "good<.h5"), str(tmp_path / "noisy.h5")]
+    options = ["--fraction", "0.2,1", "--repeats", "3", "--classifier", "prototype", "--out", str(tmp_path / "out")]
+    assert run(["compare", *files, *options]) == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    links = checked_links(page)
+    assert len(links) == 2 and all((tmp_path / "out" / link).is_file() for link in links)
+    assert "good&lt;b&gt;" in page and "<b>, prototype" not in page
+    shown = capsys.readouterr().out
+    headline = next(line for line in shown.splitlines() if "reaches" in line or "does not reach" in line)
+    assert headline.split(": ", 1)[1] in page
+    assert page.count("<tr><td>good&lt;b&gt;</td>") == 2
