@@ -25,7 +25,8 @@ from umedfeat.readers.dicom_header import (
     without_warnings,
 )
 from umedfeat.readers.dicom_names import folders_without, identifiers_in, without
-from umedfeat.readers.dicom_series import group_slices, not_an_image
+from umedfeat.readers.dicom_repeats import by_number
+from umedfeat.readers.dicom_series import SliceGroup, group_slices, not_an_image
 from umedfeat.readers.dicom_stack import FramesStack, SeriesStack, parsing
 from umedfeat.sources import content_sha256, stem_of
 from umedfeat.volume import VolumeReader
@@ -82,9 +83,10 @@ def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = No
     """
     carry = dict((prepared or {}).get("stack") or {})
     with parsing(source.name):
-        if source.selector == "series":
-            return VolumeReader(SeriesStack(source.files, source.name, source.modality, carry), policy, prepared)
-        _, _, volume = source.selector.partition(":")
+        kind, _, volume = source.selector.partition(":")
+        if kind == "series":
+            stack: Any = SeriesStack(source.files, source.name, source.modality, carry, parted_by=volume)
+            return VolumeReader(stack, policy, prepared)
         stack = FramesStack(source.path, source.name, source.modality, volume or policy.volume.volume_index)
         if volume:
             digest = hashlib.sha256(f"{content_sha256(source.files)} {volume}".encode()).hexdigest()
@@ -106,12 +108,12 @@ def _header_and_reason(file: Found, policy: Policy) -> tuple[DicomHeader, str | 
         return error
 
 
-def _sources(groups: Sequence[Sequence[DicomHeader]], pseudonyms: Pseudonyms) -> list[Source]:
+def _sources(groups: Sequence[SliceGroup], pseudonyms: Pseudonyms) -> list[Source]:
     """Ids do not depend on the order of files: volumes of one series are numbered by their content."""
     numbered: dict[tuple[str, str], int] = {}
     sources = []
-    for group in sorted(groups, key=_content_order):
-        first = group[0]
+    for headers, parted_by in sorted(groups, key=_content_order):
+        first = headers[0]
         stacked = first.position is not None and first.orientation is not None and first.frames == 1
         series = stacked and not first.enhanced and first.modality in {"CT", "MR", "PT", "NM"}
         if series:
@@ -125,13 +127,14 @@ def _sources(groups: Sequence[Sequence[DicomHeader]], pseudonyms: Pseudonyms) ->
         else:
             name = without_identifiers(first.found.name, first, pseudonyms)
             identity = stem_of(name)
-        sources.append(_source(group, identity, name, pseudonyms, "series" if series else "file"))
+        kind = f"series:{parted_by}" if series else "file"
+        sources.append(_source(headers, identity, name, pseudonyms, kind))
     return sources
 
 
 def _volumes(source: Source, policy: Policy) -> list[Source]:
     """An item per volume of an enhanced file where the policy asks for all."""
-    if policy.volume.volume_index != "all" or source.selector == "series":
+    if policy.volume.volume_index != "all" or source.selector.startswith("series"):
         return [source]
     with without_warnings():
         count = volume_count(source.path)
@@ -141,9 +144,10 @@ def _volumes(source: Source, policy: Policy) -> list[Source]:
     return [replace(source, id=f"{source.id}/volume-{v:0{digits}d}", selector=f"file:{v}") for v in range(count)]
 
 
-def _content_order(group: Sequence[DicomHeader]) -> tuple[Any, ...]:
-    first = group[0]
-    return first.series, first.orientation or (), first.order, first.rows, first.sop_uid
+def _content_order(group: SliceGroup) -> tuple[Any, ...]:
+    first = group.headers[0]
+    marks = tuple(by_number(value) for _, value in first.order)
+    return first.series, first.study, first.patient, first.orientation or (), marks, first.rows, first.sop_uid
 
 
 def _source(group: Sequence[DicomHeader], identity: str, name: str, pseudonyms: Pseudonyms, selector: str) -> Source:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
 
 from umedfeat.errors import UnsupportedInput
+from umedfeat.readers.dicom_repeats import Spot, alike, volumes_at_places
 from umedfeat.stack import volumes_of
 
 __all__ = ["FrameVolume", "chosen_volume", "functional_group", "volume_count", "volumes_in"]
@@ -26,19 +27,34 @@ class FrameVolume(NamedTuple):
         frames: for every slice the frames that are averaged, mostly one.
         origins: (slices, 3) LPS millimetres of every slice's first voxel.
         orientation: six direction cosines.
+        parted_by: what tells it from other volumes at the same places, see ``volumes_at_places``.
     """
 
     frames: tuple[tuple[int, ...], ...]
     origins: Origins
     orientation: tuple[float, ...]
+    parted_by: str = ""
 
 
 class _Placed(NamedTuple):
     frame: int
     origin: Origins
     orientation: tuple[float, ...]
-    along: float
-    time: tuple[Any, ...]
+    spot: Spot
+
+
+#: What tells frames at one place apart: (functional group, attribute), the most telling first.
+_MARKS = (
+    ("FrameContentSequence", "TemporalPositionIndex"),
+    ("MRImageFrameTypeSequence", "FrameType"),
+    ("CTImageFrameTypeSequence", "FrameType"),
+    ("MREchoSequence", "EffectiveEchoTime"),
+    ("MRDiffusionSequence", "DiffusionBValue"),
+    ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
+    ("CTReconstructionSequence", "ConvolutionKernel"),
+)
+_SAME_DIRECTION = 2e-3  # direction cosines
+_NEAR_MM = 1e-2
 
 
 def functional_group(dataset: pydicom.Dataset, frame: int, sequence: str) -> pydicom.Dataset | None:
@@ -53,18 +69,29 @@ def functional_group(dataset: pydicom.Dataset, frame: int, sequence: str) -> pyd
 
 
 def volumes_in(dataset: pydicom.Dataset) -> list[FrameVolume]:
-    """Every volume of a file: one per orientation, and per time, echo or b-value at the same places.
+    """Every volume of a file: one per stack and orientation, and per time, echo or b-value at the same places.
 
     An empty list where frames have no place in the patient (a cine, a single image).
     """
-    frames = int(dataset.get("NumberOfFrames", 1) or 1)
-    stacks: defaultdict[tuple[float, ...], list[_Placed]] = defaultdict(list)
-    for frame in range(frames):
-        placed = _placed(dataset, frame)
-        if placed is None:
+    placed: list[_Placed] = []
+    for frame in range(int(dataset.get("NumberOfFrames", 1) or 1)):
+        one = _placed(dataset, frame)
+        if one is None:
             return []
-        stacks[tuple(round(value, 3) + 0.0 for value in placed.orientation)].append(placed)
-    return [volume for key in sorted(stacks) for volume in _in_turn(stacks[key])]
+        placed.append(one)
+    directions = alike([one.orientation for one in placed], _SAME_DIRECTION)
+    stacks: defaultdict[tuple[str, int], list[_Placed]] = defaultdict(list)
+    for one, direction in zip(placed, directions, strict=True):
+        stacks[one.spot.last[0], direction].append(one)
+    return [volume for key in sorted(stacks) for volume in _volumes_of(stacks[key])]
+
+
+def _volumes_of(stack: Sequence[_Placed]) -> list[FrameVolume]:
+    volumes, parted_by = volumes_at_places(stack, lambda one: one.spot, _NEAR_MM)
+    return [
+        FrameVolume(tuple((e.frame,) for e in one), np.array([e.origin for e in one]), one[0].orientation, parted_by)
+        for one in volumes
+    ]
 
 
 def _placed(dataset: pydicom.Dataset, frame: int) -> _Placed | None:
@@ -75,33 +102,26 @@ def _placed(dataset: pydicom.Dataset, frame: int) -> _Placed | None:
     origin = np.array([float(value) for value in position.ImagePositionPatient])
     axes = tuple(float(value) for value in orientation.ImageOrientationPatient)
     along = float(np.cross(axes[:3], axes[3:]) @ origin)
-    return _Placed(frame, origin, axes, along, _time(dataset, frame))
+    stack, dimensions = _content(dataset, frame)
+    marks = {attribute: _value(dataset, frame, group, attribute) for group, attribute in _MARKS}
+    marks |= {f"dimension {k + 1}": str(value) for k, value in enumerate(dimensions)}
+    return _Placed(frame, origin, axes, Spot(along, marks, (stack, dimensions, frame)))
 
 
-def _time(dataset: pydicom.Dataset, frame: int) -> tuple[Any, ...]:
-    """What orders frames at one place: stack, time, the declared dimensions, and last the stored order."""
+def _value(dataset: pydicom.Dataset, frame: int, group: str, attribute: str) -> str:
+    found = functional_group(dataset, frame, group)
+    value = None if found is None else found.get(attribute)
+    return "" if value is None else str(value)
+
+
+def _content(dataset: pydicom.Dataset, frame: int) -> tuple[str, tuple[int, ...]]:
+    """The stack of a frame, and its place among the declared dimensions."""
     content = functional_group(dataset, frame, "FrameContentSequence")
     if content is None:
-        return "", 0, (), frame
+        return "", ()
     dimensions = content.get("DimensionIndexValues")
     several = isinstance(dimensions, pydicom.multival.MultiValue | list)
-    values = tuple(int(value) for value in dimensions) if several else ()
-    return str(content.get("StackID", "") or ""), int(content.get("TemporalPositionIndex", 0) or 0), values, frame
-
-
-def _in_turn(placed: Sequence[_Placed]) -> list[FrameVolume]:
-    """The n-th frame of every place makes the n-th volume."""
-    places: defaultdict[float, list[_Placed]] = defaultdict(list)
-    for entry in placed:
-        places[round(entry.along, 3) + 0.0].append(entry)
-    volumes: list[list[_Placed]] = [[] for _ in range(max(map(len, places.values())))]
-    for place in sorted(places):
-        for turn, entry in enumerate(sorted(places[place], key=lambda e: e.time)):
-            volumes[turn].append(entry)
-    return [
-        FrameVolume(tuple((e.frame,) for e in volume), np.array([e.origin for e in volume]), volume[0].orientation)
-        for volume in volumes
-    ]
+    return str(content.get("StackID", "") or ""), tuple(int(value) for value in dimensions) if several else ()
 
 
 def chosen_volume(volumes: Sequence[FrameVolume], rule: str, name: str) -> FrameVolume:

@@ -35,13 +35,18 @@ pydicom.config.logger.setLevel(logging.CRITICAL)
 #: SOP class of an index of files, which tells its class in the file's meta header alone.
 DICOMDIR = "1.2.840.10008.1.3.10"
 
+#: What tells images at one place apart, the most telling first; times last, since they may differ from slice to slice.
+_MARKS = (
+    "TemporalPositionIdentifier", "FrameReferenceTime", "AcquisitionNumber", "EchoTime", "InversionTime", "FlipAngle",
+    "DiffusionBValue", "DiffusionGradientOrientation", "TriggerTime", "NominalPercentageOfCardiacPhase",
+    "ConvolutionKernel", "KVP", "AcquisitionTime", "ContentTime",
+)  # fmt: skip
+
 _TAGS = [
     *IDENTIFYING, "SOPClassUID", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
     "PhotometricInterpretation", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
-    "AcquisitionNumber", "AcquisitionTime", "ContentTime", "EchoTime", "TemporalPositionIdentifier",
-    "DiffusionBValue", "TriggerTime", "PerFrameFunctionalGroupsSequence",
+    *_MARKS, "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
-
 
 #: Defined terms of Modality (PS3.3 C.7.3.1.1.1). Anything else is no modality but free text, which is not repeated.
 _MODALITIES = frozenset({
@@ -52,6 +57,17 @@ _MODALITIES = frozenset({
     "RESP", "RF", "RG", "RTDOSE", "RTIMAGE", "RTINTENT", "RTPLAN", "RTRAD", "RTRECORD", "RTSEGANN", "RTSTRUCT", "RWV",
     "SEG", "SM", "SMR", "SR", "SRF", "ST", "STAIN", "TEXTUREMAP", "TG", "US", "VA", "VF", "XA", "XAPROTOCOL", "XC",
 })  # fmt: skip
+
+
+#: SOP classes whose objects have one modality only (PS3.3 A.3, A.4, A.5, A.21).
+_IMPLIED = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.1": "CT",
+    "1.2.840.10008.5.1.4.1.1.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.4.1": "MR",
+    "1.2.840.10008.5.1.4.1.1.20": "NM",
+    "1.2.840.10008.5.1.4.1.1.128": "PT",
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +87,7 @@ class DicomHeader:
     frames: int
     enhanced: bool
     samples: int
+    photometric: str
     position: tuple[float, ...] | None
     orientation: tuple[float, ...] | None
     spacing: tuple[float, ...] | None
@@ -129,17 +146,17 @@ def _damaged(file: Found, error: Exception) -> UnreadableInput:
 def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
     media = str(getattr(dataset, "file_meta", {}).get("MediaStorageSOPClassUID", "") or "")
     uids = [str(dataset.get(tag, "") or "") for tag in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")]
-    marks = ("TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "DiffusionBValue", "TriggerTime")
-    times = ("AcquisitionTime", "ContentTime")
+    sop_class = str(dataset.get("SOPClassUID", "") or (media if media == DICOMDIR else ""))
+    image_type = tuple(str(part).upper() for part in _many(dataset.get("ImageType")))
     return DicomHeader(
         found=file,
-        sop_class=str(dataset.get("SOPClassUID", "") or (media if media == DICOMDIR else "")),
+        sop_class=sop_class,
         sop_uid=uids[0],
         series=uids[1],
         study=uids[2],
         patient=str(dataset.get("PatientID", "") or "").strip(),
-        modality=_known_modality(str(dataset.get("Modality", "") or "").strip().upper()),
-        image_type=tuple(str(part).upper() for part in _many(dataset.get("ImageType"))),
+        modality=_known_modality(str(dataset.get("Modality", "") or "").strip().upper(), sop_class),
+        image_type=image_type,
         rows=int(dataset.get("Rows", 0) or 0),
         columns=int(dataset.get("Columns", 0) or 0),
         frames=int(dataset.get("NumberOfFrames", 1) or 1),
@@ -148,13 +165,21 @@ def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
         position=_numbers(dataset.get("ImagePositionPatient"), 3),
         orientation=_numbers(dataset.get("ImageOrientationPatient"), 6),
         spacing=_numbers(dataset.get("PixelSpacing"), 2),
-        order=tuple((tag, str(dataset.get(tag, "") or "")) for tag in (*marks, *times)),
+        photometric=str(dataset.get("PhotometricInterpretation", "") or ""),
+        order=(("ImageType", "/".join(image_type)), *((tag, _text(dataset.get(tag))) for tag in _MARKS)),
         identifiers=identifiers_of(dataset),
     )
 
 
-def _known_modality(term: str) -> str:
-    return term if term in _MODALITIES or not term else "OT"
+def _known_modality(term: str, sop_class: str) -> str:
+    """The declared modality; what the SOP class implies where it is blank (anonymisers do that)."""
+    if not term:
+        return _IMPLIED.get(sop_class, "")
+    return term if term in _MODALITIES else "OT"
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def _many(value: Any) -> list[Any]:

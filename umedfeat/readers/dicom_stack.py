@@ -26,6 +26,7 @@ from umedfeat.readers.dicom_pixels import (
     rescale_of,
     voi_of,
 )
+from umedfeat.readers.dicom_steps import steps_told
 from umedfeat.stack import StackFacts
 
 __all__ = ["FramesStack", "SeriesStack", "parsing"]
@@ -38,9 +39,6 @@ _VIEWS = frozenset({
 _SIDES = frozenset({"L", "R", "B", "U"})
 
 Origins = npt.NDArray[np.float64]
-
-_GAP = 1.5  # a step this many times the usual one means that slices are missing
-_TILT_DEGREES = 0.5
 
 
 @contextmanager
@@ -134,40 +132,26 @@ def _affine(orientation: Sequence[float], spacing: tuple[float, float], origins:
     return affine
 
 
-def _gaps(origins: Origins, orientation: Sequence[float]) -> dict[str, Json]:
-    """What the positions tell: spacing, missing slices, gantry tilt."""
-    if len(origins) < 2:
-        return {}
-    normal = np.cross(orientation[:3], orientation[3:])
-    steps = np.diff(origins @ normal)
-    usual = float(np.median(steps))
-    said: dict[str, Json] = {"slice_step_mm": round(usual, 4)}
-    missing = int(sum(round(step / usual) - 1 for step in steps if usual > 0 and step > _GAP * usual))
-    if missing:
-        said["missing_slices"] = missing
-    whole = origins[-1] - origins[0]
-    cosine = abs(float(whole @ normal)) / max(1e-9, float(np.linalg.norm(whole)))
-    tilt = float(np.degrees(np.arccos(min(1.0, cosine))))
-    if tilt > _TILT_DEGREES:
-        said["gantry_tilt_degrees"] = round(tilt, 2)
-    return said
-
-
 class SeriesStack:
     """SliceStack over single-frame files, sorted along the normal already.
 
     Args:
         files: one a slice.
         name, modality: of the source.
+        carry: ``StackFacts.carry`` of an earlier plan, or empty.
+        parted_by: what tells it from other volumes at the same places, see ``volumes_at_places``.
     """
 
-    def __init__(self, files: Sequence[Path], name: str, modality: str, carry: dict[str, Any]) -> None:
+    def __init__(
+        self, files: Sequence[Path], name: str, modality: str, carry: dict[str, Any], parted_by: str = ""
+    ) -> None:
         self._files = files
         self._name = name
         self._open: tuple[int, pydicom.Dataset] | None = None
         first = self._dataset(0)
         orientation = [float(value) for value in first.ImageOrientationPatient]
-        origins = np.array(carry.get("origins") or [self._origin(k) for k in range(len(files))], dtype=float)
+        places = carry.get("places") or [self._place(k) for k in range(len(files))]
+        origins = np.array([place[:3] for place in places], dtype=float)
         spacing = _pixel_spacing(first)
         thickness = float(first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 1.0) or 1.0
         decoder = carry.get("decoder") or self._decoder()
@@ -184,8 +168,12 @@ class SeriesStack:
             colour=is_colour(first),
             invert=is_inverted(first),
             calibrated=_calibrated(first, name),
-            detail={**_detail(first, decoder, name), **_gaps(origins, orientation)},
-            carry={"origins": origins.tolist(), "decoder": decoder},
+            detail={
+                **_detail(first, decoder, name),
+                **steps_told(origins, orientation, [place[3] for place in places]),
+                **({"parted_by": parted_by} if parted_by else {}),
+            },
+            carry={"places": places, "decoder": decoder},
         )
 
     def slice(self, k: int) -> tuple[Values, Mask | None]:
@@ -212,11 +200,11 @@ class SeriesStack:
             self._open = (k, _load(self._files[k], self._name))
         return self._open[1]
 
-    def _origin(self, k: int) -> list[float]:
-        header = pydicom.dcmread(
-            self._files[k], stop_before_pixels=True, specific_tags=["ImagePositionPatient"], force=True
-        )
-        return [float(value) for value in header.ImagePositionPatient]
+    def _place(self, k: int) -> list[float]:
+        """The first voxel of slice k in LPS millimetres, and the thickness (0 where it is not told)."""
+        tags = ["ImagePositionPatient", "SliceThickness"]
+        header = pydicom.dcmread(self._files[k], stop_before_pixels=True, specific_tags=tags, force=True)
+        return [*(float(value) for value in header.ImagePositionPatient), float(header.get("SliceThickness") or 0)]
 
     def _decoder(self) -> str:
         try:
@@ -247,9 +235,10 @@ class FramesStack:
             self._frames, origins = volume.frames, volume.origins
             spacing, thickness = _measures(dataset, volume.frames[0][0])
             affine = _affine(volume.orientation, spacing, origins, thickness)
-            detail = _gaps(origins, volume.orientation)
+            detail = steps_told(origins, volume.orientation)
             if len(volumes) > 1:
                 detail |= {"volumes": len(volumes), "volume": volume_index}
+                detail |= {"parted_by": volume.parted_by} if volume.parted_by else {}
         else:
             self._frames = tuple((frame,) for frame in range(int(dataset.get("NumberOfFrames", 1) or 1)))
         _, decoder = decode_frame(dataset, self._frames[0][0], name)
