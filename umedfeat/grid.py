@@ -21,6 +21,7 @@ __all__ = [
     "TileGrid",
     "choose_level",
     "tile_grid",
+    "true_downsamples",
 ]
 
 MicronsPerPixel = NewType("MicronsPerPixel", float)
@@ -67,6 +68,25 @@ def choose_level(downsamples: Sequence[float], wanted: float) -> int:
     """
     fine = [number for number, factor in enumerate(downsamples) if factor <= wanted * (1 + LEVEL_TOLERANCE)]
     return max(fine, key=lambda number: downsamples[number]) if fine else 0
+
+
+def true_downsamples(levels: Sequence[tuple[int, int]], told: Sequence[float] | None = None) -> tuple[float, ...]:
+    """Level-0 pixels per pixel of every level.
+
+    A level of 4003 pixels halved twice has 1000, of which the ratio of the sizes makes 4.003. But whole factors are
+    what scanners reduce by, and cut or pad what is left: at the far end of a level the ratio is up to a pixel wrong.
+    So a whole factor is taken wherever the sizes allow it.
+
+    Args:
+        levels: (width, height), finest first.
+        told: factors to fall back on (default: the mean of the ratios of the sides).
+    """
+    width, height = levels[0]
+    if told is None:
+        told = [(width / w + height / h) / 2 for w, h in levels]
+    whole = [max(1, round(factor)) for factor in told]
+    fits = [abs(width / n - w) < 1 and abs(height / n - h) < 1 for n, (w, h) in zip(whole, levels, strict=True)]
+    return tuple(float(n) if fit else float(factor) for n, fit, factor in zip(whole, fits, told, strict=True))
 
 
 def tile_grid(

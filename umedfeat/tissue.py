@@ -34,12 +34,14 @@ INK_TEXTURE = 0.035
 FAINT = 0.11
 
 
-def tissue_mask(thumbnail: Rgb, mpp: float) -> Mask:
+def tissue_mask(thumbnail: Rgb, mpp: float, scanned: Mask | None = None) -> Mask:
     """Tissue of a slide.
 
     Args:
         thumbnail: (H, W, 3) uint8 RGB; about 8 µm/px is what the numbers were chosen on, 4 to 32 work.
         mpp: micrometres per pixel of the thumbnail.
+        scanned: (H, W) bool, what the slide holds (None: everything). The rest is white in the thumbnail and never
+            tissue, and says nothing about the background of the slide.
 
     Returns:
         (H, W) bool; all False for an empty slide.
@@ -47,13 +49,17 @@ def tissue_mask(thumbnail: Rgb, mpp: float) -> Mask:
     height, width = thumbnail.shape[:2]
     if height == 0 or width == 0:
         return np.zeros((height, width), bool)
+    if scanned is not None and not scanned.any():
+        return np.zeros((height, width), bool)
     factor = max(1, round(SHAPE_MPP / mpp))
     blocks = _blocks(thumbnail, factor)
-    if is_dark_field(blocks):
-        tissue = _emission(blocks, mpp * factor)
+    seen = np.ones(blocks.shape[:2], bool) if scanned is None else _blocks(scanned[..., None], factor)[..., 0] == 1
+    if is_dark_field(blocks if seen.all() or not seen.any() else blocks[seen][None]):
+        tissue = _emission(blocks, mpp * factor, seen)
     else:
         tissue = _absorption(blocks, mpp * factor, _Fine(thumbnail, factor))
-    return np.repeat(np.repeat(tissue, factor, axis=0), factor, axis=1)[:height, :width]
+    mask = np.repeat(np.repeat(tissue, factor, axis=0), factor, axis=1)[:height, :width]
+    return mask if scanned is None else np.asarray(mask & scanned, bool)
 
 
 def tissue_fractions(mask: Mask, boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -107,13 +113,21 @@ def is_dark_field(image: npt.NDArray[np.generic]) -> bool:
     return not (ordinary and (brightest - darkest > 12).mean() + (darkest > 170).mean() > 0.2)
 
 
-def _emission(blocks: Grey, scale: float) -> Mask:
-    """Tissue that shines on black: light above the dark level and its noise, gathered over cells."""
+def _emission(blocks: Grey, scale: float, seen: Mask) -> Mask:
+    """Tissue that shines on black: light above the dark level and its noise, gathered over cells.
+
+    Args:
+        seen: (h, w) bool, blocks that were scanned; the others are taken as dark.
+    """
     light = _most(blocks)
+    if not seen.any():
+        return np.zeros(seen.shape, bool)
+    light = np.where(seen, light, np.percentile(light[seen], 2)).astype(np.float32)
     sigma = 24.0 / scale
     smooth = ndimage.gaussian_filter(light, sigma)
-    dark = float(np.percentile(smooth, 2))
-    steps = np.abs(np.diff(light, axis=1))[light[:, 1:] <= np.median(light)]
+    dark = float(np.percentile(smooth[seen], 2))
+    both = seen[:, 1:] & seen[:, :-1]
+    steps = np.abs(np.diff(light, axis=1))[both & (light[:, 1:] <= np.median(light[seen]))]
     noise = 0.886 * float(steps.mean()) if steps.size else 0.0  # the mean difference of two normals is 2σ/√π
     # A Gaussian of that width divides white noise by 2√π times its own; six deviations are kept away from.
     return _shape(smooth > dark + max(2.0, 6.0 * noise / (3.54 * max(sigma, 0.5))), scale)

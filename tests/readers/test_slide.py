@@ -16,7 +16,7 @@ from umedfeat.items import RegionUnreadable
 from umedfeat.privacy import Pseudonyms
 from umedfeat.readers import Found, open_reader, sniff
 from umedfeat.readers import slide as slide_format
-from umedfeat.readers.slide_backends import TiffBackend
+from umedfeat.readers.slide_tiff import TiffBackend
 from umedfeat.sources import discover
 
 
@@ -253,10 +253,10 @@ def test_transparent_pixels_lie_on_white() -> None:
     """MIRAX has no pixels between its fields of view: OpenSlide gives them as wholly or partly transparent."""
     from PIL import Image
 
-    from umedfeat.readers.slide_backends import _on_white
+    from umedfeat.readers.slide_backends import on_white
 
     rgba = np.array([[[0, 0, 0, 0], [200, 100, 50, 255], [200, 100, 50, 51]]], dtype=np.uint8)
-    assert _on_white(Image.fromarray(rgba)).tolist() == [[[255, 255, 255], [200, 100, 50], [244, 224, 214]]]
+    assert on_white(Image.fromarray(rgba)).rgb.tolist() == [[[255, 255, 255], [200, 100, 50], [244, 224, 214]]]
 
 
 def test_icc_is_kept_unless_srgb_is_asked_for(tmp_path: Path) -> None:

@@ -24,16 +24,13 @@ from umedfeat.items import Json, Plan, Reader, RegionUnreadable, Skipped, Source
 from umedfeat.policy import Policy
 from umedfeat.privacy import Pseudonyms
 from umedfeat.readers import Collected, Found
-from umedfeat.readers.slide_backends import (
-    OpenSlideBackend,
-    SlideBackend,
-    TiffBackend,
-    has_sub_levels,
-    refuse_unreadable_corners,
-)
+from umedfeat.readers.slide_backends import SlideBackend, refuse_unreadable_corners
+from umedfeat.readers.slide_companions import companions_of, is_companion, refuse_missing_companions
 from umedfeat.readers.slide_dicom import WSI_CLASS, collect_dicom
+from umedfeat.readers.slide_openslide import OpenSlideBackend
 from umedfeat.readers.slide_pixels import ColourProfile, Thumbnail, TileCutter, thumbnail
 from umedfeat.readers.slide_scale import scale_of
+from umedfeat.readers.slide_tiff import TiffBackend, has_sub_levels
 from umedfeat.sources import stem_of
 from umedfeat.tissue import tissue_fractions, tissue_mask
 
@@ -62,7 +59,7 @@ def sniff(path: Path, head: bytes) -> bool:
         return True
     if head.startswith((*_TEXT_FORMATS, b"ZISRAWFILE")):
         return _openslide_knows(path)
-    return _is_companion(path)
+    return is_companion(path)
 
 
 def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> Collected:
@@ -72,10 +69,11 @@ def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> C
     for file in found:
         if file in dicom:
             continue
-        if _is_companion(file.path):
+        if is_companion(file.path):
             collected.skipped.append(Skipped(file.name, "belongs to the slide beside it"))
             continue
-        source = Source(id=stem_of(file.name), format="slide", path=file.path, files=(file.path,), name=file.name)
+        files = (file.path, *companions_of(file.path))
+        source = Source(id=stem_of(file.name), format="slide", path=file.path, files=files, name=file.name)
         collected.sources.append(source)
     return collected
 
@@ -146,7 +144,7 @@ class SlideReader:
 
     def read(self, regions: npt.NDArray[np.void]) -> Sequence[npt.NDArray[np.generic] | RegionUnreadable]:
         """The (tile_size, tile_size, 3) uint8 tile of every row."""
-        tiles = self._cutter.cut(regions["x"].tolist(), regions["y"].tolist())
+        tiles = self._cutter.cut(regions["x"].tolist(), regions["y"].tolist(), self._must_hold(regions["tissue"]))
         if self._profile is None:
             return tiles
         return [tile if isinstance(tile, RegionUnreadable) else self._profile.to_srgb(tile) for tile in tiles]
@@ -200,8 +198,8 @@ class SlideReader:
         if mask_dir:
             masks.append(external_mask(self._source, mask_dir, width, height, (shape[0], shape[1])))
         if slide.tissue != "none":
-            masks.append(tissue_mask(overview.pixels, self._scale.x * overview.downsample[0]))
-        mask: Mask = np.logical_and.reduce(masks)
+            masks.append(tissue_mask(overview.pixels, self._scale.x * overview.downsample[0], overview.scanned))
+        mask: Mask = np.logical_and.reduce([overview.scanned, *masks])
         return mask
 
     def _tissue_of(self, x: npt.NDArray[np.int64], y: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -212,6 +210,16 @@ class SlideReader:
         grid = self._grid
         boxes = np.stack([x / fx, y / fy, (x + grid.extent_x) / fx, (y + grid.extent_y) / fy], axis=1)
         return tissue_fractions(self._mask(overview), boxes)
+
+    def _must_hold(self, tissue: npt.NDArray[np.float32]) -> list[float] | None:
+        """The least share of each tile that its level must hold: as much as the overview shows as tissue.
+
+        The overview is right to about two of its pixels; without a mask nothing is known.
+        """
+        if not self._uses_mask:
+            return None
+        slack = 0.02 + 2 * _THUMBNAIL_MPP / (self._grid.extent_x * self._scale.x)
+        return np.maximum(0.0, tissue - slack).tolist()  # type: ignore[no-any-return]
 
     def _detail(self, kept: int) -> dict[str, Json]:
         properties, grid = self._backend.properties, self._grid
@@ -238,6 +246,7 @@ class SlideReader:
 def _backend(source: Source, policy: Policy) -> SlideBackend:
     if json.loads(source.selector or "{}").get("dicom"):
         return OpenSlideBackend(source.path, source.name)
+    refuse_missing_companions(source.path, source.name)
     known = openslide.OpenSlide.detect_format(str(source.path))
     if known is not None and not (known == "generic-tiff" and has_sub_levels(source.path)):
         return OpenSlideBackend(source.path, source.name)
@@ -268,9 +277,3 @@ def _is_tiff(path: Path) -> bool:
 def _is_dicom(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(132)[128:] == b"DICM"
-
-
-def _is_companion(path: Path) -> bool:
-    """Data files of a MIRAX slide (``<slide>/…`` beside ``<slide>.mrxs``)."""
-    folder = path.parent
-    return path.suffix.lower() in {".dat", ".ini"} and folder.with_name(folder.name + ".mrxs").is_file()
