@@ -38,6 +38,7 @@ Mask = npt.NDArray[np.bool_]
 
 _SHEAR_LIMIT = 2.0  # degrees of gantry tilt above which reslicing would shear anatomy
 _MAX_SLICES = 1_000_000
+_CT_AIR = -1024.0  # below lie sentinels outside of the field of view, with or without a tag that says so
 _STEP_TOLERANCE = 0.05  # share of the slice distance by which slices may be out of step when reslicing
 
 
@@ -72,6 +73,7 @@ class VolumeReader:
         cols, rows = self._displayed_shape()
         detail: dict[str, Json] = {
             **facts.detail,
+            **({} if facts.calibrated or facts.modality != "CT" else {"hounsfield": False}),
             "plane": view.plane,
             "intensity": intensity,
             "fit": image.fit,
@@ -128,14 +130,22 @@ class VolumeReader:
     def _across(self, k: int) -> tuple[Values, Mask | None]:
         """Slice k across the view's axis, as stored."""
         if self._view.axis == 2:
-            return self._stack.slice(k)
+            return self._slice(k)
         if self._spool is None:
             self._spool = Spool(self._padded_slice, self._facts.shape, self._view.axis, 3 if self._facts.colour else 1)
         return self._spool.slice(k), None
 
+    def _slice(self, k: int) -> tuple[Values, Mask | None]:
+        """Stored slice k; what lies below the Hounsfield scale is padding in every format."""
+        values, padding = self._stack.slice(k)
+        if self._facts.modality != "CT" or not self._facts.calibrated or self._facts.colour:
+            return values, padding
+        below = values < _CT_AIR
+        return values, below if padding is None else padding | below
+
     def _padded_slice(self, k: int) -> Values:
         try:
-            values, padding = self._stack.slice(k)
+            values, padding = self._slice(k)
         except RegionUnreadable as fault:
             message = f"{self._facts.name}: slice {k} is unreadable ({fault}); it would cross every resliced image"
             raise UnreadableInput(message, remedy="--plane acquired") from fault
@@ -172,7 +182,7 @@ class VolumeReader:
                 window = percentile_range(statistics, self._policy.intensity.percentiles, self._facts.name)
         if isinstance(window, Range):
             self._prepared = {"voi": False, "low": window.low, "high": window.high}
-            self._refuse_constant(f"window {window.how}")
+            self._refuse_constant(f"window {window.how}: {window.low:g} to {window.high:g}")
             return {"window": window.how, "low": window.low, "high": window.high, **said}
         self._require_stored_voi()
         self._prepared = {"voi": True}
@@ -180,16 +190,14 @@ class VolumeReader:
         return {"window": "file", **said}
 
     def _readable_slices(self) -> Iterator[tuple[Values, Mask | None]]:
-        readable = 0
+        faults: list[RegionUnreadable] = []
         for k in range(self._facts.slices):
             try:
-                item = self._stack.slice(k)
-            except RegionUnreadable:
-                continue
-            readable += 1
-            yield item
-        if not readable:
-            raise UnreadableInput(f"{self._facts.name}: none of {self._facts.slices} slices can be read")
+                yield self._slice(k)
+            except RegionUnreadable as fault:
+                faults.append(fault)
+        if len(faults) == self._facts.slices:
+            raise _unreadable(self._facts, faults)
 
     def _require_stored_voi(self) -> None:
         if self._stack.stored_voi(self._facts.slices // 2) is None:
@@ -199,19 +207,23 @@ class VolumeReader:
     def _refuse_constant(self, how: str) -> None:
         """Refuse a volume that is one grey; one varied slice (looked for from the centre outwards) is enough."""
         count = self._facts.slices
-        faults = 0
+        faults: list[RegionUnreadable] = []
+        low, high = np.inf, -np.inf
         for k in sorted(range(count), key=lambda k: abs(k - count // 2)):
             try:
-                values, padding = self._stack.slice(k)
+                values, padding = self._slice(k)
                 shown = self._window(values, padding, k)
-            except RegionUnreadable:
-                faults += 1
+            except RegionUnreadable as fault:
+                faults.append(fault)
                 continue
             if shown.min() != shown.max():
                 return
-        if faults == count:
-            raise UnreadableInput(f"{self._facts.name}: none of {count} slices can be read")
-        raise _constant(self._facts, how)
+            kept = values[np.isfinite(values) if padding is None else np.isfinite(values) & ~padding]
+            if kept.size:
+                low, high = min(low, float(kept.min())), max(high, float(kept.max()))
+        if len(faults) == count:
+            raise _unreadable(self._facts, faults)
+        raise _constant(self._facts, how, (low, high))
 
     def _displayed_shape(self) -> tuple[int, int]:
         rows, cols = (self._facts.shape[i] for i in IN_PLANE[self._view.axis])
@@ -224,9 +236,20 @@ def _hint(facts: StackFacts, statistics: Statistics) -> dict[str, Json]:
     return {"hint": "values look like Hounsfield units: declare modality CT to window them"} if like_ct else {}
 
 
-def _constant(facts: StackFacts, how: str) -> EmptyImage:
-    message = f"{facts.name}: {'every slice' if facts.slices > 1 else 'the image'} is constant ({how})"
-    return EmptyImage(message, remedy="choose another window, or leave it out")
+def _constant(facts: StackFacts, how: str, values: tuple[float, float] | None = None) -> EmptyImage:
+    """``values``: lowest and highest value outside padding, (inf, -inf) where there is none."""
+    what = "every slice" if facts.slices > 1 else "the image"
+    low, high = values or (0.0, 1.0)
+    if low > high:
+        return EmptyImage(f"{facts.name}: {what} is nothing but padding ({how})", remedy="leave it out")
+    told = f"; its values are {low:g} to {high:g}" if values and low < high else ""
+    remedy = "choose another window, or leave it out" if low < high else "leave it out"
+    return EmptyImage(f"{facts.name}: {what} is constant ({how}{told})", remedy=remedy)
+
+
+def _unreadable(facts: StackFacts, faults: Sequence[RegionUnreadable]) -> UnreadableInput:
+    which = f"none of {facts.slices} slices can be read" if facts.slices > 1 else "its only slice cannot be read"
+    return UnreadableInput(f"{facts.name}: {which}: {faults[0]}", remedy="export or copy it again from its origin")
 
 
 def _view(facts: StackFacts, policy: Policy) -> View:

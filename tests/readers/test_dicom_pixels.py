@@ -19,7 +19,8 @@ from pydicom.uid import RLELossless
 
 from umedfeat.errors import UmedfeatError
 from umedfeat.intensity import through_voi
-from umedfeat.readers.dicom_pixels import decode_frame, is_colour, is_inverted, physical, voi_of
+from umedfeat.readers.dicom_decode import decode_frame
+from umedfeat.readers.dicom_pixels import is_colour, is_inverted, physical, voi_of
 from umedfeat.readers.dicom_stack import _load
 
 #: highdicom mistakes a modality LUT whose first stored value is negative; checked by hand below.

@@ -1,4 +1,4 @@
-"""Stored DICOM pixels to physical values: decoding, padding, modality LUT, rescale, palette, colour."""
+"""Stored DICOM pixels to physical values: padding, modality LUT, rescale, palette, colour."""
 
 from __future__ import annotations
 
@@ -7,33 +7,28 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.encaps import get_frame
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
-from pydicom.uid import JPEG2000, UID, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
-from umedfeat.errors import UnreadableInput, UnsupportedInput
+from umedfeat.errors import UnreadableInput
 from umedfeat.intensity import StoredVoi, linear_voi
 
-__all__ = ["Rescale", "Values", "decode_frame", "is_colour", "is_inverted", "physical", "rescale_of", "voi_of"]
+__all__ = [
+    "Rescale",
+    "Values",
+    "claims_hounsfield",
+    "is_colour",
+    "is_float",
+    "is_inverted",
+    "is_secondary_capture",
+    "physical",
+    "rescale_of",
+    "voi_of",
+]
 
 Values = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-#: Lossy frames differ slightly by decoder, so the order is fixed; the one that was used is recorded. GDCM comes last,
-#: and never for baseline JPEG and JPEG 2000, where damaged files make it crash. Only pydicom's own RLE decoder survives
-#: damaged RLE.
-_PLUGINS = ("pyjpegls", "pylibjpeg", "pillow", "gdcm")
-_PLUGINS_OF = {
-    RLELossless: ("pydicom",),
-    JPEGBaseline8Bit: ("pillow", "pylibjpeg"),
-    JPEG2000Lossless: ("pylibjpeg", "pillow"),
-    JPEG2000: ("pylibjpeg", "pillow"),
-}
-_JP2_START = b"\x00\x00\x00\x0cjP  "
-_J2K_START = b"\xff\x4f\xff\x51"
-_JPEG_12_BIT = "1.2.840.10008.1.2.4.51"
-_CT_AIR = -1024.0
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
 class Rescale(NamedTuple):
@@ -42,69 +37,6 @@ class Rescale(NamedTuple):
     slope: float = 1.0
     intercept: float = 0.0
     stated: bool = False
-
-
-def decode_frame(dataset: pydicom.Dataset, frame: int, name: str) -> tuple[npt.NDArray[Any], str]:
-    """(rows, columns[, 3]) stored values of one frame, colours as RGB, and the decoder that was used.
-
-    Raises:
-        UnsupportedInput: no installed codec decodes the transfer syntax.
-        UnreadableInput: the pixel data is damaged or too short.
-    """
-    syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError as error:
-        raise UnsupportedInput(f"{name}: transfer syntax {syntax.name} is not an image encoding") from error
-    plugins = [plugin for plugin in _PLUGINS_OF.get(syntax, _PLUGINS) if plugin in decoder.available_plugins] or [""]
-    _refuse_strange_codestream(dataset, syntax, frame, name)
-    fault: Exception | None = None
-    for plugin in plugins:
-        try:
-            values, _ = decoder.as_array(dataset, index=frame, decoding_plugin=plugin, raw=False)
-        except Exception as error:  # noqa: BLE001 - every codec has errors of its own
-            fault = error
-            continue
-        return values, plugin or "none"
-    raise _undecodable(syntax, name, fault) from fault
-
-
-def _refuse_strange_codestream(dataset: pydicom.Dataset, syntax: UID, frame: int, name: str) -> None:
-    """A JPEG 2000 stream that does not begin as one sends parsers into endless loops."""
-    if "JPEG 2000" not in syntax.name:
-        return
-    frames = int(dataset.get("NumberOfFrames", 1) or 1)
-    try:
-        stream = get_frame(dataset.PixelData, frame, number_of_frames=frames)
-    except Exception as error:  # whatever a damaged encapsulation leads to
-        raise _undecodable(syntax, name, error) from error
-    if not stream.startswith(_J2K_START) and not _boxes_lead_to_codestream(stream):
-        raise _undecodable(syntax, name, None)
-
-
-def _boxes_lead_to_codestream(stream: bytes) -> bool:
-    """Do the boxes of a JP2 file (ISO/IEC 15444-1 Annex I) lead to its code stream?"""
-    offset = 12 if stream.startswith(_JP2_START) else len(stream)
-    while offset + 8 <= len(stream):
-        if stream[offset + 4 : offset + 8] == b"jp2c":
-            return True
-        length = int.from_bytes(stream[offset : offset + 4], "big")
-        if length < 8:  # a box cannot be shorter than its header: pydicom would never get past it
-            return False
-        offset += length
-    return False
-
-
-def _undecodable(syntax: UID, name: str, fault: Exception | None) -> UnreadableInput | UnsupportedInput:
-    if syntax == _JPEG_12_BIT:
-        message = f"{name}: 12-bit JPEG ({syntax.name}) is decoded by none of the permissive codecs"
-        return UnsupportedInput(message, remedy="pip install 'umedfeat[gpl-codecs]'")
-    if syntax.is_compressed and isinstance(fault, RuntimeError) and "missing required dependencies" in str(fault):
-        remedy = "pip install pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls python-gdcm"
-        return UnsupportedInput(f"{name}: no codec for {syntax.name} is installed", remedy=remedy)
-    kind = type(fault).__name__ if fault else "no decoder"
-    message = f"{name}: the pixel data is damaged or truncated ({syntax.name}: {kind})"
-    return UnreadableInput(message, remedy="export it again from the archive")
 
 
 def is_colour(dataset: pydicom.Dataset) -> bool:
@@ -143,6 +75,32 @@ def _groups(dataset: pydicom.Dataset, frame: int) -> list[pydicom.Dataset]:
     return [*own[frame : frame + 1], *shared[:1]]
 
 
+def claims_hounsfield(dataset: pydicom.Dataset, name: str) -> bool:
+    """Are the values of a CT in Hounsfield units?
+
+    Screenshots (secondary captures) and copies without a rescale are not; nor are those whose type and rescale leave no
+    room for values below zero, where fat, lung and air lie (8-bit copies with a rescale of 1 and 0).
+    """
+    rescale, table = rescale_of(dataset, 0, name), bool(dataset.get("ModalityLUTSequence"))
+    if not (rescale.stated or table) or is_secondary_capture(dataset):
+        return False
+    if str(dataset.get("RescaleType", "HU") or "HU").upper() not in {"HU", "US", "HU_MOD"}:
+        return False
+    bits, signed = int(dataset.get("BitsStored") or 16), bool(dataset.get("PixelRepresentation", 0))
+    ends = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    return table or is_float(dataset) or min(end * rescale.slope + rescale.intercept for end in ends) < 0
+
+
+def is_secondary_capture(dataset: pydicom.Dataset) -> bool:
+    """A picture of images, whatever its modality says."""
+    return str(dataset.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE)
+
+
+def is_float(dataset: pydicom.Dataset) -> bool:
+    """Pixels stored as floating point numbers: they may be NaN."""
+    return "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset
+
+
 def _checked(holder: pydicom.Dataset, name: str) -> Rescale:
     slope, intercept = float(holder.RescaleSlope), float(holder.get("RescaleIntercept", 0) or 0)
     if slope == 0 or not np.isfinite([slope, intercept]).all():
@@ -164,14 +122,15 @@ def physical(dataset: pydicom.Dataset, stored: npt.NDArray[Any], frame: int, nam
         values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
     else:
         rescale = rescale_of(dataset, frame, name)
-        values = (stored.astype(np.float64) * rescale.slope + rescale.intercept).astype(np.float32)
-        if dataset.get("Modality") == "CT" and rescale.stated:
-            below = values < _CT_AIR  # sentinels outside of the field of view, with or without a tag
-            padding = below if padding is None else padding | below
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = (stored.astype(np.float64) * rescale.slope + rescale.intercept).astype(np.float32)
     return values, padding if padding is not None and padding.any() else None
 
 
 def _padding(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> Mask | None:
+    if stored.dtype.kind == "f":
+        value = dataset.get("FloatPixelPaddingValue", dataset.get("DoubleFloatPixelPaddingValue"))
+        return None if value is None else np.asarray(stored == stored.dtype.type(value))
     value = dataset.get("PixelPaddingValue")
     if value is None:
         return None

@@ -14,16 +14,18 @@ import pydicom
 from umedfeat.errors import UmedfeatError, UnreadableInput
 from umedfeat.intensity import StoredVoi
 from umedfeat.items import Json, RegionUnreadable
+from umedfeat.readers.dicom_decode import decode_frame
 from umedfeat.readers.dicom_frames import chosen_volume, functional_group, volumes_in
 from umedfeat.readers.dicom_header import without_warnings
 from umedfeat.readers.dicom_pixels import (
     Mask,
     Values,
-    decode_frame,
+    claims_hounsfield,
     is_colour,
+    is_float,
     is_inverted,
+    is_secondary_capture,
     physical,
-    rescale_of,
     voi_of,
 )
 from umedfeat.readers.dicom_steps import steps_told
@@ -61,7 +63,7 @@ def parsing(name: str) -> Iterator[None]:
 def _load(path: Path, name: str) -> pydicom.Dataset:
     with parsing(name):
         dataset = pydicom.dcmread(path, force=True)
-        if "PixelData" not in dataset:
+        if "PixelData" not in dataset and not is_float(dataset):
             raise UnreadableInput(f"{name}: no pixel data", remedy="export it again from the archive")
         if "TransferSyntaxUID" not in getattr(dataset, "file_meta", {}):
             dataset.file_meta = pydicom.dataset.FileMetaDataset()
@@ -78,14 +80,10 @@ def _guessed_syntax(dataset: pydicom.Dataset) -> pydicom.uid.UID:
 
 
 def _calibrated(dataset: pydicom.Dataset, name: str) -> bool:
-    """Does a CT claim Hounsfield units? Screenshots and 8-bit copies without rescale do not."""
-    if dataset.get("Modality") != "CT":
-        return True
-    stated = rescale_of(dataset, 0, name).stated or bool(dataset.get("ModalityLUTSequence"))
-    return stated and str(dataset.get("RescaleType", "HU") or "HU").upper() in {"HU", "US", "HU_MOD"}
+    return dataset.get("Modality") != "CT" or claims_hounsfield(dataset, name)
 
 
-def _detail(dataset: pydicom.Dataset, decoder: str, name: str) -> dict[str, Json]:
+def _detail(dataset: pydicom.Dataset, decoder: str) -> dict[str, Json]:
     """Facts worth keeping; only these tags, none of them free text."""
     detail: dict[str, Json] = {"decoder": decoder, "transfer_syntax": str(dataset.file_meta.TransferSyntaxUID.name)}
     for tag, key in (("ViewPosition", "view"), ("ImageLaterality", "laterality"), ("Laterality", "laterality")):
@@ -98,8 +96,8 @@ def _detail(dataset: pydicom.Dataset, decoder: str, name: str) -> dict[str, Json
         detail["derived"] = True
     if dataset.get("LossyImageCompression") == "01":
         detail["lossy"] = True
-    if not _calibrated(dataset, name):
-        detail["hounsfield"] = False
+    if is_secondary_capture(dataset):
+        detail["secondary_capture"] = True
     return detail
 
 
@@ -168,8 +166,9 @@ class SeriesStack:
             colour=is_colour(first),
             invert=is_inverted(first),
             calibrated=_calibrated(first, name),
+            floating=is_float(first),
             detail={
-                **_detail(first, decoder, name),
+                **_detail(first, decoder),
                 **steps_told(origins, orientation, [place[3] for place in places]),
                 **({"parted_by": parted_by} if parted_by else {}),
             },
@@ -255,7 +254,8 @@ class FramesStack:
             colour=is_colour(dataset),
             invert=is_inverted(dataset),
             calibrated=_calibrated(dataset, name),
-            detail={**_detail(dataset, decoder, name), **detail},
+            floating=is_float(dataset),
+            detail={**_detail(dataset, decoder), **detail},
         )
 
     def slice(self, k: int) -> tuple[Values, Mask | None]:

@@ -111,6 +111,7 @@ class NiftiStack:
             affine=header.affine,
             acquired_axis=axis,
             colour=header.dtype.kind == "V",
+            calibrated=modality != "CT" or header.dtype != np.uint8,  # no room for air, hence no Hounsfield units
             floating=header.dtype.kind == "f",
             detail=detail,
         )

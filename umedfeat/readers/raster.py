@@ -83,8 +83,10 @@ class RasterStack:
         modality = (source.modality or policy.volume.modality).upper()
         if carried is None:
             first = self._first_readable()
-            plain = first.values.dtype == np.uint8 and modality in FULL_RANGE_MODALITIES
+            eight = first.values.dtype == np.uint8
+            plain = eight and modality in FULL_RANGE_MODALITIES
             carried = {"displayed": first.displayed or plain, "invert": first.invert, "grey": first.values.ndim == 2}
+            carried["calibrated"] = modality != "CT" or not eight  # pictures of CT are not in Hounsfield units
         self._grey = bool(carried["grey"])
         self.facts = StackFacts(
             name=source.name,
@@ -95,6 +97,7 @@ class RasterStack:
             slices=len(header.pages),
             colour=bool(carried["displayed"]),
             invert=bool(carried["invert"]),
+            calibrated=bool(carried["calibrated"]),
             detail=dict(header.detail),
             carry=dict(carried),
         )

@@ -1,0 +1,138 @@
+"""One frame of a DICOM file to stored values, by a pinned order of codecs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.encaps import get_frame
+from pydicom.pixels.decoders.base import Decoder, get_decoder
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from umedfeat.errors import UnreadableInput, UnsupportedInput
+
+__all__ = ["decode_frame"]
+
+#: Lossy frames differ slightly by decoder, so the order is fixed; the one that was used is recorded. GDCM comes last,
+#: and never for baseline JPEG and JPEG 2000, where damaged files make it crash. Only pydicom's own RLE decoder survives
+#: damaged RLE.
+_PLUGINS = ("pyjpegls", "pylibjpeg", "pillow", "gdcm")
+_PLUGINS_OF = {
+    RLELossless: ("pydicom",),
+    JPEGBaseline8Bit: ("pillow", "pylibjpeg"),
+    JPEG2000Lossless: ("pylibjpeg", "pillow"),
+    JPEG2000: ("pylibjpeg", "pillow"),
+}
+#: What decodes a transfer syntax, where it is not installed; JPEG 2000 and its high-throughput kin otherwise.
+_PACKAGES = {
+    JPEGBaseline8Bit: "pillow",
+    JPEGExtended12Bit: "pylibjpeg pylibjpeg-libjpeg",
+    JPEGLosslessSV1: "python-gdcm",
+    UID("1.2.840.10008.1.2.4.57"): "python-gdcm",
+    JPEGLSLossless: "pyjpegls",
+    JPEGLSNearLossless: "pyjpegls",
+}
+_J2K_PACKAGES = "pylibjpeg pylibjpeg-openjpeg"
+#: Registered after the dictionary that pydicom brings (PS3.6 table A-1).
+_NEWER = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+}
+_DICOM_ROOT = "1.2.840.10008."
+_JP2_START = b"\x00\x00\x00\x0cjP  "
+_J2K_START = b"\xff\x4f\xff\x51"
+
+
+def decode_frame(dataset: pydicom.Dataset, frame: int, name: str) -> tuple[npt.NDArray[Any], str]:
+    """(rows, columns[, 3]) stored values of one frame, colours as RGB, and the decoder that was used.
+
+    Raises:
+        UnsupportedInput: no installed codec decodes the transfer syntax.
+        UnreadableInput: the pixel data is damaged or too short.
+    """
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    decoder = _decoder(syntax, name)
+    plugins = [plugin for plugin in _PLUGINS_OF.get(syntax, _PLUGINS) if plugin in decoder.available_plugins] or [""]
+    if syntax == JPEGExtended12Bit and int(dataset.get("BitsStored") or 0) > 8 and "pylibjpeg" not in plugins:
+        message = f"{name}: 12-bit JPEG ({syntax.name}) is decoded by none of the permissive codecs"
+        remedy = "pip install 'umedfeat[gpl-codecs]', which brings pylibjpeg-libjpeg (GPLv3)"
+        raise UnsupportedInput(message, remedy=remedy)
+    _refuse_strange_codestream(dataset, syntax, frame, name)
+    fault: Exception | None = None
+    for plugin in plugins:
+        try:
+            values, _ = decoder.as_array(dataset, index=frame, decoding_plugin=plugin, raw=False)
+        except Exception as error:  # noqa: BLE001 - every codec has errors of its own
+            fault = error
+            continue
+        return np.asarray(values), plugin or "none"
+    raise _undecodable(syntax, name, fault) from fault
+
+
+def _decoder(syntax: UID, name: str) -> Decoder:
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        told = _told(syntax)
+        if any(video in told for video in ("MPEG", "HEVC")):
+            raise UnsupportedInput(
+                f"{name}: a video ({told}), which is not decoded here", remedy="export its frames as images"
+            ) from error
+        remedy = "transcode it, for example to JPEG 2000 or without compression (gdcmconv, dcmconv)"
+        raise UnsupportedInput(f"{name}: transfer syntax {told} is not decoded here", remedy=remedy) from error
+    if not decoder.is_available:
+        remedy = f"pip install {_PACKAGES.get(syntax, _J2K_PACKAGES)}"
+        raise UnsupportedInput(f"{name}: no codec for {syntax.name} is installed", remedy=remedy)
+    return decoder
+
+
+def _told(syntax: UID) -> str:
+    """The name of a transfer syntax. Only numbers that DICOM has given are repeated."""
+    if not syntax.startswith(_DICOM_ROOT):
+        return "of a private kind"
+    return _NEWER.get(syntax, str(syntax.name))
+
+
+def _refuse_strange_codestream(dataset: pydicom.Dataset, syntax: UID, frame: int, name: str) -> None:
+    """A JPEG 2000 stream that does not begin as one sends parsers into endless loops."""
+    if "JPEG 2000" not in syntax.name:
+        return
+    frames = int(dataset.get("NumberOfFrames", 1) or 1)
+    try:
+        stream = get_frame(dataset.PixelData, frame, number_of_frames=frames)
+    except Exception as error:  # whatever a damaged encapsulation leads to
+        raise _undecodable(syntax, name, error) from error
+    if not stream.startswith(_J2K_START) and not _boxes_lead_to_codestream(stream):
+        raise _undecodable(syntax, name, None)
+
+
+def _boxes_lead_to_codestream(stream: bytes) -> bool:
+    """Do the boxes of a JP2 file (ISO/IEC 15444-1 Annex I) lead to its code stream?"""
+    offset = 12 if stream.startswith(_JP2_START) else len(stream)
+    while offset + 8 <= len(stream):
+        if stream[offset + 4 : offset + 8] == b"jp2c":
+            return True
+        length = int.from_bytes(stream[offset : offset + 4], "big")
+        if length < 8:  # a box cannot be shorter than its header: pydicom would never get past it
+            return False
+        offset += length
+    return False
+
+
+def _undecodable(syntax: UID, name: str, fault: Exception | None) -> UnreadableInput:
+    kind = type(fault).__name__ if fault else "no code stream"
+    message = f"{name}: the pixel data is damaged or truncated ({syntax.name}: {kind})"
+    return UnreadableInput(message, remedy="export it again from the archive")
