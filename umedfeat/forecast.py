@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Forecast:
         regions: in total. ``output_bytes``: size of the features.
         per_second: regions per second of the encoder here, measured on a small batch; None without its weights.
         note: why there is no rate.
+        hints: what the readers would rather be told → how many inputs.
     """
 
     by_modality: dict[str, tuple[int, int]]
@@ -46,6 +47,7 @@ class Forecast:
     output_bytes: int
     per_second: float | None
     note: str = ""
+    hints: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For machines."""
@@ -54,6 +56,7 @@ class Forecast:
             "regions": self.regions,
             "output_bytes": self.output_bytes,
             "seconds": round(self.regions / self.per_second) if self.per_second else None,
+            "hints": dict(self.hints),
             "failures": [{"source": f.source, "message": f.message, "remedy": f.remedy} for f in self.failures],
             "skipped": [{"source": s.name, "reason": s.reason} for s in self.skipped],
         }
@@ -69,6 +72,7 @@ class Forecast:
             ("time", about),
         ]
         parts.append(render_facts(facts))
+        parts += [f"note: {count} × {hint}" for hint, count in self.hints.items()]
         if self.failures:
             lines = [f"  ✗ {failure.message}\n      → {failure.remedy}" for failure in self.failures]
             parts.append("\n".join([f"would fail: {len(self.failures)}", *lines]))
@@ -101,6 +105,7 @@ def forecast(
     failures = list(found.failures)
     items: Counter[str] = Counter()
     regions: Counter[str] = Counter()
+    hints: Counter[str] = Counter()
     progress.begin(len(sources))
     for source, outcome in plan_all(sources, policy, workers=run.workers or default_workers(), timeout=run.timeout):
         if isinstance(outcome, InputError):
@@ -109,13 +114,14 @@ def forecast(
             continue
         items[outcome.modality] += 1
         regions[outcome.modality] += len(outcome.regions)
+        hints.update([outcome.hint] if outcome.hint else [])
         progress.planned(len(outcome.regions))
         progress.finished(source.name, "embedded")
     progress.close()
     by_modality = {name: (items[name], regions[name]) for name in sorted(items)}
     total = sum(regions.values())
     width = 4 if run.dtype == "float32" else 2
-    return Forecast(by_modality, tuple(failures), found.skipped, total, total * dim * width, rate, note)
+    return Forecast(by_modality, tuple(failures), found.skipped, total, total * dim * width, rate, note, hints)
 
 
 def _trial(choice: EncoderChoice) -> tuple[int, int, float | None, str]:

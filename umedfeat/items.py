@@ -123,6 +123,12 @@ class Plan:
     prepared: Mapping[str, Any] = field(default_factory=dict)
     content_sha256: str = ""
 
+    @property
+    def hint(self) -> str:
+        """What the reader would rather be told about this input (a CT that is not declared), or ""."""
+        intensity = self.detail.get("intensity")
+        return str(intensity.get("hint", "")) if isinstance(intensity, dict) else ""
+
 
 class RegionUnreadable(Exception):
     """Raised by ``Reader.read`` for one bad region; the pipeline records it as Dropped and goes on."""

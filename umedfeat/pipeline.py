@@ -27,7 +27,7 @@ from umedfeat.items import Dropped, Failure, Plan, Skipped, Source
 from umedfeat.machine import usable_cores
 from umedfeat.policy import Policy
 from umedfeat.privacy import Pseudonyms, load_key
-from umedfeat.progress import Progress, SilentProgress
+from umedfeat.progress import Hints, Progress, SilentProgress
 from umedfeat.readers import open_reader
 from umedfeat.sources import Discovery, discover
 from umedfeat.store import FeatureStore, Header, Item
@@ -70,7 +70,7 @@ class Summary:
         dim: length of an embedding.
         embedded: inputs embedded now; ``resumed``: inputs that were in the output already.
         by_modality: modality → (inputs, regions) of the inputs embedded now.
-        failures, skipped: what is not in the file, and why.
+        failures, skipped: what is not in the file, and why; ``hints``: what deserves a thought → how many inputs.
         seconds: where the time went.
     """
 
@@ -84,6 +84,7 @@ class Summary:
     by_modality: Mapping[str, tuple[int, int]]
     failures: tuple[Failure, ...]
     skipped: tuple[Skipped, ...]
+    hints: Mapping[str, int]
     seconds: StageSeconds
 
     @property
@@ -193,6 +194,7 @@ def _embed_into(
         by_modality=sink.by_modality,
         failures=(*found.failures, *sink.failures),
         skipped=found.skipped,
+        hints=dict(sink.hints),
         seconds=seconds,
     )
     return replace(summary, out=store.finish(_run_log(summary, run, settings)))
@@ -276,6 +278,7 @@ class _StoreSink:
     failures: list[Failure] = field(default_factory=list)
     items: Counter[str] = field(default_factory=Counter)
     regions: Counter[str] = field(default_factory=Counter)
+    hints: Hints = field(default_factory=Hints)
 
     @property
     def by_modality(self) -> dict[str, tuple[int, int]]:
@@ -301,6 +304,7 @@ class _StoreSink:
         if self.pictures is not None:
             self.pictures.draw(source, plan)
         log.info("%s: %d %s embedded", source.name, len(plan.regions), plan.modality)
+        self.hints.tell(source.name, plan.hint)
 
     def failed(self, source: Source, failure: Failure) -> None:
         self._record(failure)

@@ -6,11 +6,12 @@ import json
 import logging
 import sys
 import time
+from collections import Counter
 from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
-__all__ = ["BarProgress", "JsonProgress", "Progress", "SilentProgress", "configure_logging", "make_progress"]
+__all__ = ["BarProgress", "Hints", "JsonProgress", "Progress", "SilentProgress", "configure_logging", "make_progress"]
 
 log = logging.getLogger("umedfeat")
 
@@ -193,6 +194,16 @@ class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level, when = record.levelname.lower(), round(record.created, 3)
         return json.dumps({"event": "log", "level": level, "time": when, "message": record.getMessage()})
+
+
+class Hints(Counter[str]):
+    """Counts what readers would rather be told; the first of a kind is a warning at once, the others need ``-v``."""
+
+    def tell(self, name: str, hint: str) -> None:
+        """A hint about one source; nothing where it is empty."""
+        if hint:
+            log.log(logging.INFO if hint in self else logging.WARNING, "%s: %s", name, hint)
+            self[hint] += 1
 
 
 def configure_logging(verbosity: int, *, as_json: bool) -> None:

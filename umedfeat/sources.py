@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from umedfeat.errors import SetupError, UnreadableInput
@@ -278,9 +279,21 @@ def _with_manifest_rows(sources: Sequence[Source], found: Sequence[Found], pseud
     owners = Counter(id(rows[source.files[0]]) for source in sources if source.files[0] in rows)
     described = []
     for source in sources:
+        _refuse_contradictions(source, [(file, rows[file]) for file in source.files if file in rows])
         row = rows.get(source.files[0])
         described.append(_described(source, row, owners[id(row)] > 1, pseudonyms) if row else source)
     return described
+
+
+def _refuse_contradictions(source: Source, rows: Sequence[tuple[Path, Mapping[str, str]]]) -> None:
+    """Slices of one series whose rows differ would all get the first one's label."""
+    for (one, first), (other, second) in pairwise(rows):
+        differing = [key for key in first if key != "path" and first[key] != second.get(key, "")]
+        if differing and first is not second:
+            raise SetupError(
+                f"{one.name} and {other.name} are slices of one series, and their rows differ in {differing[0]}",
+                remedy="give every row an id of its own (an item per slice), or list the series' folder in one row",
+            )
 
 
 def _described(source: Source, row: Mapping[str, str], shared: bool, pseudonyms: Pseudonyms) -> Source:

@@ -39,6 +39,7 @@ Mask = npt.NDArray[np.bool_]
 _SHEAR_LIMIT = 2.0  # degrees of gantry tilt above which reslicing would shear anatomy
 _MAX_SLICES = 1_000_000
 _CT_AIR = -1024.0  # below lie sentinels outside of the field of view, with or without a tag that says so
+_LIKE_CT = "values look like Hounsfield units: declare modality CT (--modality, manifest) to window them"
 _STEP_TOLERANCE = 0.05  # share of the slice distance by which slices may be out of step when reslicing
 
 
@@ -132,7 +133,8 @@ class VolumeReader:
         if self._view.axis == 2:
             return self._slice(k)
         if self._spool is None:
-            self._spool = Spool(self._padded_slice, self._facts.shape, self._view.axis, 3 if self._facts.colour else 1)
+            channels = 3 if self._facts.colour else 1
+            self._spool = Spool(self._padded_slice, self._facts.shape, self._view.axis, channels, self._facts.name)
         return self._spool.slice(k), None
 
     def _slice(self, k: int) -> tuple[Values, Mask | None]:
@@ -233,7 +235,7 @@ class VolumeReader:
 def _hint(facts: StackFacts, statistics: Statistics) -> dict[str, Json]:
     """Air and bone in Hounsfield units are hard to mistake, but a modality is declared, never guessed."""
     like_ct = facts.modality == "unknown" and -4096 <= statistics.minimum <= -900 and statistics.maximum >= 200
-    return {"hint": "values look like Hounsfield units: declare modality CT to window them"} if like_ct else {}
+    return {"hint": _LIKE_CT} if like_ct else {}
 
 
 def _constant(facts: StackFacts, how: str, values: tuple[float, float] | None = None) -> EmptyImage:

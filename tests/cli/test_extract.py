@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.readers.nifti_factory import write as write_volume
 from umedfeat.cli import run
 from umedfeat.demo.cohort import _ct, _radiographs, _real
 from umedfeat.demo.cohort import _slide as write_demo_slide
@@ -63,6 +64,25 @@ def test_slide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_grid_for_qupath_needs_a_folder(tmp_path: Path) -> None:
     assert extract(write_images(tmp_path / "in", 1), tmp_path / "f.h5", "--geojson") == 2
     assert not (tmp_path / "f.h5").exists()
+
+
+def test_a_ct_that_nobody_declared_is_told_at_once_and_in_the_end(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        write_volume(tmp_path / f"{name}.nii")
+    (tmp_path / "notes.txt").write_text("nothing")
+    told = "values look like Hounsfield units: declare modality CT (--modality, manifest) to window them"
+    assert run(["extract", "--input", str(tmp_path), *ENCODER, "--dry-run"]) == 0
+    assert f"note: 2 × {told}" in capfd.readouterr().out
+    assert extract(tmp_path, tmp_path / "a.h5") == 0
+    printed = capfd.readouterr()
+    assert f"WARNING: a.nii: {told}" in printed.err and "b.nii" not in printed.err
+    assert f"note      2 × {told}" in printed.out
+    assert "1 × not an image format that is read here" in printed.out
+    assert extract(tmp_path, tmp_path / "b.h5", "--modality", "ct", "--json") == 0
+    printed = capfd.readouterr()
+    assert told not in printed.err and json.loads(printed.out)["hints"] == {}
 
 
 def test_ct_series_and_its_order(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_factory import body, image, save, series
-from test_dicom import find, read
+from test_dicom import PSEUDONYMS, SMALL, find, read
 from test_dicom_frames import AS_STORED, enhanced, frame, how, item, stored
 from test_dicom_series import STEPS, altered, reasons
 
+from umedfeat.errors import SetupError
 from umedfeat.items import Source
 from umedfeat.readers.dicom_repeats import BY_TURN, Spot, alike, volumes_at_places
+from umedfeat.sources import discover
 
 ONE = {"SeriesInstanceUID": "1.2.3.4", "StudyInstanceUID": "1.2.3"}
 
@@ -185,3 +187,30 @@ def test_a_photometric_change_within_a_series_parts_it(tmp_path: Path) -> None:
     pixels = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1.0, 1.0]}
     save(image("MR", body(1), **ONE, **pixels, **inverted), tmp_path / "b.dcm")
     assert sorted(len(source.files) for source in find(tmp_path).sources) == [1, 5]
+
+
+def listed(folder: Path, header: str, rows: list[str]) -> Any:
+    (folder / "study.csv").write_text("\n".join([header, *rows]))
+    return discover([folder / "study.csv"], SMALL, PSEUDONYMS)
+
+
+def test_slices_that_a_manifest_lists_with_ids_are_items_of_their_own(tmp_path: Path) -> None:
+    """A label per slice: the first one's must not stand for all."""
+    paths = series(tmp_path, STEPS)
+    found = listed(tmp_path, "path,id,label", [f"{p.name},case-{k},{k % 2}" for k, p in enumerate(paths)])
+    assert [source.id for source in found.sources] == [f"case-{k}" for k in range(5)]
+    assert [source.meta["label"] for source in found.sources] == ["0", "1", "0", "1", "0"]
+    assert [source.files for source in found.sources] == [(path,) for path in paths]
+
+
+def test_slices_of_one_series_with_contradicting_rows_are_refused(tmp_path: Path) -> None:
+    paths = series(tmp_path, STEPS)
+    with pytest.raises(SetupError, match=r"im001\.dcm and im002\.dcm .* differ in label") as caught:
+        listed(tmp_path, "path,label", [f"{path.name},{int(k > 1)}" for k, path in enumerate(paths)])
+    assert "an id of its own" in caught.value.remedy
+
+
+def test_slices_of_one_series_with_equal_rows_are_one_item(tmp_path: Path) -> None:
+    paths = series(tmp_path, STEPS)
+    found = listed(tmp_path, "path,patient,label", [f"{path.name},P1,benign" for path in paths])
+    assert [(len(source.files), source.meta["label"]) for source in found.sources] == [(5, "benign")]

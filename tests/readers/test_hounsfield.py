@@ -121,6 +121,6 @@ def test_a_constant_image_tells_its_values(tmp_path: Path) -> None:
 def test_a_series_whose_only_slice_is_damaged_tells_why(tmp_path: Path) -> None:
     path = series(tmp_path, [0.0])[0]
     path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(UnreadableInput, match="its only slice cannot be read: .*truncated") as caught:
+    with pytest.raises(UnreadableInput, match=r"its only slice cannot be read: .*truncated") as caught:
         read(find(tmp_path).sources[0])
     assert "origin" in caught.value.remedy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,13 @@ from umedfeat.policy import Policy
 
 if TYPE_CHECKING:
     from umedfeat.encoders.choice import EncoderChoice
+    from umedfeat.items import Failure
     from umedfeat.pipeline import RunSettings, Summary
     from umedfeat.privacy import Pseudonyms
 
 __all__ = ["command"]
+
+_FEW = 5  # reasons and failures that the summary spells out
 
 EPILOG = """\b
 Examples:
@@ -151,6 +155,8 @@ def summary_dict(summary: Summary) -> dict[str, object]:
         "resumed": summary.resumed,
         "failed": len(summary.failures),
         "skipped": len(summary.skipped),
+        "skipped_because": dict(Counter(skipped.reason for skipped in summary.skipped).most_common()),
+        "hints": dict(summary.hints),
         "modalities": {name: {"inputs": n, "regions": r} for name, (n, r) in summary.by_modality.items()},
         "regions": summary.seconds.regions,
         "seconds": round(summary.seconds.wall, 2),
@@ -172,18 +178,24 @@ def summary_text(summary: Summary) -> str:
     if summary.resumed:
         facts.append(("kept", f"{summary.resumed} inputs from an earlier run"))
     if summary.skipped:
-        facts.append(
-            ("skipped", f"{len(summary.skipped)} files that are not inputs (umedfeat info --skipped lists them)")
-        )
+        facts.append(("skipped", f"{len(summary.skipped)} files (umedfeat info --skipped lists them)"))
+        reasons = Counter(skipped.reason for skipped in summary.skipped).most_common()
+        facts += [("", f"{count} × {reason}") for reason, count in reasons[:_FEW]]
+        facts += [("", f"… and {len(reasons) - _FEW} more reasons")] if len(reasons) > _FEW else []
     if summary.failures:
         facts.append(("failed", f"{len(summary.failures)} inputs (reasons in {summary.out}.failures.csv)"))
+    facts += [("note", f"{count} × {hint}") for hint, count in summary.hints.items()]
     facts += [("encoder", f"{summary.encoder} on {summary.device}, {summary.dim} values"), ("time", _time(summary))]
     facts.append(("written", str(summary.out)))
     parts.append(render_facts(facts))
-    parts += [f"  ✗ {failure.message}" for failure in summary.failures[:5]]
-    if len(summary.failures) > 5:
-        parts.append(f"  … and {len(summary.failures) - 5} more")
+    parts += [_failure(failure) for failure in summary.failures[:_FEW]]
+    if len(summary.failures) > _FEW:
+        parts.append(f"  … and {len(summary.failures) - _FEW} more")
     return "\n\n".join([*parts[:2], "\n".join(parts[2:])]).strip()
+
+
+def _failure(failure: Failure) -> str:
+    return f"  ✗ {failure.message}" + (f"\n      → {failure.remedy}" if failure.remedy else "")
 
 
 def _time(summary: Summary) -> str:

@@ -81,9 +81,7 @@ def flags(plan: Plan, unreadable: int = 0, *, tissue: bool = False) -> list[str]
         tissue: whether the mask of a slide holds any.
     """
     found = [text for key, say in _FLAGS.items() if key in plan.detail and (text := say(plan.detail[key]))]
-    intensity = plan.detail.get("intensity")
-    if isinstance(intensity, Mapping) and intensity.get("hint"):
-        found.append(str(intensity["hint"]))
+    found += [plan.hint] if plan.hint else []
     if plan.tile_extent and not len(plan.regions):
         why = "no tile has enough tissue" if tissue else "no tissue"
         found += [] if "note" in plan.detail else [f"0 tiles: {why}"]

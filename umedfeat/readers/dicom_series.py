@@ -113,9 +113,12 @@ def _second(first: DicomHeader, second: DicomHeader) -> str:
 
 
 def _series_of(header: DicomHeader) -> tuple[str, ...]:
-    """Broken anonymisers give one UID to several patients; where they have blanked it, the folder stands for it."""
+    """Broken anonymisers give one UID to several patients; where they have blanked it, the folder stands for it.
+
+    Files to which a manifest gives different ids are inputs of their own.
+    """
     folder = "" if header.series else header.found.name.rpartition("/")[0]
-    return header.series, folder, header.study, header.patient
+    return header.series, folder, header.study, header.patient, header.found.row.get("id", "")
 
 
 def _spot(header: DicomHeader) -> Spot:

@@ -7,10 +7,10 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.errors import UnreadableInput
+from umedfeat.errors import TooLarge, UnreadableInput
 from umedfeat.readers.faults import BYTES_FAULTS, fault_line
 from umedfeat.readers.nifti_header import GZIP, VolumeHeader, open_bytes
-from umedfeat.spool import scratch
+from umedfeat.spool import put, scratch
 
 __all__ = ["Voxels", "skip"]
 
@@ -66,16 +66,19 @@ class Voxels:
         return self._stream
 
     def _unzipped(self) -> IO[bytes]:
-        target = scratch(self._end - self._begin)
+        target = scratch(self._end - self._begin, self._name)
         try:
             with open_bytes(self._header.voxels) as source:
                 skip(source, self._begin)
-                copied = _copy(source, target, self._end - self._begin)
+                copied = _copy(source, target, self._end - self._begin, self._name)
                 skip(source, _TAIL)
         except BYTES_FAULTS as error:
             target.close()
             message = f"{self._name}: damaged gzip stream: {fault_line(error)}"
             raise UnreadableInput(message, remedy="copy it again from its origin") from error
+        except TooLarge:
+            target.close()
+            raise
         if copied < self._end - self._begin:
             target.close()
             message = f"{self._name}: truncated: {self._begin + copied} bytes, its header promises {self._end}"
@@ -97,9 +100,9 @@ def skip(source: IO[bytes], count: int) -> None:
         count -= len(block)
 
 
-def _copy(source: IO[bytes], target: IO[bytes], count: int) -> int:
+def _copy(source: IO[bytes], target: IO[bytes], count: int, name: str) -> int:
     left = count
     while left > 0 and (block := source.read(min(_CHUNK, left))):
-        target.write(block)
+        put(target, block, name)
         left -= len(block)
     return count - left
