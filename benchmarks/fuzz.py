@@ -74,7 +74,46 @@ def seeds() -> dict[str, bytes]:
     folder = Path(nibabel.testing.data_path)
     for name in ("anatomical.nii", "example_nifti2.nii.gz", "functional.nii", "standard.nii.gz", "test.mgz"):
         found[name] = (folder / name).read_bytes()
-    return found | _flat_images(pydicom.dcmread(io.BytesIO(found["CT_small.dcm"])).pixel_array)
+    small = pydicom.dcmread(io.BytesIO(found["CT_small.dcm"]))
+    found |= {"enhanced.dcm": _enhanced(small, compressed=False), "enhanced-ht.dcm": _enhanced(small, compressed=True)}
+    return found | _flat_images(small.pixel_array)
+
+
+def _enhanced(small: Any, *, compressed: bool) -> bytes:
+    """Two times of three slices in one file, uncompressed or as high-throughput JPEG 2000."""
+    import imagecodecs
+    import pydicom
+    from pydicom.dataset import Dataset
+    from pydicom.encaps import encapsulate
+
+    dataset, groups = pydicom.dcmread(io.BytesIO(pydicom_bytes(small))), []
+    frames = [np.ascontiguousarray(np.roll(small.pixel_array[::2, ::2], k, axis=1)) for k in range(6)]
+    for k in range(6):
+        place, turn, content, scale, group = (Dataset() for _ in range(5))
+        place.ImagePositionPatient, turn.ImageOrientationPatient = [0, 0, 5.0 * (k % 3)], [1, 0, 0, 0, 1, 0]
+        content.StackID, content.TemporalPositionIndex, content.DimensionIndexValues = "1", 1 + k // 3, [1, k]
+        scale.RescaleSlope, scale.RescaleIntercept, scale.RescaleType = 1, -1024, "HU"
+        group.PlanePositionSequence, group.PlaneOrientationSequence = [place], [turn]
+        group.FrameContentSequence, group.PixelValueTransformationSequence = [content], [scale]
+        groups.append(group)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+    dataset.PerFrameFunctionalGroupsSequence, dataset.NumberOfFrames = groups, 6
+    dataset.Rows, dataset.Columns = frames[0].shape
+    dataset.PixelData = np.stack(frames).astype("<i2").tobytes()
+    if compressed:
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID("1.2.840.10008.1.2.4.201")
+        dataset.PixelRepresentation = 0
+        codestreams = [imagecodecs.htj2k_encode(frame.astype(np.uint16)) for frame in frames]
+        dataset.add_new("PixelData", "OB", encapsulate(codestreams))
+        dataset["PixelData"].is_undefined_length = True
+    return pydicom_bytes(dataset)
+
+
+def pydicom_bytes(dataset: Any) -> bytes:
+    """A data set as its file would be."""
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
 
 
 def _flat_images(grey: np.ndarray) -> dict[str, bytes]:
@@ -100,6 +139,7 @@ def _flat_images(grey: np.ndarray) -> dict[str, bytes]:
     for name, data, options in (
         ("float.tif", grey.astype(np.float32), {}),
         ("deflate.tif", np.stack([small, small.T]), {"compression": "deflate", "photometric": "minisblack"}),
+        ("pages.tif", np.stack([grey, grey.T, grey[::-1]]).astype(">u2"), {"compression": "lzw", "byteorder": ">"}),
         ("tiled.tif", np.asarray(colour), {"tile": (64, 64), "photometric": "rgb", "compression": "jpeg"}),
     ):
         stream = io.BytesIO()

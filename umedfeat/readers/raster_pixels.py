@@ -64,21 +64,28 @@ class Header(NamedTuple):
     detail: dict[str, str | int]
 
 
-def deep(pixels: Pixels) -> Page:
+def deep(pixels: Pixels, *, premultiplied: bool = False) -> Page:
     """Grey or colour of any depth, with or without alpha, as it is displayed (full range of the type)."""
     if pixels.ndim == 2:
         return Page(pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32), displayed=False)
     if pixels.shape[2] in (2, 4):
-        return Page(on_white(pixels), displayed=True)
+        return Page(on_white(pixels, premultiplied=premultiplied), displayed=True)
     return Page(pixels if pixels.dtype == np.uint8 else as_unit(pixels), displayed=True)
 
 
-def on_white(pixels: Pixels) -> Pixels:
-    """(H, W, 2 or 4) with alpha last, composited on white; uint8 stays uint8."""
+def on_white(pixels: Pixels, *, premultiplied: bool = False) -> Pixels:
+    """(H, W, 2 or 4) with alpha last, composited on white; uint8 stays uint8.
+
+    Args:
+        premultiplied: the colours are multiplied by alpha already ("associated" in TIFF).
+    """
     unit = as_unit(pixels)
     alpha = unit[..., -1:]
-    colours = np.broadcast_to(unit[..., :-1], (*unit.shape[:2], 3)) * alpha + (1 - alpha)
-    return np.rint(colours * 255).astype(np.uint8) if pixels.dtype == np.uint8 else colours.astype(np.float32)
+    colours = np.broadcast_to(unit[..., :-1], (*unit.shape[:2], 3))
+    colours = np.minimum((colours if premultiplied else colours * alpha) + (1 - alpha), np.float32(1))
+    if pixels.dtype == np.uint8:
+        return np.asarray(np.rint(colours * 255), np.uint8)
+    return np.asarray(colours, np.float32)
 
 
 def from_cmyk(unit: npt.NDArray[np.float32]) -> Pixels:

@@ -61,6 +61,8 @@ def tiff_header(path: Path, name: str) -> Header:
         width, height = int(first.imagewidth), int(first.imagelength)
         turned = _tiff_orientation(first)
         detail: dict[str, str | int] = {"bits": first.bitspersample, "samples": first.samplesperpixel}
+        if _is_no_alpha(first):
+            detail["extra_samples_ignored"] = 1
     if left_out:
         detail["pages_left_out"] = left_out
     if turned in SIDEWAYS:
@@ -125,13 +127,38 @@ def _tiff_colours(page: Any, pixels: Pixels, name: str) -> Page:
     samples = pixels.shape[2] if pixels.ndim == 3 else 1
     if kind == photometric.SEPARATED and samples == 4:
         return Page(from_cmyk(as_unit(pixels)), displayed=True)
+    if _is_no_alpha(page):
+        pixels, samples = np.ascontiguousarray(pixels[..., :-1]), samples - 1
+        if samples == 1:
+            return Page(_grey(pixels[..., 0]), displayed=False)
     jpeg = int(page.compression) in (6, 7, 33007)  # decoded to RGB
     rgb = kind == photometric.RGB or (kind == photometric.YCBCR and jpeg) or (samples == 2 and page.extrasamples)
     if rgb and samples in (2, 3, 4):
-        return deep(pixels)
+        _refuse_open_range(pixels, name)
+        return deep(pixels, premultiplied=tuple(page.extrasamples[:1]) == (tifffile.EXTRASAMPLE.ASSOCALPHA,))
     raise UnsupportedInput(
         f"{name}: TIFF with {samples} samples of photometric {page.photometric.name}", remedy="save it as grey or RGB"
     )
+
+
+def _is_no_alpha(page: Any) -> bool:
+    """One sample behind grey or RGB that the file does not call alpha: a further channel, often empty."""
+    unspecified = tuple(page.extrasamples) == (tifffile.EXTRASAMPLE.UNSPECIFIED,)
+    return unspecified and page.samplesperpixel in (2, 4)
+
+
+def _grey(pixels: Pixels) -> Pixels:
+    return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+
+
+def _refuse_open_range(pixels: Pixels, name: str) -> None:
+    """Colours stored as floats are taken as 0 to 1; others would become white, or need a range that nobody declared."""
+    if pixels.dtype.kind != "f":
+        return
+    low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
+    if low < -1e-3 or high > 1 + 1e-3:
+        message = f"{name}: colours from {low:g} to {high:g} in floating point"
+        raise UnsupportedInput(message, remedy="scale them to 0 to 1, or save them as 8 or 16 bit")
 
 
 def _palette(colormap: Pixels) -> Pixels:
