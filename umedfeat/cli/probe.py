@@ -21,6 +21,7 @@ Examples:
   umedfeat probe --labels labels.csv --label diagnosis --patient case
   umedfeat probe --external centre=B             (train elsewhere, test on centre B)
   umedfeat probe --cv 5 --subgroup sex
+  umedfeat probe --splits probe/splits.json      (the same tests and draws again)
   umedfeat probe --dry-run
 
 \b

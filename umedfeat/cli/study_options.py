@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["DrawBar", "FractionsType", "command_line", "may_use_split", "settings_of", "study_options"]
 
 _SANITY_RUNS = 20
+#: What a splits.json decides.
+_DRAWN = {"fractions": "fraction", "shots": "shots", "repeats": "repeats", "test_size": "test-size"}
 
 
 class FractionsType(click.ParamType[Any]):
@@ -115,6 +117,11 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "--test-size", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Share held out.  [default: 0.3]"
     ),
     click.option("--split", default="", help="Column with train and test.  [default: a column called split]"),
+    click.option(
+        "--splits",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="splits.json of an earlier study: its tests, draws and seed instead of new ones.",
+    ),
     click.option("--cv", type=click.IntRange(2), help="Folds of cross-validation instead of a hold-out."),
     click.option("--cv-repeats", type=click.IntRange(1), default=5, show_default=True, help="Partitions of --cv."),
     click.option("--external", default="", metavar="COLUMN=VALUE", help="Test on these patients, train on the others."),
@@ -149,6 +156,7 @@ def study_options(command: Any) -> Any:
 
 def settings_of(options: dict[str, Any]) -> ProbeSettings:
     """Options of the command line that decide the study; what was not given keeps its default."""
+    from umedfeat.fewshot.saved import with_splits
     from umedfeat.fewshot.settings import ProbeSettings
 
     values = {name: value for name, value in options.items() if value not in (None, (), "")}
@@ -162,15 +170,22 @@ def settings_of(options: dict[str, Any]) -> ProbeSettings:
             raise click.UsageError("--fraction and --shots exclude each other")
         values["fractions"] = ()
         values["shots"] = tuple(sorted(set(values["shots"])))
+    saved = values.pop("splits", None)
     ways = [f"--{name.replace('_', '-')}" for name in ("split", "cv", "external", "loco") if values.get(name)]
+    ways += ["--splits"] * (saved is not None)
     if len(ways) > 1:
         raise click.UsageError(f"{' and '.join(ways)} are different ways to choose the test set: give one")
-    return ProbeSettings(**values)
+    if saved is None:
+        return ProbeSettings(**values)
+    drawn = [f"--{flag}" for name, flag in _DRAWN.items() if values.get(name)]
+    if drawn:
+        raise click.UsageError(f"--splits holds the draws already: leave {' and '.join(drawn)} out")
+    return with_splits(ProbeSettings(**values), saved)
 
 
 def may_use_split(options: dict[str, Any]) -> bool:
     """A column called split counts where nothing else was said about the test set."""
-    return not any(options[name] for name in ("split", "cv", "external", "loco", "test_size"))
+    return not any(options[name] for name in ("split", "cv", "external", "loco", "test_size", "splits"))
 
 
 def command_line() -> str:

@@ -13,7 +13,7 @@ from umedfeat.fewshot.labels import MISSING, Target, as_text, encode
 from umedfeat.fewshot.result import CohortTable, FlowStep
 from umedfeat.fewshot.settings import ProbeSettings, Task
 
-__all__ = ["Cohort", "build_cohort", "refuse_twins", "relabelled"]
+__all__ = ["Cohort", "build_cohort", "refuse_overlap", "refuse_twins", "relabelled"]
 
 _QUARTILES = (0.25, 0.5, 0.75)
 
@@ -279,6 +279,23 @@ def relabelled(cohort: Cohort, truth: npt.NDArray[np.generic]) -> Cohort:
     )
 
 
+def refuse_overlap(cohort: Cohort, pool: npt.NDArray[np.intp], test: npt.NDArray[np.intp]) -> None:
+    """Refuse patients on both sides.
+
+    Args:
+        pool, test: item indices.
+
+    Raises:
+        LeakageError: listing the patients.
+    """
+    overlap = np.intersect1d(cohort.patient[pool], cohort.patient[test])
+    if len(overlap):
+        raise LeakageError(
+            f"{len(overlap)} patients stand in training and in test: {_some(cohort.names[overlap])}",
+            remedy="correct the split so that each patient is on one side",
+        )
+
+
 def refuse_twins(cohort: Cohort, pool: npt.NDArray[np.intp], test: npt.NDArray[np.intp]) -> None:
     """Refuse identical content in pool and test (same sha256, or bit-identical embeddings).
 
@@ -288,12 +305,6 @@ def refuse_twins(cohort: Cohort, pool: npt.NDArray[np.intp], test: npt.NDArray[n
     Raises:
         LeakageError: listing the pairs.
     """
-    overlap = np.intersect1d(cohort.patient[pool], cohort.patient[test])
-    if len(overlap):
-        raise LeakageError(
-            f"{len(overlap)} patients stand in training and in test: {_some(cohort.names[overlap])}",
-            remedy="correct the split column so that each patient is on one side",
-        )
     pairs = _twins(cohort, pool, test)
     if pairs:
         shown = _some([f"{a} = {b}" for a, b in pairs])

@@ -11,6 +11,7 @@ from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort import Cohort
 from umedfeat.fewshot.orders import Ints, labelling_order
 from umedfeat.fewshot.result import Budget
+from umedfeat.fewshot.saved import SavedSplits, patients_at
 from umedfeat.fewshot.settings import ProbeSettings, default_repeats
 from umedfeat.fewshot.splits import Division
 
@@ -65,6 +66,8 @@ def _spend(
     cohort: Cohort, divisions: Sequence[Division], settings: ProbeSettings, amount: float
 ) -> tuple[Budget | None, list[Draw]]:
     name = f"{amount} shot{'s' if amount != 1 else ''}" if settings.shots else f"{amount * 100:g} %"
+    if settings.splits is not None:
+        return _as_saved(cohort, divisions, settings, settings.splits, name, amount)
     partitions = 1 + max(division.partition for division in divisions)
     if settings.shots and not _shots_fit(cohort, divisions, int(amount), settings):
         return None, []
@@ -75,6 +78,35 @@ def _spend(
             if repeat % partitions == division.partition:
                 order = _order(cohort, division, settings.seed, place, repeat)
                 draws.append(Draw(name, repeat, place, _take(cohort, order, amount, bool(settings.shots))))
+    return _budget(cohort, divisions, settings, name, amount, repeats, draws), draws
+
+
+def _as_saved(
+    cohort: Cohort,
+    divisions: Sequence[Division],
+    settings: ProbeSettings,
+    saved: SavedSplits,
+    name: str,
+    amount: float,
+) -> tuple[Budget | None, list[Draw]]:
+    numbers = saved.numbers(cohort)
+    partitions = 1 + max(fold.partition for fold in saved.folds)
+    draws = []
+    for place, fold in enumerate(saved.folds):
+        wanted = cohort.carries[divisions[place].pool].any(axis=0) & (cohort.task != "regression")
+        for number, names in enumerate(fold.draws[name]):
+            patients = patients_at(names, numbers)
+            lacks = wanted & ~cohort.carries[patients].any(axis=0)
+            if lacks.any() and settings.on_missing_class == "skip":
+                return None, []
+            if lacks.any():
+                raise CohortError(
+                    f"{saved.name}: draw {number + 1} of {name} lacks class "
+                    f"{cohort.requirement_names[int(lacks.argmax())]!r}",
+                    remedy="use the labels that the splits were drawn from, or --on-missing-class skip",
+                )
+            draws.append(Draw(name, fold.partition + number * partitions, place, patients))
+    repeats = 1 + max(draw.repeat for draw in draws)
     return _budget(cohort, divisions, settings, name, amount, repeats, draws), draws
 
 

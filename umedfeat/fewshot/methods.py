@@ -22,6 +22,7 @@ def methods_text(result: ProbeResult) -> str:
     sentences = [
         _cohort(result),
         _test(result),
+        *_saved(result),
         _draws(result),
         *_classifiers(result),
         _uncertainty(result),
@@ -67,6 +68,12 @@ def _test(result: ProbeResult) -> str:
     fold = result.folds[0]
     count = len(set(result.cohort.patients[fold.tests["test"]].tolist()))
     return f"A class-stratified test set of {count} patients was held out; no patient was in training and test."
+
+
+def _saved(result: ProbeResult) -> list[str]:
+    if result.settings.splits is None:
+        return []
+    return [f"Test patients and draws were those of an earlier study ({result.settings.splits.name})."]
 
 
 def _draws(result: ProbeResult) -> str:

@@ -41,13 +41,14 @@ def check_sanity(cohort: Cohort, settings: ProbeSettings, jobs: int = 1) -> tupl
         repeats=1,
         cv_repeats=1,
         subgroups=(),
+        splits=None,
     )
     metric = _METRIC[cohort.task]
     found: dict[str, list[float]] = {}
     for number in range(settings.sanity):
         rng = np.random.default_rng([settings.seed, 8, number])
         shuffled = relabelled(cohort, permuted_labels(cohort, rng))
-        study = Study.plan(shuffled, replace(once, seed=settings.seed + number))
+        study = Study.plan(shuffled, replace(once, seed=settings.seed + number), twins=True)
         for part in predict(study, jobs=jobs):
             patients, _ = test_patients(shuffled, part.items)
             values, _ = measured(shuffled, part, np.ones((1, len(patients))))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from umedfeat.fewshot.saved import SavedSplits
 
 __all__ = [
     "CLASSIFIERS",
@@ -64,6 +67,7 @@ class ProbeSettings:
         confidence: level of the intervals.
         sanity: number of label permutations of the sanity check; 0 for none.
         seed: of every draw.
+        splits: pools, tests and draws of an earlier study, used instead of drawing (see ``saved.with_splits``).
     """
 
     fractions: tuple[float, ...] = FRACTIONS
@@ -86,6 +90,12 @@ class ProbeSettings:
     confidence: float = 0.95
     sanity: int = 0
     seed: int = 0
+    splits: SavedSplits | None = None
+
+    def described(self) -> dict[str, object]:
+        """Every setting by name, for tables and files; of the splits their file's name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"splits": self.splits.name if self.splits else ""}
 
 
 def default_repeats(fraction: float) -> int:

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.cohort import Cohort, refuse_twins
+from umedfeat.fewshot.cohort import Cohort, refuse_overlap, refuse_twins
 from umedfeat.fewshot.orders import Ints, labelling_order, patient_folds
 from umedfeat.fewshot.result import Fold
+from umedfeat.fewshot.saved import SavedSplits, patients_at
 from umedfeat.fewshot.settings import ProbeSettings
 
 __all__ = ["Division", "divide", "hold_out"]
@@ -28,8 +29,8 @@ class Division:
     pool: Ints
     tests: dict[str, Ints]
 
-    def as_fold(self, cohort: Cohort) -> Fold:
-        """The same in item indices, checked for leakage.
+    def as_fold(self, cohort: Cohort, *, twins: bool = False) -> Fold:
+        """The same in item indices, checked for leakage (``twins``: identical content on both sides is let be).
 
         Raises:
             LeakageError: a patient or identical content on both sides.
@@ -37,7 +38,9 @@ class Division:
         pool = cohort.items_of(self.pool)
         tests = {name: cohort.items_of(patients) for name, patients in self.tests.items()}
         for items in tests.values():
-            refuse_twins(cohort, pool, items)
+            refuse_overlap(cohort, pool, items)
+            if not twins:
+                refuse_twins(cohort, pool, items)
         return Fold(self.name, self.partition, pool, tests)
 
 
@@ -48,6 +51,8 @@ def divide(cohort: Cohort, settings: ProbeSettings) -> tuple[Division, ...]:
         CohortError: a named column or value does not exist, or a side would lack a class.
         LeakageError: a split column puts one patient on both sides.
     """
+    if settings.splits is not None:
+        return _as_saved(cohort, settings.splits)
     rng = np.random.default_rng([settings.seed, 1])
     everyone = np.arange(cohort.n_patients)
     if settings.external:
@@ -60,6 +65,19 @@ def divide(cohort: Cohort, settings: ProbeSettings) -> tuple[Division, ...]:
         return (_by_column(cohort, settings.split),)
     test = hold_out(cohort, everyone, settings.test_size, rng)
     return (Division("hold-out", 0, np.setdiff1d(everyone, test), {"test": test}),)
+
+
+def _as_saved(cohort: Cohort, saved: SavedSplits) -> tuple[Division, ...]:
+    numbers = saved.numbers(cohort)
+    return tuple(
+        Division(
+            fold.name,
+            fold.partition,
+            np.sort(patients_at(fold.pool, numbers)),
+            {name: np.sort(patients_at(test, numbers)) for name, test in fold.tests.items()},
+        )
+        for fold in saved.folds
+    )
 
 
 def hold_out(cohort: Cohort, patients: Ints, share: float, rng: np.random.Generator) -> Ints:

@@ -58,8 +58,8 @@ class Study:
     classifiers: tuple[str, ...]
 
     @classmethod
-    def plan(cls, cohort: Cohort, settings: ProbeSettings) -> Study:
-        """Divide and draw.
+    def plan(cls, cohort: Cohort, settings: ProbeSettings, *, twins: bool = False) -> Study:
+        """Divide and draw. ``twins`` lets identical content stand on both sides (labels without meaning only).
 
         Raises:
             CohortError: the cohort cannot hold such a study.
@@ -70,7 +70,7 @@ class Study:
                 there = ", ".join(cohort.table.meta) or "none"
                 raise CohortError(f"--subgroup {column}: there is no such column", remedy=f"columns: {there}")
         divisions = divide(cohort, settings)
-        folds = tuple(division.as_fold(cohort) for division in divisions)
+        folds = tuple(division.as_fold(cohort, twins=twins) for division in divisions)
         budgets, draws = plan_draws(cohort, divisions, settings)
         classifiers = tuple(c for c in settings.classifiers if c != "prototype" or cohort.task != "regression")
         return cls(cohort, settings, divisions, folds, budgets, draws, classifiers)

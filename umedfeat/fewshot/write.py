@@ -13,6 +13,7 @@ from typing import Any
 from umedfeat.errors import OutputError
 from umedfeat.fewshot.methods import methods_text
 from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, ProbeResult
+from umedfeat.fewshot.saved import splits_of
 
 __all__ = ["comparison_summary", "folder_name", "summary_of", "write_comparison", "write_study"]
 
@@ -45,7 +46,7 @@ def write_study(result: ProbeResult, folder: Path) -> list[Path]:
         _csv(folder / "results.csv", _RESULTS, _result_rows(result))
         _json(folder / "summary.json", summary_of(result))
         _csv(folder / "predictions.csv", *_prediction_rows(result))
-        _json(folder / "splits.json", _splits(result))
+        _json(folder / "splits.json", splits_of(result))
         (folder / "methods.txt").write_text(methods_text(result), encoding="utf-8")
     except OSError as error:
         raise OutputError(
@@ -153,24 +154,6 @@ def _truth_texts(result: ProbeResult) -> list[str]:
     return [classes[code] for code in truth.tolist()]
 
 
-def _splits(result: ProbeResult) -> dict[str, Any]:
-    """Test patients and drawn patients by pseudonym; what ``--splits`` reads back."""
-    patients = result.cohort.patients
-    return {
-        "seed": result.settings.seed,
-        "folds": [
-            {
-                "name": fold.name,
-                "partition": fold.partition,
-                "tests": {name: sorted(set(patients[items].tolist())) for name, items in fold.tests.items()},
-                "pool": sorted(set(patients[fold.pool].tolist())),
-                "draws": {budget: [list(d) for d in draws] for budget, draws in result.draws[fold.name].items()},
-            }
-            for fold in result.folds
-        ],
-    }
-
-
 def summary_of(result: ProbeResult) -> dict[str, Any]:
     """The result without predictions and draws, JSON-able; NaN becomes null."""
     content = {
@@ -189,7 +172,7 @@ def summary_of(result: ProbeResult) -> dict[str, Any]:
         "drops": [dataclasses.asdict(drop) for drop in result.drops],
         "sanity": [dataclasses.asdict(check) for check in result.sanity],
         "warnings": list(result.warnings),
-        "settings": dataclasses.asdict(result.settings),
+        "settings": result.settings.described(),
         "command": result.command,
         "versions": dict(result.versions),
         "created": result.created,

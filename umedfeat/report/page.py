@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,7 +100,7 @@ def render_report(result: ProbeResult, *, preview: Path | None = None) -> str:
         mistakes_by=sharpest,
         subgroups=[row for row in result.estimates if row.subgroup and row.metric == result.primary],
         shown=_shown,
-        settings=[(name, _text(value)) for name, value in asdict(result.settings).items()],
+        settings=[(name, _text(value)) for name, value in result.settings.described().items()],
         methods=methods_text(result),
     )
 
