@@ -39,7 +39,7 @@ def test_linear_probe_equals_the_scikit_learn_pipeline(n, dim, classes):
             model = _reference(strength).fit(rows[inside], code[inside])
             loss += log_loss(code[~inside], model.predict_proba(rows[~inside]), normalize=False, labels=range(classes))
         theirs.append(loss / len(code))
-    np.testing.assert_allclose(ours.inner_loss_, theirs, atol=2e-3)
+    np.testing.assert_allclose(ours.inner_loss_, theirs, atol=1e-3)
     assert ours.strengths[int(np.argmin(theirs))] == ours.C_
 
     fresh = gaussian_cases(50, 1, dim, classes, shift=1.5, seed=1).features * np.linspace(0.1, 9, dim) + 3

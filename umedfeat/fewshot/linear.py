@@ -12,13 +12,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from umedfeat.fewshot.logistic import Floats, LogisticPaths, Rows, Weights, probabilities
+from umedfeat.fewshot.logistic import Floats, LogisticPaths, Weights, probabilities
 from umedfeat.fewshot.orders import patient_folds
 from umedfeat.fewshot.settings import INNER_FOLDS, LOGISTIC_C, LOGISTIC_C_FIXED
 
 __all__ = ["LinearProbe", "Standard", "inner_folds"]
 
-_SELECT_TOLERANCE = 5e-4
+_SELECT_TOLERANCE = 1e-4
 _FINAL_TOLERANCE = 1e-6
 #: The walk along C ends after this many strengths in a row whose inner loss is above the best.
 _PATIENCE = 2
@@ -103,7 +103,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _fit(self, X: npt.NDArray[np.floating[Any]], targets: Floats, fold: npt.NDArray[np.intp] | None) -> None:
         self.standard_ = Standard.of(X)
-        rows = Rows(self.standard_.apply(X))
+        rows = self.standard_.apply(X)
         self.inner_loss_ = [] if fold is None else inner_losses(rows, targets, fold, self.strengths)
         self.C_ = self.fixed if fold is None else self.strengths[int(np.argmin(self.inner_loss_))]
         everything = np.ones((len(targets), 1), dtype=bool)
@@ -131,18 +131,18 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
 
-def inner_losses(rows: Rows, targets: Floats, fold: npt.NDArray[np.intp], strengths: Sequence[float]) -> list[float]:
+def inner_losses(rows: Floats, targets: Floats, fold: npt.NDArray[np.intp], strengths: Sequence[float]) -> list[float]:
     """Mean held-out log-loss for each C, from the strongest regularisation until it has risen ``_PATIENCE`` times.
 
     Each inner training set is standardised on its own: dividing the rows, which the whole draw has standardised, by
     their standard deviation inside the fold comes to the same.
     """
     inside = np.not_equal.outer(fold, np.arange(int(fold.max()) + 1))
-    scales = np.stack([Standard.of(rows.values[part]).scale for part in inside.T])
+    scales = np.stack([Standard.of(rows[part]).scale for part in inside.T])
     paths = LogisticPaths(rows, targets, inside, scales)
     losses: list[float] = []
     for strength in strengths:
-        paths.fit(strength, _SELECT_TOLERANCE)
+        paths.walk(strength, _SELECT_TOLERANCE)
         losses.append(paths.held_out_loss() / len(targets))
         if len(losses) - 1 - int(np.argmin(losses)) >= _PATIENCE:
             break

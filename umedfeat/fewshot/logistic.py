@@ -1,24 +1,22 @@
 """L2 logistic regression along a path of regularisation strengths, all inner folds at once.
 
 The objective is scikit-learn's (``LogisticRegression(C=…)``): ``sum of log-losses + |W|²/(2C)`` with an unpenalised
-intercept; one logit for two classes, one per class (softmax) for more. What makes it fast is exact: every fold reads
-the same matrix of rows (its own standardisation is a rescaling of the coefficients, its mean part of the intercept), so
-one product serves all folds; and L-BFGS runs in coordinates preconditioned by one factorisation of that matrix,
-warm-started from the previous strength.
+intercept; one logit for two classes, one per class (softmax) for more. What makes it fast is exact: all folds are
+minimised together, in the span of the rows where these are few and on one shared matrix where they are many; L-BFGS
+runs in coordinates preconditioned by one factorisation, warm-started from the previous strength.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cholesky, eigh, solve_triangular
+from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
 
-__all__ = ["LogisticPaths", "Rows", "Weights", "probabilities"]
+__all__ = ["LogisticPaths", "Weights", "probabilities"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,6 +24,8 @@ _MAX_ITERATIONS = 2000
 _HISTORY = 20
 _PASSES = 6
 _TINY = 1e-12
+#: Columns per row from which the span of the rows is the smaller space to work in.
+_SPAN = 2
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,24 @@ class Weights:
     converged: bool
 
 
+class _Design(Protocol):
+    """F fits on parts of the same rows, in coordinates of their own: θ has the shape ``shape``, the penalty is |θ|²."""
+
+    shape: tuple[int, int, int]
+
+    def logits(self, theta: Floats) -> Floats:
+        """(n, F, M) without intercept."""
+
+    def pull(self, residual: Floats) -> Floats:
+        """Gradient with respect to θ of logits with gradient (n, F, M)."""
+
+    def coefficients(self, theta: Floats) -> Floats:
+        """(F, D, M) for the rows as given."""
+
+    def root(self, curvature: float, penalty: float) -> _Root:
+        """The preconditioner for a mean curvature of the loss and a penalty λ = 1 / C."""
+
+
 class _Root(Protocol):
     """T with T Tᵀ ≈ (c RᵀR + λ)⁻¹."""
 
@@ -45,25 +63,31 @@ class _Root(Protocol):
     def inverse(self, weights: Floats) -> Floats: ...
 
 
-@dataclass(frozen=True)
-class _LowRank:
-    """The symmetric root for fewer rows than columns: λ^-½ outside the rows' span, (c s² + λ)^-½ inside."""
+class _Tall:
+    """Many rows: one product with the matrix of rows serves all fits; θ (D, F, M) multiplies rows / scales.
 
-    vectors: Floats
-    inside: Floats
-    outside: float
+    Each fold's standardisation is a rescaling of its coefficients, its mean part of its intercept.
+    """
 
-    def forth(self, theta: Floats) -> Floats:
-        return self._apply(theta, self.inside, self.outside)
+    def __init__(self, rows: Floats, scales: Floats, width: int) -> None:
+        self.rows, self.shape = rows, (rows.shape[1], len(scales), width)
+        self.shrink = (1.0 / scales).T[:, :, None]
+        self._gram = rows.T @ rows
 
-    back = forth
+    def logits(self, theta: Floats) -> Floats:
+        flat = (theta * self.shrink).reshape(self.shape[0], -1)
+        return np.asarray((self.rows @ flat).reshape(-1, *self.shape[1:]))
 
-    def inverse(self, weights: Floats) -> Floats:
-        return self._apply(weights, 1.0 / self.inside, 1.0 / self.outside)
+    def pull(self, residual: Floats) -> Floats:
+        return np.asarray((self.rows.T @ residual.reshape(len(residual), -1)).reshape(self.shape) * self.shrink)
 
-    def _apply(self, columns: Floats, inside: Floats, outside: float) -> Floats:
-        part = self.vectors.T @ columns
-        return np.asarray(outside * columns + self.vectors @ ((inside - outside)[:, None] * part))
+    def coefficients(self, theta: Floats) -> Floats:
+        return np.asarray((theta * self.shrink).transpose(1, 0, 2))
+
+    def root(self, curvature: float, penalty: float) -> _Root:
+        damped = curvature * self._gram
+        damped[np.diag_indices_from(damped)] += penalty + _TINY * float(np.trace(damped)) / len(damped)
+        return _Triangular(cholesky(damped, lower=True, overwrite_a=True, check_finite=False))
 
 
 @dataclass(frozen=True)
@@ -73,57 +97,76 @@ class _Triangular:
     lower: Floats
 
     def forth(self, theta: Floats) -> Floats:
-        return np.asarray(solve_triangular(self.lower, theta, lower=True, trans="T", check_finite=False))
+        flat = theta.reshape(len(theta), -1)
+        return np.asarray(solve_triangular(self.lower, flat, lower=True, trans="T", check_finite=False)).reshape(
+            theta.shape
+        )
 
     def back(self, gradient: Floats) -> Floats:
-        return np.asarray(solve_triangular(self.lower, gradient, lower=True, check_finite=False))
+        flat = gradient.reshape(len(gradient), -1)
+        return np.asarray(solve_triangular(self.lower, flat, lower=True, check_finite=False)).reshape(gradient.shape)
 
     def inverse(self, weights: Floats) -> Floats:
-        return np.asarray(self.lower.T @ weights)
+        return np.asarray(self.lower.T @ weights.reshape(len(weights), -1)).reshape(weights.shape)
 
 
-class Rows:
-    """(n, D) standardised rows of one draw with their factorisation, computed once when first needed."""
+class _Wide:
+    """Few rows: the solution lies in their span, so each fit has n coordinates a logit instead of D; θ (F, n, M).
 
-    def __init__(self, values: Floats) -> None:
-        self.values = values
+    With the fold's scales S, ``R S⁻² Rᵀ = U Λ Uᵀ`` and coefficients ``S⁻² Rᵀ U Λ^-½ θ``, logits are ``U Λ^½ θ`` and the
+    penalty stays |θ|². The preconditioner is diagonal.
+    """
 
-    @cached_property
-    def _spectrum(self) -> tuple[Floats, Floats]:
-        squares, left = eigh(self.values @ self.values.T, check_finite=False)
-        kept = squares > _TINY * max(1.0, float(squares[-1])) * len(self.values)
-        return squares[kept], (self.values.T @ left[:, kept]) / np.sqrt(squares[kept])
+    def __init__(self, rows: Floats, scales: Floats, width: int) -> None:
+        self.rows, self.shape = rows, (len(scales), len(rows), width)
+        self.shrink = 1.0 / scales
+        squares, left = np.linalg.eigh(np.stack([(rows * s) @ (rows * s).T for s in self.shrink]))
+        kept = squares > _TINY * np.maximum(1.0, squares[:, -1:]) * len(rows)
+        self.squares = np.where(kept, squares, 0.0)
+        self.basis = left * np.sqrt(self.squares)[:, None, :]
+        self.left = left * np.where(kept, 1.0 / np.sqrt(np.where(kept, squares, 1.0)), 0.0)[:, None, :]
 
-    @cached_property
-    def _gram(self) -> Floats:
-        return np.asarray(self.values.T @ self.values)
+    def logits(self, theta: Floats) -> Floats:
+        return np.asarray((self.basis @ theta).transpose(1, 0, 2))
+
+    def pull(self, residual: Floats) -> Floats:
+        return np.asarray(self.basis.transpose(0, 2, 1) @ residual.transpose(1, 0, 2))
+
+    def coefficients(self, theta: Floats) -> Floats:
+        return np.asarray((self.shrink**2)[:, :, None] * (self.rows.T @ (self.left @ theta)))
 
     def root(self, curvature: float, penalty: float) -> _Root:
-        """The preconditioner for a mean curvature of the loss and a penalty λ = 1 / C."""
-        if self.values.shape[0] < self.values.shape[1]:
-            squares, vectors = self._spectrum
-            return _LowRank(vectors, 1.0 / np.sqrt(curvature * squares + penalty), 1.0 / np.sqrt(penalty))
-        damped = curvature * self._gram
-        damped[np.diag_indices_from(damped)] += penalty + _TINY * float(np.trace(damped)) / len(damped)
-        return _Triangular(cholesky(damped, lower=True, overwrite_a=True, check_finite=False))
+        return _Diagonal(1.0 / np.sqrt(curvature * self.squares[:, :, None] + penalty))
+
+
+@dataclass(frozen=True)
+class _Diagonal:
+    scale: Floats
+
+    def forth(self, theta: Floats) -> Floats:
+        return np.asarray(self.scale * theta)
+
+    back = forth
+
+    def inverse(self, weights: Floats) -> Floats:
+        return np.asarray(weights / self.scale)
 
 
 class LogisticPaths:
     """F fits on parts of the same rows, minimised together.
 
     Args:
-        rows: (n, D).
+        rows: (n, D), standardised or the like.
         targets: (n, M): one 0/1 column for two classes or a single label, one-hot columns for more classes.
         inside: (n, F) bool, the rows that each fit may see.
         scales: (F, D) standard deviation of each column over those rows: the fit is on ``rows / scales``.
     """
 
-    def __init__(self, rows: Rows, targets: Floats, inside: npt.NDArray[np.bool_], scales: Floats) -> None:
-        self.rows, self.targets = rows, targets
-        self.inside = inside.astype(np.float64)
-        self.shrink = (1.0 / scales).T[:, :, None]
-        self.shape = (rows.values.shape[1], inside.shape[1], targets.shape[1])
-        self.coef: Floats = np.zeros(self.shape)
+    def __init__(self, rows: Floats, targets: Floats, inside: npt.NDArray[np.bool_], scales: Floats) -> None:
+        self.targets, self.inside = targets, inside.astype(np.float64)
+        wide = _SPAN * rows.shape[0] <= rows.shape[1]
+        self.design: _Design = (_Wide if wide else _Tall)(rows, scales, targets.shape[1])
+        self.theta: Floats = np.zeros(self.design.shape)
         self.intercept = np.stack([_start(targets[part]) for part in inside.T])
 
     def fit(self, strength: float, tolerance: float) -> list[Weights]:
@@ -133,60 +176,60 @@ class LogisticPaths:
             strength: C.
             tolerance: largest preconditioned gradient entry, times the root of the loss where that is below one.
         """
+        self.walk(strength, tolerance)
+        coefs = self.design.coefficients(self.theta)
+        return [Weights(*each, self.converged) for each in zip(coefs, self.intercept, strict=True)]
+
+    def walk(self, strength: float, tolerance: float) -> None:
+        """``fit`` without the coefficients."""
         sharper, steps = 1.0, 0
         for _ in range(_PASSES):
             value, steps = self._descend(1.0 / strength, tolerance * sharper)
-            needed = min(1.0, float(np.sqrt(value / self.shape[1])))
+            needed = min(1.0, float(np.sqrt(value / self.inside.shape[1])))
             if sharper <= 2.0 * needed or steps >= _MAX_ITERATIONS:
                 break
             sharper = needed
-        coef = self.coef * self.shrink
-        return [Weights(coef[:, f], self.intercept[f], steps < _MAX_ITERATIONS) for f in range(self.shape[1])]
+        self.converged = steps < _MAX_ITERATIONS
 
     def held_out_loss(self) -> float:
         """Sum of the log-losses of the rows outside, at the present solution."""
-        losses, _ = _losses(self._logits(self.coef, self.intercept), self.targets)
+        losses, _ = _losses(self.design.logits(self.theta) + self.intercept, self.targets)
         return float((losses * (1.0 - self.inside)).sum())
-
-    def _logits(self, coef: Floats, intercept: Floats) -> Floats:
-        flat = (coef * self.shrink).reshape(self.shape[0], -1)
-        return np.asarray((self.rows.values @ flat).reshape(-1, *self.shape[1:]) + intercept)
 
     def _descend(self, penalty: float, tolerance: float) -> tuple[float, int]:
         """L-BFGS with a preconditioner for the present solution; the value reached and the iterations it took."""
         curvature = self._curvature()
-        root = self.rows.root(curvature * float(self.inside.mean()), penalty)
+        root = self.design.root(curvature * float(self.inside.mean()), penalty)
         slope = float(np.sqrt(max(_TINY, curvature * len(self.inside))))
-        theta = root.inverse(self.coef.reshape(self.shape[0], -1))
         found = minimize(
             self._objective,
-            np.concatenate([theta.ravel(), self.intercept.ravel() * slope]),
+            np.concatenate([root.inverse(self.theta).ravel(), self.intercept.ravel() * slope]),
             args=(root, slope, penalty),
             jac=True,
             method="L-BFGS-B",
             options={"maxiter": _MAX_ITERATIONS, "maxcor": _HISTORY, "gtol": tolerance, "ftol": 1e-16, "maxfun": 10**6},
         )
         theta, offset = self._split(found.x)
-        self.coef, self.intercept = root.forth(theta).reshape(self.shape), offset / slope
+        self.theta, self.intercept = root.forth(theta), offset / slope
         return float(found.fun), int(found.nit)
 
     def _split(self, point: Floats) -> tuple[Floats, Floats]:
-        width = self.shape[1] * self.shape[2]
-        return point[:-width].reshape(-1, width), point[-width:].reshape(self.shape[1:])
+        return point[: self.theta.size].reshape(self.theta.shape), point[self.theta.size :].reshape(
+            self.intercept.shape
+        )
 
     def _curvature(self) -> float:
         """Mean of p (1 - p) at the present solution: the curvature of the loss along one logit."""
-        chance = _softmax(self._logits(self.coef, self.intercept))
+        chance = _softmax(self.design.logits(self.theta) + self.intercept)
         return max(1e-9, float((chance * (1.0 - chance)).mean()))
 
     def _objective(self, point: Floats, root: _Root, slope: float, penalty: float) -> tuple[float, Floats]:
         theta, offset = self._split(point)
-        coef = root.forth(theta)
-        losses, residual = _losses(self._logits(coef.reshape(self.shape), offset / slope), self.targets)
+        theta = root.forth(theta)
+        losses, residual = _losses(self.design.logits(theta) + offset / slope, self.targets)
         residual *= self.inside[:, :, None]
-        value = float((losses * self.inside).sum()) + 0.5 * penalty * float(np.vdot(coef, coef))
-        pulled = (self.rows.values.T @ residual.reshape(len(residual), -1)).reshape(self.shape) * self.shrink
-        gradient = root.back(pulled.reshape(coef.shape) + penalty * coef)
+        value = float((losses * self.inside).sum()) + 0.5 * penalty * float(np.vdot(theta, theta))
+        gradient = root.back(self.design.pull(residual) + penalty * theta)
         return value, np.concatenate([gradient.ravel(), residual.sum(axis=0).ravel() / slope])
 
 
