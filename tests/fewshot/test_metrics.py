@@ -40,6 +40,7 @@ def _expected(truth, values, weight):
         "quadratic_kappa": reference.cohen_kappa_score(
             truth, guess, weights="quadratic", sample_weight=weight, labels=range(classes)
         ),
+        "prevalence": np.average(truth == 1, weights=weight) if classes == 2 else 1 / classes,
         "log_loss": reference.log_loss(truth, values, sample_weight=weight, labels=range(classes)),
         "brier": np.average(((values - onehot) ** 2).sum(axis=1), weights=weight) / (2 if classes == 2 else 1),
     }

@@ -195,7 +195,8 @@ def test_items_without_rows_are_left_out_and_counted(tmp_path):
     path = write_features(tmp_path / "feats.h5", rows, NAMES, meta={"label": CASES.labels}, patients=CASES.patients)
     result = probe_file(path, settings=QUICK)
     assert len(result.cohort.ids) == 39
-    assert result.flow[0].note == "1 items without rows left out"
+    steps = [(step.name, step.items, step.patients, step.note) for step in result.flow[:3]]
+    assert steps == [("inputs", 40, 0, ""), ("embedded", 39, 20, "1 without rows"), ("with a label", 39, 20, "")]
 
 
 def test_tiles_train_and_items_are_scored(tmp_path):

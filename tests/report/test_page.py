@@ -79,7 +79,9 @@ def test_the_headline_holds_the_numbers_of_the_result() -> None:
     headline = re.search(r'<p class="headline">(.*?)</p>', page)
     assert headline is not None
     assert f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" in headline.group(1)
-    assert f"{row.test_patients} test patients" in headline.group(1)
+    assert f"tested on {row.test_patients} patients ({row.test_items} items)" in headline.group(1)
+    assert f"single draws of {result.budgets[0].n_patients} reach {row.minimum:.3f} to {row.maximum:.3f}" in page
+    assert f"±{row.sd:.3f}, {row.minimum:.3f} to {row.maximum:.3f}" in page
 
 
 def test_the_confusion_counts_every_test_item() -> None:
@@ -94,7 +96,7 @@ def test_the_confusion_counts_every_test_item() -> None:
 def test_a_drop_between_centres_is_a_headline() -> None:
     result = study(2, external="centre=B")
     page = checked(render_report(result))
-    assert len(re.findall('class="headline"', page)) == 2
+    assert len(re.findall('class="headline"', page)) == 3
     assert f"{result.drops[0].external}: macro-F1" in page
     assert "coloured by centre" in page
 

@@ -23,8 +23,8 @@ __all__ = ["MARGIN", "PERMUTATIONS", "compare_cohorts", "holm"]
 
 MARGIN = 0.02
 PERMUTATIONS = 1999
-#: Metrics without a level of their own are not compared by difference.
-_NOT_COMPARED = frozenset({"calibration_slope"})
+#: Metrics without a better and a worse are not compared by difference.
+_NOT_COMPARED = frozenset({"calibration_slope", "prevalence"})
 
 Floats = npt.NDArray[np.float64]
 Key = tuple[str, str, str]

@@ -49,6 +49,7 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric("accuracy", 1.0, "unit"),
     "auroc": Metric("AUROC", 1.0, "unit"),
     "auprc": Metric("AUPRC", 1.0, "unit"),
+    "prevalence": Metric("prevalence", float("nan"), "unit"),
     "mcc": Metric("MCC", 1.0, "signed"),
     "quadratic_kappa": Metric("quadratic kappa", 1.0, "signed"),
     "brier": Metric("Brier score", 0.0, "positive", greater_is_better=False),
@@ -65,6 +66,7 @@ _CLASSES = (
     "accuracy",
     "auroc",
     "auprc",
+    "prevalence",
     "mcc",
     "brier",
     "log_loss",
@@ -74,7 +76,7 @@ _OF_TASK: dict[Task, tuple[str, ...]] = {
     "binary": _CLASSES,
     "multiclass": _CLASSES,
     "ordinal": (*_CLASSES, "quadratic_kappa"),
-    "multilabel": ("macro_f1", "balanced_accuracy", "auroc", "auprc", "brier", "log_loss"),
+    "multilabel": ("macro_f1", "balanced_accuracy", "auroc", "auprc", "prevalence", "brier", "log_loss"),
     "regression": ("r2", "mae", "spearman"),
 }
 PRIMARY: dict[Task, str] = {
@@ -127,6 +129,7 @@ def _classification(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
     if seen.task != "ordinal":
         del found["quadratic_kappa"]
     found["auroc"], found["auprc"] = _areas(seen, onehot, weights)
+    found["prevalence"] = _prevalence(cells)
     squares = ((seen.values - onehot) ** 2).sum(axis=1) / (2.0 if onehot.shape[1] == 2 else 1.0)
     found["brier"] = _mean(seen, squares, weights)
     found["log_loss"] = _mean(seen, -np.log(np.clip((seen.values * onehot).sum(axis=1), _CLIP, 1.0)), weights)
@@ -162,6 +165,12 @@ def _balanced_accuracy(cells: Floats) -> Floats:
 
 def _accuracy(cells: Floats) -> Floats:
     return _ratio(np.trace(cells, axis1=1, axis2=2), cells.sum(axis=(1, 2)))
+
+
+def _prevalence(cells: Floats) -> Floats:
+    """What AUPRC is by chance: the share of the second of two classes; of more classes the mean share."""
+    shares = _ratio(cells.sum(axis=2), cells.sum(axis=(1, 2))[:, None])
+    return shares[:, 1] if shares.shape[1] == 2 else np.asarray(shares.mean(axis=1))
 
 
 def _mcc(cells: Floats) -> Floats:

@@ -36,8 +36,9 @@ class FlowStep:
     """One line of the cohort flow, from files to train and test.
 
     Attributes:
-        name: "in the file", "with a label", "training pool", "test" …
-        items, patients: how many are left at this step (for the last steps: how many stand there).
+        name: "inputs", "embedded", "with a label", "training pool", "test" …
+        items, patients: how many are left at this step (for the last steps: how many stand there); 0 patients where
+            nobody knows.
         note: why some were left out, "" if none were.
     """
 

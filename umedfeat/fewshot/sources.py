@@ -142,15 +142,13 @@ def _kept(found: Labelled, keep: npt.NDArray[np.bool_], note: str) -> Labelled:
 
 
 def _flow(table: FeatureTable, labelled: Labelled) -> tuple[FlowStep, ...]:
-    def patients(items: npt.NDArray[np.intp]) -> int:
-        known = table.patients[items]
-        return len(np.unique(known)) if (known != "").all() else len(items)
-
-    note = f"{table.empty} items without rows left out" if table.empty else ""
-    everything = np.arange(len(table.ids))
-    count = len(np.unique(labelled.patients)) if labelled.patients is not None else len(labelled.items)
+    known = np.unique(table.patients)
+    lost = [f"{table.failed} could not be embedded"] * bool(table.failed)
+    lost += [f"{table.empty} without rows"] * bool(table.empty)
+    count = len(np.unique(labelled.patients)) if labelled.patients is not None else 0
     return (
-        FlowStep("in the feature file", len(everything), patients(everything), note),
+        FlowStep("inputs", len(table.ids) + table.empty + table.failed, 0),
+        FlowStep("embedded", len(table.ids), 0 if "" in known else len(known), ", ".join(lost)),
         FlowStep("with a label", len(labelled.items), count, labelled.left_out),
     )
 

@@ -28,6 +28,7 @@ class FeatureTable:
         ids, sources, patients, content: (I,) text columns; patients are pseudonyms or "".
         meta: the manifest's own columns, each (I,).
         empty: number of items without rows (a slide without tissue), left out of everything else.
+        failed: number of inputs that could not be embedded.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class FeatureTable:
     content: Texts
     meta: Mapping[str, Texts]
     empty: int
+    failed: int
 
     def pooled(self, items: Ints, how: str) -> npt.NDArray[np.float32]:
         """(I, D) one row per item: the stored mean, or "max", or "mean+std" (I, 2 D) of its rows."""
@@ -94,4 +96,5 @@ def read_table(path: Path) -> FeatureTable:
             content=text(file.items["content_sha256"]),
             meta={name: text(values) for name, values in file.meta.items()},
             empty=len(file) - len(kept),
+            failed=len(file.failures["source"]),
         )

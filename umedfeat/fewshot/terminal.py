@@ -9,12 +9,13 @@ from umedfeat.report.terminal import render_table
 
 __all__ = ["data_needed_sentence", "render_comparison", "render_plan", "render_study"]
 
-_SHOWN = {
-    "binary": ("macro_f1", "balanced_accuracy", "auroc"),
-    "multiclass": ("macro_f1", "balanced_accuracy", "auroc"),
-    "ordinal": ("quadratic_kappa", "macro_f1", "auroc"),
-    "multilabel": ("auroc", "auprc", "macro_f1"),
-    "regression": ("r2", "mae", "spearman"),
+#: The second metric of the table, after the primary one; more do not fit into 80 columns.
+_SECOND = {
+    "binary": "auroc",
+    "multiclass": "auroc",
+    "ordinal": "auroc",
+    "multilabel": "auprc",
+    "regression": "spearman",
 }
 _WIDTH = 40
 
@@ -42,7 +43,7 @@ def _sanity(check: Sanity) -> str:
 def render_plan(study: Study) -> str:
     """What ``--dry-run`` shows: the cohort flow, and patients per budget and class."""
     cohort = study.cohort
-    flow = [[step.name, step.items, step.patients, step.note] for step in (*cohort.flow, *flow_of(study))]
+    flow = [[step.name, step.items, step.patients or "", step.note] for step in (*cohort.flow, *flow_of(study))]
     header = ["budget", "patients", "of", "items", "draws", *cohort.table.classes]
     rows = [
         [b.name, b.n_patients, b.n_pool, f"{b.n_items:.1f}", b.repeats, *(f"{n:.1f}" for n in b.per_class)]
@@ -62,25 +63,28 @@ def _headline(result: ProbeResult) -> str:
 
 
 def _row(estimate: Estimate) -> str:
-    spread = "" if estimate.draws < 2 else f" ±{estimate.sd:.3f}"
+    if estimate.value != estimate.value:
+        return "undefined"
     bounds = "" if not estimate.interval else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
-    return f"{estimate.value:.3f}{bounds}{spread}"
+    return f"{estimate.value:.3f}{bounds}"
 
 
 def _table(result: ProbeResult, test_set: str) -> str:
-    metrics = _SHOWN[result.task]
+    primary, second = result.primary, _SECOND[result.task]
     rows = []
     classifiers = list(dict.fromkeys(part.classifier for part in result.predictions))
     for budget in result.budgets:
         for classifier in classifiers:
-            cells = [_row(result.estimate(classifier, budget.name, metric, test_set)) for metric in metrics]
-            rows.append([budget.name, f"{budget.n_patients}", classifier, *cells])
-    count = result.estimate(classifiers[0], result.budgets[0].name, metrics[0], test_set)
+            first, other = (result.estimate(classifier, budget.name, metric, test_set) for metric in (primary, second))
+            spread = f"±{first.sd:.3f}" if first.draws > 1 else ""
+            rows.append([budget.name, budget.n_patients, classifier, _row(first), spread, _row(other)])
+    count = result.estimate(classifiers[0], result.budgets[0].name, primary, test_set)
     title = (
-        f"{test_set}: {count.test_items} items of {count.test_patients} patients. Mean over draws "
-        f"[{result.settings.confidence:.0%} interval over test patients] ±SD over draws"
+        f"{test_set}: {count.test_items} items of {count.test_patients} patients\n"
+        f"Mean over draws [{result.settings.confidence:.0%} interval over test patients], ±SD over draws"
     )
-    return title + "\n" + render_table(["budget", "patients", "classifier", *(METRICS[m].label for m in metrics)], rows)
+    header = ["budget", "patients", "classifier", METRICS[primary].label, "", METRICS[second].label]
+    return title + "\n\n" + render_table(header, rows)
 
 
 def _curve(result: ProbeResult, test_set: str) -> str:

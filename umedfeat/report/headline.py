@@ -28,10 +28,22 @@ def headlines(result: ProbeResult) -> list[str]:
         sentence = f"With {patients[small.budget]} labelled {who} ({_kept(small.budget)}), {metric} is {_number(small)}"
         if large is not small:
             sentence += f"; with all {patients[large.budget]} ({_kept(large.budget)}), {_number(large)}"
-        lines.append(f"{sentence}. {first} probe, {small.test_patients} test patients, {small.test_items} test items.")
+        tested = f"tested on {small.test_patients} {who.partition(',')[0]}"
+        if small.test_items != small.test_patients:
+            tested += f" ({small.test_items} items)"
+        lines.append(f"{sentence}. {_names(first)}, {tested}.")
+        if small.draws > 1:
+            lines.append(
+                f"It matters whom one labels: single draws of {patients[small.budget]} reach {small.minimum:.3f} to "
+                f"{small.maximum:.3f}."
+            )
     largest = (first, result.primary, result.budgets[-1].name)
     lines += [_drop(drop) for drop in result.drops if (drop.classifier, drop.metric, drop.budget) == largest]
     return lines
+
+
+def _names(classifier: str) -> str:
+    return {"linear": "Linear probe", "knn": "kNN", "prototype": "Nearest class mean"}.get(classifier, classifier)
 
 
 def _drop(drop: Drop) -> str:

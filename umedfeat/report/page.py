@@ -34,8 +34,16 @@ class Section(NamedTuple):
 
     test_set: str
     curve: Markup
-    table: list[list[str]]
+    table: list[Row]
     detail: list[Detail]
+
+
+class Row(NamedTuple):
+    """One classifier with one amount of data: spread of the primary metric over draws; (value, interval) a metric."""
+
+    keys: list[str]
+    spread: str
+    cells: list[tuple[str, str]]
 
 
 class Detail(NamedTuple):
@@ -101,7 +109,7 @@ def render_report(result: ProbeResult, *, preview: Path | None = None) -> str:
         subgroups=[row for row in result.estimates if row.subgroup and row.metric == result.primary],
         shown=_shown,
         settings=[(name, _text(value)) for name, value in result.settings.described().items()],
-        methods=methods_text(result),
+        methods=methods_text(result).replace("\n", " "),
     )
 
 
@@ -133,7 +141,7 @@ def _detail(result: ProbeResult, part: Predictions) -> Detail:
     )
 
 
-def _table(result: ProbeResult, test_set: str) -> list[list[str]]:
+def _table(result: ProbeResult, test_set: str) -> list[Row]:
     rows = []
     for name in _classifiers(result):
         for budget in result.budgets:
@@ -143,9 +151,20 @@ def _table(result: ProbeResult, test_set: str) -> list[list[str]]:
                 if (row.classifier, row.budget, row.test_set, row.subgroup) == (name, budget.name, test_set, "")
             }
             if found:
-                cells = [_shown(found[metric]) if metric in found else "–" for metric in metrics_of(result.task)]
-                rows.append([name, budget.name, str(budget.n_patients), str(budget.repeats), *cells])
+                keys = [name, budget.name, str(budget.n_patients), str(budget.repeats)]
+                cells = [_cell(found[metric]) for metric in metrics_of(result.task)]
+                rows.append(Row(keys, _spread(found[result.primary]), cells))
     return rows
+
+
+def _cell(row: Estimate) -> tuple[str, str]:
+    if not math.isfinite(row.value):
+        return "–", f"undefined in {row.undefined} draws"
+    return f"{row.value:.3f}", f"{row.low:.3f} to {row.high:.3f}" if row.interval else ""
+
+
+def _spread(row: Estimate) -> str:
+    return f"±{row.sd:.3f}, {row.minimum:.3f} to {row.maximum:.3f}" if row.draws > 1 else "–"
 
 
 def _shown(row: Estimate) -> str:
@@ -180,7 +199,7 @@ def _maps(result: ProbeResult) -> list[Map]:
     plane, shares = principal_plane(result.cohort.embedding)
     columns = {"label": _labels(result)}
     site = next((name for name in _SITES if name in result.cohort.meta), None)
-    if site is not None:
+    if site is not None and len(set(result.cohort.meta[site].tolist())) > 1:
         columns[site] = result.cohort.meta[site]
     return [Map(by, *embedding_map(plane, shares, groups, f"Items by {by}")) for by, groups in columns.items()]
 
