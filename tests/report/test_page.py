@@ -81,7 +81,7 @@ def test_the_headline_holds_the_numbers_of_the_result() -> None:
     assert f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" in headline.group(1)
     assert f"tested on {row.test_patients} patients ({row.test_items} items)" in headline.group(1)
     assert f"single draws of {result.budgets[0].n_patients} reach {row.minimum:.3f} to {row.maximum:.3f}" in page
-    assert f"±{row.sd:.3f}, {row.minimum:.3f} to {row.maximum:.3f}" in page
+    assert f"<td>±{row.sd:.3f}<small>{row.minimum:.3f} to {row.maximum:.3f}</small></td>" in page
 
 
 def test_the_confusion_counts_every_test_item() -> None:

@@ -108,10 +108,10 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     ),
     click.option(
         "--pool",
-        type=click.Choice(["mean", "max", "mean+std"]),
+        type=click.Choice(["mean", "max", "mean+std", "abmil"]),
         default="mean",
         show_default=True,
-        help="Tiles to item.",
+        help="Tiles to item; abmil adds a trained gated attention beside the others, which see the mean.",
     ),
     click.option(
         "--test-size", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Share held out.  [default: 0.3]"

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import CohortError, LeakageError
+from umedfeat.fewshot.attention import Bags
 from umedfeat.fewshot.labels import MISSING, Target, as_text, encode
 from umedfeat.fewshot.result import CohortTable, FlowStep
 from umedfeat.fewshot.settings import ProbeSettings, Task
@@ -33,6 +34,7 @@ class Cohort:
         stratum: (P,) the patient's own class: of mixed patients the class with the fewest carriers.
         content: (I,) identity of the content, "" where unknown.
         flow: how many items and patients were left out before.
+        bags: the tiles of each item, for attention pooling alone.
     """
 
     table: CohortTable
@@ -46,6 +48,7 @@ class Cohort:
     content: npt.NDArray[np.str_]
     flow: tuple[FlowStep, ...]
     warnings: tuple[str, ...] = ()
+    bags: Bags | None = None
 
     @property
     def n_patients(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.fewshot.attention import AttentionProbe, Bags
 from umedfeat.fewshot.cosine import CosineSpace, DrawnCosines, Ints
 from umedfeat.fewshot.linear import LinearProbe
 from umedfeat.fewshot.neighbours import Neighbours, Prototypes
@@ -35,6 +36,7 @@ class Fitter:
         rows: (N, D) features. truth: (N,) or (N, L) target of each row. group: (N,) patient of each row.
         width: K, the size of the label space.
         settings: which classifiers.
+        bags: the tiles of each row, for attention pooling.
     """
 
     def __init__(
@@ -45,9 +47,10 @@ class Fitter:
         task: Task,
         width: int,
         settings: ProbeSettings,
+        bags: Bags | None = None,
     ) -> None:
         self.rows, self.truth, self.group = rows, truth, group
-        self.task, self.width, self.settings = task, width, settings
+        self.task, self.width, self.settings, self.bags = task, width, settings, bags
         needs_cosines = {"knn", "prototype"} & set(settings.classifiers)
         self.space = CosineSpace(rows) if needs_cosines else None
 
@@ -59,6 +62,8 @@ class Fitter:
     def _one(self, name: str, train: Ints, tests: Sequence[Ints], cosines: DrawnCosines | None) -> list[Predicted]:
         if name == "linear":
             return self._ridge(train, tests) if self.task == "regression" else self._linear(train, tests)
+        if name == "abmil" and self.bags is not None:
+            return self._attention(train, tests, self.bags)
         if cosines is None:
             raise ValueError(f"no cosines for {name!r}")
         if name == "knn":
@@ -98,6 +103,10 @@ class Fitter:
     def _ridge(self, train: Ints, tests: Sequence[Ints]) -> list[Predicted]:
         model = RidgeProbe(seed=self.settings.seed).fit(self.rows[train], self.truth[train], self.group[train])
         return [Predicted(model.predict(self.rows[test])[:, None], f"alpha={model.alpha_:g}") for test in tests]
+
+    def _attention(self, train: Ints, tests: Sequence[Ints], bags: Bags) -> list[Predicted]:
+        model = AttentionProbe(self.task, self.settings.seed).fit(bags.pick(train), self._targets(train))
+        return [Predicted(model.predict(bags.pick(test)), "") for test in tests]
 
     def _knn(self, train: Ints, tests: Sequence[Ints], cosines: DrawnCosines) -> list[Predicted]:
         model = Neighbours.choose(cosines, self._targets(train), self.group[train], seed=self.settings.seed)

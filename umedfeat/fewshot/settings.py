@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from umedfeat.fewshot.saved import SavedSplits
 
 __all__ = [
+    "ATTENTION",
     "CLASSIFIERS",
     "FRACTIONS",
     "INNER_FOLDS",
@@ -17,6 +18,7 @@ __all__ = [
     "LOGISTIC_C_FIXED",
     "PROTOTYPE_TEMPERATURE",
     "RIDGE_ALPHA",
+    "AttentionSettings",
     "ProbeSettings",
     "Task",
     "default_repeats",
@@ -41,6 +43,26 @@ PROTOTYPE_TEMPERATURE = 10.0
 INNER_FOLDS = 5
 
 
+class AttentionSettings(NamedTuple):
+    """Of gated-attention pooling; nothing of it is selected.
+
+    ``hidden`` and ``gate``: widths. Training: ``steps`` at least and ``passes`` over the bags at least, ``batch`` bags
+    a step, ``rows`` of each bag at most (drawn anew each step), Adam with learning ``rate`` and weight ``decay``.
+    """
+
+    hidden: int = 64
+    gate: int = 32
+    steps: int = 300
+    passes: int = 10
+    batch: int = 8
+    rows: int = 128
+    rate: float = 1e-3
+    decay: float = 1e-2
+
+
+ATTENTION = AttentionSettings()
+
+
 @dataclass(frozen=True)
 class ProbeSettings:
     """Everything a study is asked to do.
@@ -53,7 +75,8 @@ class ProbeSettings:
         task: "auto" or one of the tasks.
         unit: what the classifier sees as one row: "item" (tiles and slices pooled), "tile" (each on its own, their
             probabilities averaged per item before scoring) or "patient" (items pooled too).
-        pool: "mean", "max", "mean+std" or "abmil".
+        pool: "mean", "max", "mean+std" of an item's tiles; "abmil" adds a classifier of that name, gated attention
+            trained on the tiles, beside the others, which see the mean.
         label_of: "patient" (two classes in one patient are an error) or "item" (cells, regions, lesions).
         test_size: share of the patients held out where no other test set is named.
         cv: folds of patient-level cross-validation, 0 for a hold-out.

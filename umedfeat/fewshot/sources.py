@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import CohortError
+from umedfeat.fewshot.attention import Bags
 from umedfeat.fewshot.cohort import Cohort, build_cohort
 from umedfeat.fewshot.labels import MISSING
 from umedfeat.fewshot.result import FlowStep
@@ -81,11 +82,16 @@ def label_items(
 def cohort_of(table: FeatureTable, labelled: Labelled, settings: ProbeSettings) -> Cohort:
     """Load the features of the labelled items and build the cohort."""
     ids = table.ids[labelled.items]
+    if settings.pool == "abmil" and settings.unit != "item":
+        raise CohortError(
+            f"--pool abmil pools tiles into items, and --unit is {settings.unit}", remedy="leave --unit out"
+        )
     if settings.unit == "tile":
         rows, row_item = table.rows(labelled.items)
     else:
-        rows, row_item = table.pooled(labelled.items, settings.pool), np.arange(len(ids))
-    return build_cohort(
+        how = "mean" if settings.pool == "abmil" else settings.pool
+        rows, row_item = table.pooled(labelled.items, how), np.arange(len(ids))
+    cohort = build_cohort(
         rows,
         row_item,
         labelled.labels,
@@ -96,6 +102,11 @@ def cohort_of(table: FeatureTable, labelled: Labelled, settings: ProbeSettings) 
         content=table.content[labelled.items].tolist(),
         flow=_flow(table, labelled),
     )
+    if settings.pool != "abmil":
+        return cohort
+    tiles, _ = table.rows(labelled.items)
+    starts = np.concatenate([[0], np.cumsum(table.count[labelled.items])]).astype(np.intp)
+    return replace(cohort, bags=Bags(tiles, starts))
 
 
 def aligned(table: FeatureTable, other: FeatureTable, labelled: Labelled, unmatched: str) -> tuple[Labelled, Labelled]:

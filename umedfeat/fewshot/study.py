@@ -73,6 +73,10 @@ class Study:
         folds = tuple(division.as_fold(cohort, twins=twins) for division in divisions)
         budgets, draws = plan_draws(cohort, divisions, settings)
         classifiers = tuple(c for c in settings.classifiers if c != "prototype" or cohort.task != "regression")
+        if settings.pool == "abmil":
+            if cohort.bags is None:
+                raise CohortError("attention pooling needs the tiles of a feature file", remedy="use probe_file")
+            classifiers = (*classifiers, "abmil")
         return cls(cohort, settings, divisions, folds, budgets, draws, classifiers)
 
 
@@ -123,6 +127,7 @@ def predict(study: Study, progress: Progress | None = None, jobs: int = 1) -> tu
         cohort.task,
         cohort.n_classes,
         study.settings,
+        cohort.bags,
     )
     pieces: list[_Piece] = []
     for number, found in enumerate(in_order(lambda draw: list(_fit(study, fitter, draw)), study.draws, jobs)):
@@ -256,7 +261,7 @@ def plan_warnings(study: Study) -> list[str]:
             "results are too good and the intervals too narrow."
         )
     found += [budget.note for budget in study.budgets if budget.note]
-    if study.classifiers != study.settings.classifiers:
+    if "prototype" in study.settings.classifiers and "prototype" not in study.classifiers:
         found.append("The prototype classifier needs classes and was left out of the regression study.")
     for division in study.divisions if not study.settings.cv else ():
         for name, patients in division.tests.items():

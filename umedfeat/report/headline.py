@@ -43,7 +43,12 @@ def headlines(result: ProbeResult) -> list[str]:
 
 
 def _names(classifier: str) -> str:
-    return {"linear": "Linear probe", "knn": "kNN", "prototype": "Nearest class mean"}.get(classifier, classifier)
+    return {
+        "linear": "Linear probe",
+        "knn": "kNN",
+        "prototype": "Nearest class mean",
+        "abmil": "Attention pooling",
+    }.get(classifier, classifier)
 
 
 def _drop(drop: Drop) -> str:

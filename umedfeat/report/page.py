@@ -42,7 +42,7 @@ class Row(NamedTuple):
     """One classifier with one amount of data: spread of the primary metric over draws; (value, interval) a metric."""
 
     keys: list[str]
-    spread: str
+    spread: tuple[str, str]
     cells: list[tuple[str, str]]
 
 
@@ -163,8 +163,8 @@ def _cell(row: Estimate) -> tuple[str, str]:
     return f"{row.value:.3f}", f"{row.low:.3f} to {row.high:.3f}" if row.interval else ""
 
 
-def _spread(row: Estimate) -> str:
-    return f"±{row.sd:.3f}, {row.minimum:.3f} to {row.maximum:.3f}" if row.draws > 1 else "–"
+def _spread(row: Estimate) -> tuple[str, str]:
+    return (f"±{row.sd:.3f}", f"{row.minimum:.3f} to {row.maximum:.3f}") if row.draws > 1 else ("–", "")
 
 
 def _shown(row: Estimate) -> str:
