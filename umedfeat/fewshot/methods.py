@@ -116,8 +116,8 @@ def _classifiers(result: ProbeResult) -> list[str]:
             "Attention pooling (abmil) was the gated-attention network of Ilse et al. (2018) on standardised tiles, "
             f"{ATTENTION.hidden} hidden and {ATTENTION.gate} gate units, trained on the drawn items alone with AdamW "
             f"(learning rate {ATTENTION.rate:g}, weight decay {ATTENTION.decay:g}) for at least {ATTENTION.steps} "
-            f"steps and {ATTENTION.passes} passes of {ATTENTION.batch} items with up to {ATTENTION.rows} tiles each, fixed "
-            "beforehand and without early stopping; the other classifiers saw the mean of the tiles."
+            f"steps and {ATTENTION.passes} passes of {ATTENTION.batch} items with up to {ATTENTION.rows} tiles each, "
+            "fixed beforehand and without early stopping; the other classifiers saw the mean of the tiles."
         )
     return found
 

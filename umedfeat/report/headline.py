@@ -9,6 +9,13 @@ from umedfeat.fewshot.result import Drop, Estimate, ProbeResult
 
 __all__ = ["headlines"]
 
+_NAMES = {
+    "linear": "Linear probe",
+    "knn": "kNN",
+    "prototype": "Nearest class mean",
+    "abmil": "Attention pooling",
+}
+
 
 def headlines(result: ProbeResult) -> list[str]:
     """What the smallest amount of data reaches against the largest; then what is lost in other centres."""
@@ -43,12 +50,7 @@ def headlines(result: ProbeResult) -> list[str]:
 
 
 def _names(classifier: str) -> str:
-    return {
-        "linear": "Linear probe",
-        "knn": "kNN",
-        "prototype": "Nearest class mean",
-        "abmil": "Attention pooling",
-    }.get(classifier, classifier)
+    return _NAMES.get(classifier, classifier)
 
 
 def _drop(drop: Drop) -> str:
