@@ -1,7 +1,11 @@
-"""Kill a writing process at 100 random moments, resume each time, compare: ``python benchmarks/crash.py``.
+"""Kill a run at 100 random moments, resume each time, compare with an undisturbed one.
 
-Every run of the store ends byte-identical to an undisturbed one; the moments cover embedding, closing a segment,
-packing and the removal of the segments.
+    python benchmarks/crash.py store      the writer of the feature file alone
+    python benchmarks/crash.py command    ``umedfeat extract`` on slide, CT, NIfTI, DICOM and flat images
+
+SIGKILL hits the store while it embeds, closes a segment, packs or removes the segments. The whole command is killed as
+its parent process alone or as its whole group; after every kill no process, no shared memory and no temporary file may
+be left. ``--device cpu,cpu`` adds device processes.
 """
 
 from __future__ import annotations
@@ -14,12 +18,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
-WRITER = Path(__file__).resolve().parents[1] / "tests" / "store" / "crash_writer.py"
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+sys.path.insert(0, str(TESTS / "cli"))
+import killing  # noqa: E402
+
+WRITER = TESTS / "store" / "crash_writer.py"
 
 
-def start(out: Path) -> subprocess.Popen[bytes]:
+def start_writer(out: Path) -> subprocess.Popen[bytes]:
     """A writer that has taken the lock."""
     process = subprocess.Popen([sys.executable, str(WRITER), str(out), "0.002"], stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -32,49 +41,100 @@ def phase(out: Path) -> str:
     folder = out.with_name(out.name + ".partial")
     if out.exists():
         return "after packing" if folder.exists() else "after all"
-    temporary = list(out.parent.glob(f".{out.name}.*.tmp"))
-    if temporary:
+    if list(out.parent.glob(f".{out.name}.*.tmp")):
         return "while packing"
     if any(folder.glob(".*.tmp")):
         return "while closing a segment"
-    return "between segments"
+    return "between segments" if folder.exists() else "before the first segment"
 
 
-def main() -> None:
-    """Print how many kills in which phase, and whether every file was the same."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    moments = random.Random(options.seed)
-    folder = Path(tempfile.mkdtemp())
+def kill_store(folder: Path, kills: int, moments: random.Random) -> tuple[Counter[str], int, int]:
+    """(kills by phase, runs, files that differ) of the store alone."""
     begin = time.perf_counter()
-    start(folder / "undisturbed.h5").wait()
+    start_writer(folder / "undisturbed.h5").wait()
     duration = time.perf_counter() - begin
     expected = (folder / "undisturbed.h5").read_bytes()
-    phases: dict[str, int] = {}
-    kills = rounds = different = 0
-    while kills < options.kills:
-        rounds += 1
-        out = folder / f"{rounds}" / "feats.h5"
+    phases: Counter[str] = Counter()
+    runs = different = 0
+    while phases.total() < kills:
+        runs += 1
+        out = folder / f"{runs}" / "feats.h5"
         out.parent.mkdir()
         for attempt in range(6):
-            process = start(out)
+            process = start_writer(out)
             if attempt < 5:
                 time.sleep(moments.uniform(0, duration * 0.6))
                 process.send_signal(signal.SIGKILL)
             process.wait()
             if process.returncode == 0:
                 break
-            kills += 1
-            phases[phase(out)] = phases.get(phase(out), 0) + 1
+            phases[phase(out)] += 1
         different += out.read_bytes() != expected
         shutil.rmtree(out.parent)
-    shutil.rmtree(folder)
-    print(f"{kills} kills in {rounds} runs, {different} files differ from the undisturbed one")
+    return phases, runs, different
+
+
+def kill_command(folder: Path, kills: int, moments: random.Random, device: str) -> tuple[Counter[str], int, int]:
+    """(kills by phase, runs, faults) of the whole command."""
+    source, scratch = killing.write_inputs(folder / "in", 250, slide_side=1), folder / "scratch"
+    undisturbed = folder / "undisturbed.h5"
+    process = killing.start(killing.command(source, undisturbed), scratch)
+    killing.wait_for_lock(process, undisturbed)
+    begin = time.perf_counter()
+    process.communicate()
+    duration = time.perf_counter() - begin
+    print(f"undisturbed: exit {process.returncode}, {duration:.1f} s with the lock held", flush=True)
+    expected = undisturbed.read_bytes()
+    phases: Counter[str] = Counter()
+    runs = faults = 0
+    while phases.total() < kills:
+        runs += 1
+        out = folder / f"{runs}" / "feats.h5"
+        out.parent.mkdir()
+        while True:
+            process = killing.start(killing.command(source, out, "--device", device), scratch)
+            killing.wait_for_lock(process, out)
+            if killing.kill(process, moments, duration * 0.8):
+                phases[phase(out)] += 1
+            orphans, left = killing.running_in_group(process.pid), killing.left_behind(scratch)
+            if orphans or left:
+                faults += 1
+                print(f"left behind: {orphans} {left}", flush=True)
+            if process.returncode == 1:  # broken.png failed, all others are embedded
+                break
+        if out.read_bytes() != expected or sorted(p.name for p in out.parent.iterdir()) != [
+            "feats.h5",
+            "feats.h5.failures.csv",
+            "feats.h5.run.json",
+        ]:
+            faults += 1
+            print(f"run {runs} ended otherwise", flush=True)
+        print(f"run {runs}: {phases.total()} kills", flush=True)
+        shutil.rmtree(out.parent)
+    return phases, runs, faults
+
+
+def main() -> None:
+    """Print how many kills in which phase, and whether every file was the same."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["store", "command"])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    moments = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if options.what == "store":
+            phases, runs, faults = kill_store(folder, options.kills, moments)
+        else:
+            phases, runs, faults = kill_command(folder, options.kills, moments, options.device)
+    print(
+        f"{phases.total()} kills in {runs} runs, {faults} files differ from the undisturbed one or something was left"
+    )
     for name, count in sorted(phases.items()):
         print(f"  {count:3d} {name}")
-    sys.exit(1 if different else 0)
+    sys.exit(1 if faults else 0)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class FakePolicy(Policy):
 
 
 def fake_source(id: str, rows: int = 5, *, dtype: str = "uint8", **behaviour: Any) -> Source:
-    """behaviour: plan="kill|error|hang|crash", read_at=row with read="kill|error|hang|crash|drop", drops=[rows]."""
+    """behaviour: plan="kill|error|hang|crash"; read_at=row or "every", read="kill|error|hang|crash"; drops=[rows]."""
     selector = json.dumps({"rows": rows, "dtype": dtype, **behaviour})
     path = Path(__file__)
     return Source(id=id, format="fake", path=path, files=(path,), name=f"{id}.fake", selector=selector)
@@ -73,7 +73,7 @@ class FakeReader:
         return [self._row(int(row["x"])) for row in regions]
 
     def _row(self, row: int) -> npt.NDArray[Any] | RegionUnreadable:
-        if row == self._facts.get("read_at"):
+        if self._facts.get("read_at") in (row, "every"):
             self._misbehave(self._facts.get("read"))
         time.sleep(self._facts.get("seconds_per_row", 0.0))
         if row in self._facts.get("drops", []):

@@ -17,6 +17,7 @@
     │   ├── TooLarge              above a limit the user can raise
     │   └── WorkerDied            the process that read it was killed or crashed in a codec
     ├── LeakageError              the study would test on what it trained on          exit 3
+    ├── StoppedAtFailure          an input failed under --on-error stop               exit 1
     └── Interrupted               Ctrl-C or SIGTERM, finished cleanly                 exit 130
 
 Every message is one line and names the file, the value and what is wrong with it; ``remedy`` says what to do.
@@ -35,6 +36,7 @@ __all__ = [
     "OutputError",
     "ScaleError",
     "SetupError",
+    "StoppedAtFailure",
     "TooLarge",
     "UmedfeatError",
     "UnreadableInput",
@@ -128,6 +130,12 @@ class LeakageError(UmedfeatError):
     """A patient or an identical image would stand on both sides of a split, or a sanity check failed."""
 
     exit_code = 3
+
+
+class StoppedAtFailure(UmedfeatError):
+    """An input failed, and the run was to end at the first failure; finished inputs are safe."""
+
+    exit_code = 1
 
 
 class Interrupted(UmedfeatError):

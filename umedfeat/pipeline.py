@@ -22,7 +22,7 @@ from umedfeat.engine.device_pool import DevicePool
 from umedfeat.engine.loop import Engine, EngineSettings
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.engine.worker import named_faults
-from umedfeat.errors import InputError, Interrupted, SetupError
+from umedfeat.errors import InputError, Interrupted, SetupError, StoppedAtFailure, UmedfeatError
 from umedfeat.items import Dropped, Failure, Plan, Skipped, Source
 from umedfeat.machine import usable_cores
 from umedfeat.policy import Policy
@@ -179,8 +179,10 @@ def _embed_into(
     seconds = engine.run(todo) if todo else StageSeconds()
     progress.close()
     if stop.is_set():
-        store.flush()
-        raise _interrupted(sink, len(todo), store.out, run)
+        if not sink.stopped_by_failure:
+            log.warning("stopping: finished inputs are being made safe (Ctrl-C again to stop at once)")
+        store.leave()
+        raise _ended_early(sink, len(todo), store.out)
     if sink.pictures is not None:
         sink.pictures.close()
     summary = Summary(
@@ -192,12 +194,20 @@ def _embed_into(
         embedded=sink.count,
         resumed=len(mine) - len(todo),
         by_modality=sink.by_modality,
-        failures=(*found.failures, *sink.failures),
+        failures=tuple(sink.failures),
         skipped=found.skipped,
         hints=dict(sink.hints),
         seconds=seconds,
     )
-    return replace(summary, out=store.finish(_run_log(summary, run, settings)))
+
+    def packed(rows: int) -> None:
+        progress.packed(rows)
+        if stop.is_set():
+            raise _ended_early(sink, len(todo), store.out)
+
+    out = store.finish(_run_log(summary, run, settings), packed)
+    progress.close()
+    return replace(summary, out=out)
 
 
 _SUPPORTED = "read here: whole slides, DICOM, NIfTI, MGZ, PNG, JPEG, TIFF, BMP, WebP (--dry-run lists what is skipped)"
@@ -256,8 +266,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
     def ask_to_stop(number: int, frame: object) -> None:
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.set()
-        log.warning("stopping: finished inputs are being made safe (Ctrl-C again to stop at once)")
+        stop.set()  # told later: what a handler writes may cut into what is being written
 
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -281,14 +290,17 @@ class _StoreSink:
     hints: Hints = field(default_factory=Hints)
 
     @property
+    def stopped_by_failure(self) -> bool:
+        return self.stop is not None and bool(self.failures)
+
+    @property
     def by_modality(self) -> dict[str, tuple[int, int]]:
         return {name: (self.items[name], self.regions[name]) for name in sorted(self.items)}
 
     def note(self, failures: Sequence[Failure], skipped: Sequence[Skipped]) -> None:
         """What discovery found besides sources."""
         for failure in failures:
-            log.warning("%s", failure.message)
-            self._record(failure)
+            self._take(failure)
         for skip in skipped:
             self.store.skip(skip)
             if self.pictures is not None:
@@ -307,14 +319,14 @@ class _StoreSink:
         self.hints.tell(source.name, plan.hint)
 
     def failed(self, source: Source, failure: Failure) -> None:
-        self._record(failure)
-        self.failures.append(failure)
+        self._take(failure)
+
+    def _take(self, failure: Failure) -> None:
         log.warning("%s", failure.message)
+        self.failures.append(failure)
+        self.store.fail(failure)
         if self.stop is not None:
             self.stop.set()
-
-    def _record(self, failure: Failure) -> None:
-        self.store.fail(failure)
         if self.pictures is not None:
             self.pictures.writer.fail(failure)
 
@@ -359,10 +371,10 @@ def _choices(encoder: Description, settings: EngineSettings) -> str:
     )
 
 
-def _interrupted(sink: _StoreSink, todo: int, out: Path, run: RunSettings) -> Interrupted:
-    if run.stop_on_error and sink.failures:
-        message = f"stopped at the first failure: {sink.failures[-1].message}"
-        return Interrupted(
+def _ended_early(sink: _StoreSink, todo: int, out: Path) -> UmedfeatError:
+    if sink.stopped_by_failure:
+        message = f"stopped at the first failure: {sink.failures[0].message}"
+        return StoppedAtFailure(
             message, remedy=f"{sink.count} of {todo} inputs are safe; run the same command again to resume"
         )
     message = f"interrupted: {sink.count} of {todo} inputs are safe beside {out.name}"

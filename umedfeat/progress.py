@@ -34,8 +34,11 @@ class Progress(Protocol):
     def finished(self, name: str, status: str) -> None:
         """A source ended: "embedded" or "failed"."""
 
+    def packed(self, rows: int) -> None:
+        """After everything is embedded: so many rows more stand in the packed file."""
+
     def close(self) -> None:
-        """The run is over."""
+        """What was begun is over; packing may follow."""
 
 
 class SilentProgress:
@@ -54,6 +57,9 @@ class SilentProgress:
         """Nothing."""
 
     def finished(self, name: str, status: str) -> None:
+        """Nothing."""
+
+    def packed(self, rows: int) -> None:
         """Nothing."""
 
     def close(self) -> None:

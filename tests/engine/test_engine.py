@@ -86,6 +86,15 @@ def test_many_deaths_still_end() -> None:
     assert len(sink.features) == 8
 
 
+def test_a_source_that_kills_every_process_fails_once() -> None:
+    """Several workers read it at once, so several die of it; the others' rows all arrive."""
+    slow = fake_source("slow", 300, seconds_per_row=0.005)
+    sink = run([fake_source("a", 9), fake_source("bad", 200, read="kill", read_at="every"), slow], workers=3)
+    assert sorted(sink.features) == ["a", "slow"]
+    np.testing.assert_array_equal(sink.features["slow"], expected("slow", 300))
+    assert sink.failures["bad"].stage == "read"
+
+
 def test_a_hanging_source_is_stopped_and_named() -> None:
     sink = run([fake_source("a"), fake_source("bad", read="hang", read_at=2), fake_source("c")], timeout=2)
     assert sorted(sink.features) == ["a", "c"]

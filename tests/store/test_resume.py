@@ -19,7 +19,7 @@ import pytest
 from crash_writer import items as crash_items
 from store_cases import DIM, header, item, write
 
-from umedfeat.errors import OutputError
+from umedfeat.errors import Interrupted, OutputError
 from umedfeat.items import Failure
 from umedfeat.store import FeatureFile, FeatureStore, Header, segment, verify
 from umedfeat.store.segment import segment_files
@@ -44,9 +44,6 @@ def test_interrupted_run_keeps_what_was_finished(out: Path) -> None:
     assert not out.exists()
     with FeatureStore(out, header(), dim=DIM) as store:
         assert store.done == {"a", "b"}
-        assert store.is_current("a", "sha-0-a")
-        assert not store.is_current("a", "sha-1-a")
-        assert not store.is_current("c", "sha-0-c")
         store.add(C)
         store.finish({"workers": 3})
     assert verify(out).faults == ()
@@ -178,12 +175,48 @@ def test_items_wait_no_longer_than_the_clock(out: Path) -> None:
 
 
 def test_large_items_close_a_segment(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segment, "_SEGMENT_BYTES", 40)
+    monkeypatch.setattr(segment, "_SEGMENT_BYTES", 100)
+    monkeypatch.setattr(segment, "_ITEM_BYTES", 0)
     with FeatureStore(out, header(), dim=DIM) as store:
         store.add(A)
         assert len(segment_files(out)) == 1
         store.add(C)
         assert len(segment_files(out)) == 1
+
+
+def test_many_small_items_close_a_segment_too(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Radiographs have one row each: what they weigh in memory is their texts."""
+    monkeypatch.setattr(segment, "_SEGMENT_BYTES", 10 * segment._ITEM_BYTES)
+    with FeatureStore(out, header(), dim=DIM) as store:
+        for k in range(10):
+            store.add(item(f"s{k}", 1))
+        assert len(segment_files(out)) == 1
+
+
+def test_a_finished_file_is_not_written_again(out: Path) -> None:
+    """Nothing new: the file stays; one segment that is the result already is moved. The bytes are those of a copy."""
+    _interrupted(out, A, B)
+    whole = segment_files(out)[0].read_bytes()
+    assert write(out, []).read_bytes() == whole
+    before = out.stat()
+    assert write(out, []).stat().st_ino == before.st_ino
+    assert write(out, [], failures=["c.svs"]).stat().st_ino != before.st_ino
+    assert write(out.parent / "direct.h5", [B, A]).read_bytes() == whole
+
+
+def test_packing_that_is_stopped_loses_nothing(out: Path) -> None:
+    write(out, [A])
+    before = out.read_bytes()
+    _interrupted(out, B)
+
+    def stop(rows: int) -> None:
+        raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted), FeatureStore(out, header(), dim=DIM) as store:
+        store.finish({}, stop)
+    assert out.read_bytes() == before
+    assert not list(out.parent.rglob("*.tmp"))
+    assert verify(write(out, [C])).items == 3
 
 
 def test_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +234,8 @@ def _refuse_space(*_: int) -> None:
 
 def test_disk_that_is_too_small(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told before copying; the segments stay, and the run resumes when there is space."""
-    _interrupted(out, A, B)
+    _interrupted(out, A)
+    _interrupted(out, B)
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", _refuse_space)
         with pytest.raises(OutputError, match="the disk is full: 2 MB needed"):

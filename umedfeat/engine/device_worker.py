@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.engine.child import live_with_parent
 from umedfeat.engine.slots import SlotView
 from umedfeat.engine.worker import Batch
 from umedfeat.errors import SetupError, UmedfeatError
@@ -54,8 +54,7 @@ class Pixels:
 
 def serve_device(link: Connection, choice: EncoderChoice, cores: int) -> None:
     """Main loop of the process: pixels in, ``Embedded`` out in the same order, until the parent closes the link."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # they reach the whole group; the parent decides
+    live_with_parent()
     os.environ[CORES_VARIABLE] = str(cores)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:

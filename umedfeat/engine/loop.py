@@ -11,7 +11,6 @@ the sink when all its rows are embedded, so that a crash never leaves half an it
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
 import time
 from collections import deque
@@ -24,10 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.engine.batching import Pending, RowQueues
+from umedfeat.engine.buffers import keep_rows, new_buffer
 from umedfeat.engine.device import Devices
 from umedfeat.engine.embed import Embedded
 from umedfeat.engine.pool import Answer, Died, WorkerPool, slot_bytes_for
 from umedfeat.engine.seconds import StageSeconds
+from umedfeat.engine.verdict import fault_of
 from umedfeat.engine.worker import Batch, Job, Planned, Read
 from umedfeat.errors import InputError, NotFinite, UnreadableInput, WorkerDied
 from umedfeat.items import Dropped, Failure, Plan, Source
@@ -36,12 +37,11 @@ from umedfeat.progress import Progress
 
 __all__ = ["Engine", "EngineSettings", "Sink", "StageSeconds"]
 
-#: Regions planned ahead of reading; bounds the memory of the plans.
-_PLANNED_AHEAD = 1_000_000
+#: Regions and sources planned ahead of reading; they bound the memory of the plans.
+_PLANNED_REGIONS = 1_000_000
+_PLANNED_SOURCES = 4096
 #: Batches per reading process below which the next source is planned before anything else is read.
 _LOW_WATER = 4
-#: Features of one source above this size wait on disk, not in memory, until the source is complete.
-_SPILL_BYTES = 256 << 20
 
 
 class Sink(Protocol):
@@ -137,10 +137,9 @@ class _Loop:
         self._pool = pool
         self._sources = sources
         self._jobs = deque(range(len(sources)))
-        self._planning = 0
+        self._planning: set[int] = set()
         self._pending: dict[int, Pending] = {}
         self._rows = RowQueues(self._settings.batch_size)
-        self._reading = 0
         self._read: deque[Batch] = deque()
         self._first_encode: float | None = None
 
@@ -153,6 +152,11 @@ class _Loop:
                 self._receive(answer)
             self._collect()
             self._feed_devices()
+
+    @property
+    def _reading(self) -> int:
+        """Batches that workers have or will have."""
+        return self._pool.batches_out
 
     def _finished(self) -> bool:
         busy = self._reading or self._read or self._devices.in_flight
@@ -186,12 +190,19 @@ class _Loop:
         return not self._planning and self._rows.waiting < batches * self._settings.batch_size
 
     def _hand_out_plan(self) -> bool:
-        if not self._jobs or self._rows.waiting >= _PLANNED_AHEAD:
+        if not self._jobs or not self._may_plan():
             return False
         number = self._jobs.popleft()
-        self._planning += 1
+        self._planning.add(number)
         self._pool.submit(Job(number, self._sources[number]))
         return True
+
+    def _may_plan(self) -> bool:
+        """Memory bounds the plans; while there is enough to read, plans leave half of the processes to reading."""
+        if self._rows.waiting >= _PLANNED_REGIONS or len(self._pending) + len(self._planning) >= _PLANNED_SOURCES:
+            return False
+        plenty = self._rows.has_batch(full=True)
+        return not plenty or len(self._planning) < max(1, self._settings.workers // 2)
 
     def _hand_out_batch(self, *, full: bool) -> bool:
         if not self._rows.has_batch(full=full):
@@ -200,18 +211,16 @@ class _Loop:
         if slot is None:
             return False
         self._pool.submit(self._rows.take_batch(slot, full=full))
-        self._reading += 1
         return True
 
     # ---- receiving answers ------------------------------------------------------------------------------------
 
     def _receive(self, answer: Planned | Read | Died) -> None:
         if isinstance(answer, Planned):
-            self._planning -= 1
+            self._planning.discard(answer.number)
             self._seconds.plan += answer.seconds
             self._receive_plan(answer)
         elif isinstance(answer, Read):
-            self._reading -= 1
             self._seconds.read += answer.seconds
             self._receive_pixels(answer)
         else:
@@ -225,7 +234,9 @@ class _Loop:
             self._engine._progress.planned(0)
             return
         self._engine._progress.planned(len(plan.regions))
-        pending = Pending(answer.number, source, plan, self._buffer(len(plan.regions)))
+        pending = Pending(
+            answer.number, source, plan, new_buffer(len(plan.regions), self._dim, self._settings.spill_dir)
+        )
         self._pending[answer.number] = pending
         if len(plan.regions):
             self._rows.add(pending)
@@ -244,13 +255,16 @@ class _Loop:
         self._read.append(answer.batch)
 
     def _receive_death(self, answer: Died) -> None:
+        """A bad source may take several workers down at once; it fails once."""
         source = self._sources[answer.number]
-        stage = "read" if answer.number in self._pending else "plan"
         remedy = "the file may be damaged, or memory too small: try fewer --workers"
-        if stage == "plan":
-            self._planning -= 1
-        self._fail(answer.number, stage, WorkerDied(f"{source.name}: {answer.reason}", remedy=remedy))
-        self._reading = self._pool.batches_out
+        error = WorkerDied(f"{source.name}: {answer.reason}", remedy=remedy)
+        if answer.number in self._planning:
+            self._planning.discard(answer.number)
+            self._fail(answer.number, "plan", error)
+            self._engine._progress.planned(0)
+        elif answer.number in self._pending:
+            self._fail(answer.number, "read", error)
 
     # ---- encoding ---------------------------------------------------------------------------------------------
 
@@ -289,7 +303,7 @@ class _Loop:
     # ---- ending a source --------------------------------------------------------------------------------------
 
     def _complete(self, pending: Pending) -> None:
-        error = _fault_of(pending, self._engine._policy.limits.max_unreadable, self._settings.dtype)
+        error = fault_of(pending, self._engine._policy.limits.max_unreadable, self._settings.dtype)
         if error is not None:
             stage = "encode" if isinstance(error, NotFinite) else "read"
             self._fail(pending.number, stage, error)
@@ -297,7 +311,7 @@ class _Loop:
         del self._pending[pending.number]
         kept = np.ones(len(pending.plan.regions), dtype=bool)
         kept[list(pending.dropped)] = False
-        features = pending.features if kept.all() else pending.features[kept]
+        features = keep_rows(pending.features, kept)
         plan = replace(pending.plan, regions=pending.plan.regions[kept])
         begin = time.perf_counter()
         dropped = tuple(pending.dropped[row] for row in sorted(pending.dropped))
@@ -313,37 +327,3 @@ class _Loop:
         failure = Failure(source.name, stage, type(error).__name__, error.message, error.remedy)
         self._engine._sink.failed(source, failure)
         self._engine._progress.finished(source.name, "failed")
-
-    def _buffer(self, rows: int) -> npt.NDArray[np.float32]:
-        shape = (rows, self._dim)
-        if rows * self._dim * 4 <= _SPILL_BYTES:
-            return np.empty(shape, dtype=np.float32)
-        with tempfile.TemporaryFile(dir=self._settings.spill_dir) as spill:
-            return np.memmap(spill, dtype=np.float32, mode="w+", shape=shape)
-
-
-def _fault_of(pending: Pending, max_unreadable: float, dtype: str) -> InputError | None:
-    """Why a fully read source is not good enough, if so."""
-    total, lost = len(pending.plan.regions), len(pending.dropped)
-    name = pending.source.name
-    if lost > max_unreadable * total:
-        example = next(iter(pending.dropped.values())).reason
-        return UnreadableInput(
-            f"{name}: {lost} of {total} regions are unreadable ({example})",
-            remedy="copy the file again from its origin; --max-unreadable raises the limit",
-        )
-    return _beyond_range(name, pending.features, dtype)
-
-
-def _beyond_range(name: str, features: npt.NDArray[np.float32], dtype: str) -> NotFinite | None:
-    """NaN, infinity, or values that the file's dtype cannot hold."""
-    limit = float(np.finfo(dtype).max)
-    largest = 0.0
-    for first in range(0, len(features), 4096):
-        block = features[first : first + 4096]
-        if not np.isfinite(block).all():
-            return NotFinite(f"{name}: the encoder gave NaN or infinity", remedy="try --precision fp32, or look at it")
-        largest = max(largest, float(np.abs(block).max(initial=0.0)))
-    if largest > limit:
-        return NotFinite(f"{name}: a feature of {largest:g} does not fit {dtype}", remedy="use --dtype float32")
-    return None

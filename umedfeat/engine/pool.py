@@ -85,7 +85,7 @@ class WorkerPool:
     def close(self) -> None:
         """Stop the workers and free the memory."""
         for worker in self._workers:
-            worker.process.terminate()
+            worker.process.kill()
             worker.link.close()
         for worker in self._workers:
             worker.process.join(timeout=5)

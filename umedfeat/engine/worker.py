@@ -7,7 +7,6 @@ kernel's out-of-memory killer) costs one source: the parent knows which one was 
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.engine.child import live_with_parent
 from umedfeat.engine.slots import SlotView
 from umedfeat.errors import InputError, UnreadableInput
 from umedfeat.items import Dropped, Plan, Reader, RegionUnreadable, Source
@@ -181,7 +181,7 @@ def _read_segment(segment: Segment, view: npt.NDArray[Any], readers: OpenReaders
 
 def serve(link: Connection, policy: Policy, slots: SlotView) -> None:
     """Main loop of the process: messages in, answers out, until the parent closes the link."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    live_with_parent()
     slots.attach()
     readers = OpenReaders(policy)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import glob
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -68,7 +69,6 @@ class FeatureStore:
         self._failures: list[Failure] = []
         self._skipped: list[Skipped] = []
         self._described: dict[str, Source] = {}
-        self._content: dict[str, str] = {}
         self._lock = OutputLock(self.out)
         self.writer = SegmentWriter(partial_folder(self.out), header, dim)
         self.done: frozenset[str] = frozenset()
@@ -81,8 +81,7 @@ class FeatureStore:
             if self._overwrite:
                 self._clear()
             self._remove_leftovers()
-            self._content = self._find_done()
-            self.done = frozenset(self._content)
+            self.done = frozenset(self._find_done())
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
@@ -111,10 +110,6 @@ class FeatureStore:
         """Record a file that is not an input."""
         self._skipped.append(skipped)
 
-    def is_current(self, source_id: str, content_sha256: str) -> bool:
-        """Whether the input was embedded with these settings and has not changed since."""
-        return self._content.get(source_id) == content_sha256
-
     def describe(self, source: Source) -> None:
         """Tell what is known today of an input that is done (a corrected label).
 
@@ -128,8 +123,19 @@ class FeatureStore:
         """Make everything that was added safe on disk."""
         self.writer.flush()
 
-    def finish(self, run: Mapping[str, Any]) -> Path:
-        """Pack the segments into the output, write ``<out>.run.json`` and ``<out>.failures.csv``; returns the path."""
+    def leave(self) -> None:
+        """End before all is done: what was added is safe, what failed so far stands in ``<out>.failures.csv``."""
+        self.flush()
+        if self._failures:
+            self._write_failures([[getattr(fail, name) for name in FAILURE_COLUMNS] for fail in self._failures])
+
+    def finish(self, run: Mapping[str, Any], on_rows: Callable[[int], None] | None = None) -> Path:
+        """Pack the segments into the output, write ``<out>.run.json`` and ``<out>.failures.csv``; returns the path.
+
+        Args:
+            run: what goes into ``<out>.run.json``.
+            on_rows: told the number of rows after every block; what it raises ends the packing, and nothing is lost.
+        """
         self.flush()
         self._lock.check()
         paths = [*([self.out] if self.out.is_file() else []), *segment_files(self.out)]
@@ -142,28 +148,32 @@ class FeatureStore:
             failures=self._failures,
             skipped=self._skipped,
             described=self._described,
+            on_rows=on_rows,
+            move=True,
         )
         self._write_sidecar(run)
-        self._write_failures()
+        with FeatureFile(self.out) as file:
+            table = file.failures
+        self._write_failures([[table[name][k] for name in FAILURE_COLUMNS] for k in range(len(table["source"]))])
         shutil.rmtree(partial_folder(self.out), ignore_errors=True)
         return self.out
 
     # ---- resuming ---------------------------------------------------------------------------------------------------
 
-    def _find_done(self) -> dict[str, str]:
-        """id → content_sha256 of the items in the output and in its whole segments."""
-        done: dict[str, str] = {}
+    def _find_done(self) -> set[str]:
+        """Ids of the items in the output and in its whole segments."""
+        done: set[str] = set()
         if self.out.is_file():
             with self._opened() as file:
                 self._refuse_other_settings(file)
-                done |= _content_of(file)
+                done.update(file.ids)
         for path in segment_files(self.out):
             if _is_damaged(path):
                 _set_aside(path)
                 continue
             with FeatureFile(path) as file:
                 self._refuse_other_settings(file)
-                done |= _content_of(file)
+                done.update(file.ids)
         return done
 
     def _opened(self) -> FeatureFile:
@@ -192,8 +202,9 @@ class FeatureStore:
 
     def _remove_leftovers(self) -> None:
         """Temporary files of killed runs."""
-        for folder in (self.out.parent, partial_folder(self.out)):
-            for path in folder.glob(f".{self.out.name if folder == self.out.parent else '*'}.*.tmp"):
+        name = glob.escape(self.out.name)
+        for folder, pattern in ((self.out.parent, f".{name}.*.tmp"), (partial_folder(self.out), ".*.tmp")):
+            for path in folder.glob(pattern):
                 path.unlink(missing_ok=True)
 
     # ---- sidecars ---------------------------------------------------------------------------------------------------
@@ -211,18 +222,11 @@ class FeatureStore:
         log_of_run = {"created": created, "umedfeat": __version__, "fingerprint": self._header.fingerprint, **run}
         _write_text(self._sidecar, json.dumps(log_of_run, indent=2) + "\n")
 
-    def _write_failures(self) -> None:
-        with FeatureFile(self.out) as file:
-            table = file.failures
-        rows = [[table[name][k] for name in FAILURE_COLUMNS] for k in range(len(table["source"]))]
+    def _write_failures(self, rows: Sequence[Sequence[Any]]) -> None:
         if rows:
             _write_csv(self._failures_csv, list(FAILURE_COLUMNS), rows)
         else:
             self._failures_csv.unlink(missing_ok=True)
-
-
-def _content_of(file: FeatureFile) -> dict[str, str]:
-    return dict(zip(file.ids, file.items["content_sha256"], strict=True))
 
 
 def _is_damaged(path: Path) -> bool:

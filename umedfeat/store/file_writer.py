@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat._version import __version__
+from umedfeat.disk import is_full, reserve
 from umedfeat.errors import OutputError
 from umedfeat.store.rows import ROW_DATASETS, Rows
 from umedfeat.store.schema import (
@@ -31,9 +32,8 @@ from umedfeat.store.schema import (
 )
 from umedfeat.store.table import Table, quoted, write_column, write_table
 
-__all__ = ["Contents", "block_rows", "slide_attributes", "write_file", "written_whole"]
+__all__ = ["Contents", "block_rows", "move_whole", "slide_attributes", "write_file", "written_whole"]
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _SLACK = 1 << 17
 _CHUNK_SLACK = 1 << 20
 _FREE_SPACE = "free some space and run the same command again: finished inputs are kept"
@@ -103,14 +103,11 @@ def _reserved(file: h5py.File, path: Path, size: int) -> Iterator[None]:
     """Take the space before writing: HDF5 does not come back cleanly from a disk that fills up under it."""
     temporary = Path(file.filename)
     try:
-        if hasattr(os, "posix_fallocate"):
-            with temporary.open("rb+") as stream, _where_supported():
-                os.posix_fallocate(stream.fileno(), 0, size)
-        elif shutil.disk_usage(temporary.parent).free < size:
-            raise OSError(errno.ENOSPC, "No space left")
+        with temporary.open("rb+") as stream:
+            reserve(stream.fileno(), size)
     except OSError as error:
         os.truncate(temporary, 0)
-        if error.errno not in _FULL:
+        if not is_full(error):
             raise
         free = shutil.disk_usage(temporary.parent).free
         text = f"{path.name}: the disk is full: {size / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free"
@@ -120,16 +117,6 @@ def _reserved(file: h5py.File, path: Path, size: int) -> Iterator[None]:
     used = file.id.get_filesize()
     file.close()
     os.truncate(temporary, used)
-
-
-@contextlib.contextmanager
-def _where_supported() -> Iterator[None]:
-    """Some file systems cannot reserve space; writing tells in time."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
 
 
 def _new(path: Path) -> h5py.File:
@@ -170,9 +157,16 @@ def written_whole(temporary: Path, path: Path) -> Iterator[None]:
             temporary.unlink(missing_ok=True)
 
 
+def move_whole(path: Path, target: Path) -> None:
+    """Give a file that is safe on disk its final place in the same file system."""
+    if path != target:
+        path.replace(target)
+        _sync_folder(target.parent)
+
+
 def _explained(error: OSError | RuntimeError, path: Path) -> OutputError:
     number = getattr(error, "errno", None)
-    if number in _FULL or "No space left" in str(error):
+    if is_full(error):
         return OutputError(f"{path.name}: the disk is full", remedy=_FREE_SPACE)
     if number in (errno.EACCES, errno.EROFS, errno.EPERM):
         return OutputError(

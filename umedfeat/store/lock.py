@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import socket
@@ -49,6 +50,7 @@ class OutputLock:
                     remedy="wait for it, choose another --out, or use --shard i/n for several machines",
                 )
             self._take_away(holder)
+        self._remove_leftovers()
         self._beat.start()
         return self
 
@@ -105,6 +107,13 @@ class OutputLock:
                 self.path.unlink(missing_ok=True)
         finally:
             claim.unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        """Files beside the lock whose makers were killed; those of a living one are a moment old."""
+        for path in self.path.parent.glob(f".{glob.escape(self.path.name)}.*"):
+            with contextlib.suppress(OSError):
+                if self.path.stat().st_mtime - path.stat().st_mtime > _BEAT_SECONDS:
+                    path.unlink()
 
     def _keep_beating(self) -> None:
         while not self._stop.wait(_BEAT_SECONDS):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from umedfeat.errors import OutputError
 from umedfeat.items import Failure, Skipped, Source
-from umedfeat.store.file_writer import Contents, block_rows, write_file
+from umedfeat.store.file_writer import Contents, block_rows, move_whole, write_file
 from umedfeat.store.gather import FilePool, Pieces, gather
 from umedfeat.store.read import FeatureFile
 from umedfeat.store.rows import ROW_DATASETS, Rows
@@ -55,6 +55,7 @@ def pack(
     skipped: Sequence[Skipped] = (),
     described: Mapping[str, Source] | None = None,
     on_rows: Callable[[int], None] | None = None,
+    move: bool = False,
 ) -> None:
     """Write all items of ``paths`` into ``out``, sorted by id.
 
@@ -66,6 +67,7 @@ def pack(
         failures, skipped: of the present run; those in the files are kept too, unless their input was embedded since.
         described: id → source whose patient, study and manifest columns replace the stored ones (if it has them).
         on_rows: told the number of rows after every block (for a progress bar).
+        move: a single file that is the result already is moved, or left where it is, instead of being copied.
 
     Raises:
         OutputError: settings differ, an id stands twice with different features, a file is damaged, the disk is full.
@@ -78,12 +80,27 @@ def pack(
     with FilePool(paths) as pool:
         contents = _contents(parts, places, failures, skipped)
         _describe(contents, described or {})
+        if move and len(parts) == 1 and _holds(parts[0], contents):
+            move_whole(paths[0], out)
+            return
         means = gather(pool, Pieces(file, item, np.ones_like(item)), ["items/embedding"], block_rows(dim, "<f4"))
         contents = Contents(**(vars(contents) | {"embedding": (block for (block,) in means)}))
         starts = np.array([parts[f].items["start"][k] for f, k in places], dtype=np.int64)
         pieces = Pieces(file, starts, contents.items["count"].astype(np.int64))
         names = [name for name, _ in ROW_DATASETS.values()]
         write_file(out, header, dim, contents, _told(gather(pool, pieces, names, size), on_rows))
+
+
+def _holds(part: _Part, contents: Contents) -> bool:
+    """Is a file what would be written?"""
+    tables = ("items", "meta", "dropped", "failures", "skipped")
+    return all(_same(getattr(part, name), getattr(contents, name)) for name in tables)
+
+
+def _same(one: Mapping[str, npt.NDArray[Any]], other: Mapping[str, npt.NDArray[Any]]) -> bool:
+    return one.keys() == other.keys() and all(
+        np.array_equal(one[name], other[name], equal_nan=one[name].dtype.kind == "f") for name in one
+    )
 
 
 def _told(blocks: Iterator[list[npt.NDArray[Any]]], on_rows: Callable[[int], None] | None) -> Iterator[Rows]:

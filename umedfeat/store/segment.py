@@ -22,6 +22,8 @@ __all__ = ["SegmentWriter", "partial_folder", "segment_files"]
 
 _SEGMENT_BYTES = 64 << 20
 _SEGMENT_SECONDS = 60.0
+#: What an item weighs in memory besides its rows (its plan, its texts): a hundred thousand radiographs are many items.
+_ITEM_BYTES = 8 << 10
 _BLOCK = 8192
 
 
@@ -68,7 +70,7 @@ class SegmentWriter:
         with self._guard:
             self._raise_fault()
             self._items.append(item)
-            self._bytes += item.features.nbytes
+            self._bytes += item.features.nbytes + item.plan.regions.nbytes + _ITEM_BYTES
             if self._bytes >= _SEGMENT_BYTES:
                 self.flush()
             elif self._timer is None:
