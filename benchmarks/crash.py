@@ -11,6 +11,8 @@ be left. ``--device cpu,cpu`` adds device processes.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import random
 import shutil
 import signal
@@ -20,6 +22,13 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
+
+import timm  # noqa: F401  (imported once, before the forks)
+import torchvision  # noqa: F401
+
+import umedfeat.cli
+import umedfeat.pipeline  # noqa: F401
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS / "cli"))
@@ -74,16 +83,37 @@ def kill_store(folder: Path, kills: int, moments: random.Random) -> tuple[Counte
     return phases, runs, different
 
 
+def command_process(arguments: list[str], scratch: Path) -> Any:
+    """``umedfeat`` in a process and group of its own; forked, because importing torch takes longer than the run."""
+    process = multiprocessing.get_context("fork").Process(target=_command, args=(arguments, scratch))
+    process.start()
+    return process
+
+
+def _command(arguments: list[str], scratch: Path) -> None:
+    from umedfeat.store import segment
+
+    os.setsid()
+    os.environ["TMPDIR"] = str(scratch)
+    tempfile.tempdir = None
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    segment._SEGMENT_BYTES, segment._ITEM_BYTES = killing.SEGMENT_BYTES, 0
+    umedfeat.cli.main(arguments)
+
+
 def kill_command(folder: Path, kills: int, moments: random.Random, device: str) -> tuple[Counter[str], int, int]:
     """(kills by phase, runs, faults) of the whole command."""
-    source, scratch = killing.write_inputs(folder / "in", 250, slide_side=1), folder / "scratch"
+    source, scratch = killing.write_inputs(folder / "in", 120, every_reader=True), folder / "scratch"
+    scratch.mkdir()
     undisturbed = folder / "undisturbed.h5"
-    process = killing.start(killing.command(source, undisturbed), scratch)
-    killing.wait_for_lock(process, undisturbed)
+    process = command_process(killing.arguments(source, undisturbed), scratch)
+    killing.wait_for_lock(undisturbed, process.is_alive)
     begin = time.perf_counter()
-    process.communicate()
+    process.join()
     duration = time.perf_counter() - begin
-    print(f"undisturbed: exit {process.returncode}, {duration:.1f} s with the lock held", flush=True)
+    print(f"undisturbed: exit {process.exitcode}, {duration:.1f} s with the lock held", flush=True)
     expected = undisturbed.read_bytes()
     phases: Counter[str] = Counter()
     runs = faults = 0
@@ -91,24 +121,24 @@ def kill_command(folder: Path, kills: int, moments: random.Random, device: str) 
         runs += 1
         out = folder / f"{runs}" / "feats.h5"
         out.parent.mkdir()
-        while True:
-            process = killing.start(killing.command(source, out, "--device", device), scratch)
-            killing.wait_for_lock(process, out)
-            if killing.kill(process, moments, duration * 0.8):
+        exit_code = None
+        while exit_code != 1:  # broken.png failed, all others are embedded
+            process = command_process(killing.arguments(source, out, "--device", device), scratch)
+            killing.wait_for_lock(out, process.is_alive)
+            killing.kill(process.pid, moments, duration * 0.8)
+            process.join()
+            exit_code = process.exitcode
+            if exit_code == -signal.SIGKILL:
                 phases[phase(out)] += 1
+            elif exit_code != 1:
+                raise SystemExit(f"run {runs} ended with {exit_code}")
             orphans, left = killing.running_in_group(process.pid), killing.left_behind(scratch)
             if orphans or left:
                 faults += 1
                 print(f"left behind: {orphans} {left}", flush=True)
-            if process.returncode == 1:  # broken.png failed, all others are embedded
-                break
-        if out.read_bytes() != expected or sorted(p.name for p in out.parent.iterdir()) != [
-            "feats.h5",
-            "feats.h5.failures.csv",
-            "feats.h5.run.json",
-        ]:
+        if out.read_bytes() != expected or sorted(p.name for p in out.parent.iterdir()) != killing.RESULT:
             faults += 1
-            print(f"run {runs} ended otherwise", flush=True)
+            print(f"run {runs} ended otherwise: {sorted(p.name for p in out.parent.iterdir())}", flush=True)
         print(f"run {runs}: {phases.total()} kills", flush=True)
         shutil.rmtree(out.parent)
     return phases, runs, faults

@@ -236,7 +236,8 @@ def _dataset(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: str, c
     if shape[0] == 0:
         return group.create_dataset(name, shape=shape, dtype=dtype, track_times=False)
     chunks = (min(chunks[0], shape[0]), *chunks[1:])
-    return group.create_dataset(name, shape=shape, dtype=dtype, chunks=chunks, track_times=False)
+    cache = 0 if len(shape) == 2 and shape[1] > 2 else None  # whole chunks are written: no copy of them is needed
+    return group.create_dataset(name, shape=shape, dtype=dtype, chunks=chunks, track_times=False, rdcc_nbytes=cache)
 
 
 def _aligned(rows: Iterator[Rows], size: int) -> Iterator[Rows]:

@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def segment_files(out: Path) -> list[Path]:
 class SegmentWriter:
     """Collects finished items and writes them as a segment when 64 MiB or 60 s are full.
 
-    Several writers (one per device) may share a folder: names never collide.
+    A thread writes, so that the run goes on meanwhile; at most one segment is being written while the next fills.
+    Several writers may share a folder: names never collide.
 
     Args:
         folder: ``partial_folder(out)``; made on first use.
@@ -56,6 +58,8 @@ class SegmentWriter:
         self._seconds = seconds
         self._items: list[Item] = []
         self._bytes = 0
+        self._writing: tuple[list[Item], Future[None]] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="segment")
         self._guard = threading.RLock()
         self._timer: threading.Timer | None = None
         self._fault: OutputError | None = None
@@ -64,7 +68,7 @@ class SegmentWriter:
         """Take an item.
 
         Raises:
-            OutputError: features of the wrong shape or not finite, or a segment cannot be written.
+            OutputError: features of the wrong shape or not finite, or a segment could not be written.
         """
         refuse_unstorable(item, self._dim, self._header.dtype)
         with self._guard:
@@ -72,9 +76,9 @@ class SegmentWriter:
             self._items.append(item)
             self._bytes += item.features.nbytes + item.plan.regions.nbytes + _ITEM_BYTES
             if self._bytes >= _SEGMENT_BYTES:
-                self.flush()
+                self._hand_over()
             elif self._timer is None:
-                self._timer = threading.Timer(self._seconds, self._flush_in_time)
+                self._timer = threading.Timer(self._seconds, self._hand_over_in_time)
                 self._timer.daemon = True
                 self._timer.start()
 
@@ -85,42 +89,64 @@ class SegmentWriter:
             OutputError: the disk is full or the folder cannot be written.
         """
         with self._guard:
-            self._stop_timer()
-            self._raise_fault()
-            if self._items:
-                self._write()
-                self._items, self._bytes = [], 0
+            self._hand_over()
+            self._wait()
 
     def close(self) -> None:
-        """Stop the clock; nothing is written."""
+        """Stop the clock and the thread; what was not flushed is not written."""
         with self._guard:
             self._stop_timer()
+            self._thread.shutdown()
 
-    def _flush_in_time(self) -> None:
+    def _hand_over(self) -> None:
+        self._stop_timer()
+        self._wait()
+        if self._items:
+            self._writing = self._items, self._thread.submit(self._write, self._items)
+            self._items, self._bytes = [], 0
+
+    def _hand_over_in_time(self) -> None:
         with self._guard:
             try:
-                self.flush()
+                self._hand_over()
             except OutputError as error:
                 self._fault = error
 
     def _raise_fault(self) -> None:
+        """Tell at once, not only when the next segment is full."""
         fault, self._fault = self._fault, None
         if fault is not None:
             raise fault
+        if self._writing is not None and self._writing[1].done():
+            self._wait()
+
+    def _wait(self) -> None:
+        """Until the segment that is being written is safe."""
+        if self._writing is None:
+            return
+        items, written = self._writing
+        try:
+            written.result()
+        except OutputError:
+            self._items = [*items, *self._items]
+            raise
+        finally:
+            if written.done():
+                self._writing = None
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _write(self) -> None:
+    def _write(self, collected: list[Item]) -> None:
         try:
             self._folder.mkdir(exist_ok=True)
         except OSError as error:
             raise OutputError(
                 f"{self._folder}: cannot be made ({error.strerror})", remedy="choose another --out"
             ) from error
-        items = list({item.source.id: item for item in self._items}.values())
+        items = list({item.source.id: item for item in collected}.values())
         items.sort(key=lambda item: item.source.id)
         rows = [_rows_of(item, self._header.dtype) for item in items]
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.h5"
