@@ -28,7 +28,7 @@ import timm  # noqa: F401  (imported once, before the forks)
 import torchvision  # noqa: F401
 
 import umedfeat.cli
-import umedfeat.pipeline  # noqa: F401
+import umedfeat.pipeline
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS / "cli"))

@@ -2,9 +2,9 @@
 
     python benchmarks/flatness.py
 
-Every case runs ``umedfeat``'s engine and store in a process of its own; the proportional set size of that process and of
-its reading processes is sampled four times a second. Pages of mapped files (features of one huge slide wait on disk) are
-told apart: the kernel takes them back when somebody else needs memory.
+Every case runs engine and store in a process of its own; the proportional set size of that process and of its reading
+processes is sampled four times a second. Pages of mapped files (the features of one huge slide wait on disk) are told
+apart: the kernel takes them back when somebody else needs memory.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def measure(sources: int, rows: int) -> None:
         if child.returncode:
             raise SystemExit(f"{sources} x {rows} failed")
     seconds = [float(part) for part in said[-1].split()]
-    figures = f"{peaks['embed'][0]:.0f} | {peaks['embed'][1]:.0f} | {seconds[0]:.0f} | {peaks['pack'][0]:.0f} | {seconds[1]:.0f}"
-    print(f"| {sources:,} | {rows:,} | {sources * rows:,} | {figures} |", flush=True)
+    figures = (peaks["embed"][0], peaks["embed"][1], seconds[0], peaks["pack"][0], seconds[1])
+    print(f"| {sources:,} | {rows:,} | {sources * rows:,} |", *(f"{figure:.0f} |" for figure in figures), flush=True)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -84,7 +85,7 @@ def inputs(folder: Path, tissue: Path) -> dict[str, Path]:
     return made
 
 
-def extract(source: Path, encoder: list[str], options: list[str]) -> dict[str, float]:
+def extract(source: Path, encoder: list[str], options: list[str]) -> dict[str, Any]:
     """Run the command; its ``.run.json``."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "feats.h5"
@@ -92,7 +93,7 @@ def extract(source: Path, encoder: list[str], options: list[str]) -> dict[str, f
         done = subprocess.run([*command, *options, "--progress", "none"], capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{source.name}: {done.stdout}{done.stderr}")
-        found: dict[str, float] = json.loads(out.with_name("feats.h5.run.json").read_text())
+        found: dict[str, Any] = json.loads(out.with_name("feats.h5.run.json").read_text())
         return found
 
 
@@ -117,14 +118,13 @@ def report(name: str, source: Path, encoder: list[str], options: list[str]) -> N
     rate = alone(encoder)
     found = extract(source, encoder, options)
     seconds, waits = found["seconds"], found["waited_for"]
-    cores = (seconds["plan"] + seconds["read"]) / found["workers"] / seconds["wall"]
+    reading = (seconds["plan"] + seconds["read"]) / found["workers"] / seconds["wall"]
+    encoding = seconds["encode"] / seconds["wall"] / found["devices"]
     waited = ", ".join(f"{stage} {share:.0%}" for stage, share in waits.items())
-    print(
-        f"| {name} | {encoder[1]} | {found['workers']} | {found['regions']} | {seconds['wall']:.0f} "
-        f"| {found['regions_per_second']:.1f} | {found['regions_per_second'] / rate:.0%} "
-        f"| {seconds['encode'] / seconds['wall'] / found['devices']:.0%} | {found['device_busy']:.0%} | {cores:.0%} | {waited} |",
-        flush=True,
-    )
+    cells = (name, encoder[1], found["workers"], found["regions"], f"{seconds['wall']:.0f}")
+    cells += (f"{found['regions_per_second']:.1f}", f"{found['regions_per_second'] / rate:.0%}")
+    cells += (f"{encoding:.0%}", f"{found['device_busy']:.0%}", f"{reading:.0%}", waited)
+    print("|", *(f"{cell} |" for cell in cells), flush=True)
 
 
 def main() -> None:
@@ -146,10 +146,10 @@ def main() -> None:
         encoders.append(["--encoder", "umedpt", "--weights", str(options.weights)])
     if options.encoder:
         encoders = [one for one in encoders if one[1] in options.encoder]
-    print(
-        "| inputs | encoder | workers | images | s | images/s | of encoder alone | encoding / wall | busy | reading / worker | waited for |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    heads = ("inputs", "encoder", "workers", "images", "s", "images/s", "of encoder alone")
+    heads += ("encoding / wall", "busy", "reading / wall", "waited for")
+    print("|", *(f"{head} |" for head in heads))
+    print("|" + "---|" * len(heads), flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         for name, source in inputs(options.folder or Path(temporary), options.tissue).items():
             if options.only and not name.startswith(options.only):

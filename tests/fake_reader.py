@@ -35,7 +35,7 @@ class FakePolicy(Policy):
 
 
 def fake_source(id: str, rows: int = 5, *, dtype: str = "uint8", **behaviour: Any) -> Source:
-    """behaviour: plan="kill|error|hang|crash"; read_at=row or "every", read="kill|error|hang|crash"; drops=[rows]."""
+    """behaviour: drops=[rows]; plan and read: see ``_misbehave``; read_at=row or "every"."""
     selector = json.dumps({"rows": rows, "dtype": dtype, **behaviour})
     path = Path(__file__)
     return Source(id=id, format="fake", path=path, files=(path,), name=f"{id}.fake", selector=selector)
@@ -83,6 +83,10 @@ class FakeReader:
     def _misbehave(self, how: str | None) -> None:
         if how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        elif how == "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        elif how == "memory":
+            raise MemoryError
         elif how == "crash":
             raise ZeroDivisionError("secret tag value")
         elif how == "error":

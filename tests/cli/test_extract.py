@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from killing import running_in_group
 from PIL import Image
 
 from tests.readers.nifti_factory import write as write_volume
@@ -230,24 +231,6 @@ def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "Traceback" in capsys.readouterr().err
 
 
-def running_in_group(group: int, patience: float = 5.0) -> list[str]:
-    """Names of processes of a group that still run after ``patience`` seconds (without /proc: none)."""
-    end = time.monotonic() + patience
-    while True:
-        running = []
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                name, _, rest = path.read_text().rpartition(")")
-            except OSError:  # it ended just now
-                continue
-            state, _, members_of = rest.split()[:3]
-            if int(members_of) == group and state != "Z":
-                running.append(name)
-        if not running or time.monotonic() > end:
-            return running
-        time.sleep(0.1)
-
-
 @pytest.mark.parametrize(("number", "device"), [(signal.SIGTERM, "cpu"), (signal.SIGINT, "cpu,cpu")])
 def test_interrupt_keeps_what_is_finished(tmp_path: Path, number: signal.Signals, device: str) -> None:
     source, out = write_images(tmp_path / "in", 160), tmp_path / "f.h5"
@@ -266,6 +249,7 @@ def test_interrupt_keeps_what_is_finished(tmp_path: Path, number: signal.Signals
     assert process.wait(timeout=60) == 130, told
     assert "run the same command again" in told
     assert "going on without it" not in told
+    assert "reading process" not in told, "the workers took the signal, too"
     assert not running_in_group(process.pid)
     assert not out.exists()
     assert list((tmp_path / "f.h5.partial").glob("*.h5"))

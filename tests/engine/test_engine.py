@@ -63,7 +63,7 @@ def test_a_source_that_cannot_be_planned_costs_only_itself(how: str) -> None:
     assert "secret tag value" not in sink.failures["bad"].message
 
 
-@pytest.mark.parametrize("how", ["error", "crash", "kill"])
+@pytest.mark.parametrize("how", ["error", "crash", "kill", "segfault", "memory"])
 def test_a_source_that_cannot_be_read_costs_only_itself(how: str) -> None:
     sources = [
         fake_source("a", 9),
@@ -76,7 +76,7 @@ def test_a_source_that_cannot_be_read_costs_only_itself(how: str) -> None:
     for name in "acd":
         np.testing.assert_array_equal(sink.features[name], expected(name, 9))
     assert sink.failures["bad"].stage == "read"
-    assert sink.failures["bad"].error == ("WorkerDied" if how == "kill" else "UnreadableInput")
+    assert sink.failures["bad"].error == ("WorkerDied" if how in ("kill", "segfault") else "UnreadableInput")
 
 
 def test_many_deaths_still_end() -> None:

@@ -180,10 +180,11 @@ def test_a_segment_that_cannot_be_written_is_told_and_kept(out: Path, monkeypatc
             for _ in range(1000):
                 time.sleep(0.01)
                 writer.add(B)
+    writer.add(C)
     writer.flush()
     writer.close()
     with FeatureStore(out, header(), dim=DIM) as store:
-        assert store.done == {"a", "b"} or store.done == {"a"}
+        assert {"a", "c"} <= store.done
 
 
 def test_items_wait_no_longer_than_the_clock(out: Path) -> None:
@@ -259,7 +260,7 @@ def test_disk_that_is_too_small(out: Path, monkeypatch: pytest.MonkeyPatch) -> N
     _interrupted(out, B)
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", _refuse_space)
-        with pytest.raises(OutputError, match="the disk is full: 2 MB needed"):
+        with pytest.raises(OutputError, match="the disk is full: 0 MB needed"):
             write(out, [])
         assert not list(out.parent.rglob("*.tmp"))
     assert verify(write(out, [])).items == 2

@@ -35,7 +35,6 @@ from umedfeat.store.table import Table, quoted, write_column, write_table
 __all__ = ["Contents", "block_rows", "move_whole", "slide_attributes", "write_file", "written_whole"]
 
 _SLACK = 1 << 17
-_CHUNK_SLACK = 1 << 20
 _FREE_SPACE = "free some space and run the same command again: finished inputs are kept"
 
 #: Rows are collected into blocks of this many chunks, so that every write is aligned to chunks.
@@ -125,14 +124,19 @@ def _new(path: Path) -> h5py.File:
 
 def _size(header: Header, dim: int, rows: int, contents: Contents) -> int:
     """Bytes that a file needs at most."""
-    chunk = chunk_rows(dim, header.dtype)
-    features = -(-rows // chunk) * chunk * dim * np.dtype(header.dtype).itemsize
-    columns = rows * (16 + 16) + min(rows, 131072) * 32
     items = len(contents.items["id"])
+    width = np.dtype(header.dtype).itemsize
+    features = _whole_chunks(rows, chunk_rows(dim, header.dtype)) * dim * width
+    embedding = _whole_chunks(items, chunk_rows(dim, "<f4")) * dim * 4
+    columns = _whole_chunks(rows, 131072) * (16 + 16)
     tables = (contents.items, contents.meta, contents.dropped, contents.failures, contents.skipped)
     texts = sum(_column_bytes(values) for table in tables for values in table.values())
-    known = features + columns + items * dim * 4 + (_CHUNK_SLACK if items else 0) + texts
-    return int(known * 1.002) + _SLACK
+    return int((features + embedding + columns + texts) * 1.002) + _SLACK
+
+
+def _whole_chunks(rows: int, chunk: int) -> int:
+    """Rows that so many take in chunks of at most ``chunk``."""
+    return -(-rows // min(chunk, rows)) * min(chunk, rows) if rows else 0
 
 
 def _column_bytes(values: npt.NDArray[Any]) -> int:
