@@ -230,6 +230,7 @@ class SlideReader:
             "levels": len(self._backend.levels),
             "downsample": self._backend.downsamples[level],
             "resample": round(resample, 6),
+            "decoder": self._backend.decoder(level),
             "grid": {"step": grid.step_x, "columns": grid.columns, "rows": grid.rows, "kept": kept},
             "icc": ("srgb" if self._profile else "kept") if self._backend.icc is not None else "none",
         }

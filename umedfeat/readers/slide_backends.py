@@ -62,6 +62,10 @@ class SlideBackend(Protocol):
         """
         ...
 
+    def decoder(self, level: int) -> str:
+        """What decodes the pixels of a level: "openslide", "libjpeg-turbo" or "tifffile"."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -15,6 +15,7 @@ from umedfeat.errors import InputError, UnreadableInput, UnsupportedInput
 from umedfeat.grid import true_downsamples
 from umedfeat.items import RegionUnreadable
 from umedfeat.readers.slide_backends import Block, on_white
+from umedfeat.readers.slide_direct import DirectLevel, Unusual, open_direct
 from umedfeat.readers.slide_tiff import orientation_of
 
 __all__ = ["OpenSlideBackend"]
@@ -26,13 +27,17 @@ _UNSUPPORTED = ("not supported", "unsupported", "unrecognized", "nonzero subbloc
 
 
 class OpenSlideBackend:
-    """A slide through OpenSlide. After an error its handle is poisoned, so it is opened anew."""
+    """A slide through OpenSlide, its plain JPEG tiles decoded directly where that gives the same pixels.
+
+    After an error OpenSlide's handle is poisoned, so it is opened anew.
+    """
 
     properties: Mapping[str, str]
 
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
         self._name = name
+        self._direct: dict[int, DirectLevel | None] = {}
         self._slide = self._open()
         try:
             self._learn()
@@ -61,6 +66,35 @@ class OpenSlideBackend:
         self.origins = tuple((self._area[0] % factor, self._area[1] % factor) for factor in self.downsamples)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Block:
+        direct = self._direct_level(level)
+        if direct is not None:
+            with contextlib.suppress(Unusual):  # OpenSlide says what is wrong there
+                return direct.read(x, y, width, height)
+        return self._painted(level, x, y, width, height)
+
+    def decoder(self, level: int) -> str:
+        return "openslide" if self._direct_level(level) is None else "libjpeg-turbo"
+
+    def close(self) -> None:
+        for direct in self._direct.values():
+            if direct is not None:
+                direct.close()
+        self._direct.clear()
+        self._slide.close()
+
+    def _direct_level(self, level: int) -> DirectLevel | None:
+        if level not in self._direct:
+            self._direct[level] = open_direct(
+                self._path,
+                self.vendor,
+                self.levels[level],
+                self._told[level],
+                lambda *box: self._painted(level, *box),
+            )
+        return self._direct[level]
+
+    def _painted(self, level: int, x: int, y: int, width: int, height: int) -> Block:
+        """What OpenSlide reads; between the pixels of a level that is no whole factor smaller, it blends them."""
         place = (self._place(level, 0, x), self._place(level, 1, y))
         try:
             region = self._slide.read_region(place, level, (width, height))
@@ -68,9 +102,6 @@ class OpenSlideBackend:
             self._reopen()
             raise RegionUnreadable(_without_names(error, self._path)) from error
         return on_white(region)
-
-    def close(self) -> None:
-        self._slide.close()
 
     def _leica_area(self) -> tuple[int, int]:
         """Level-0 corner of the (first) scanned area, if OpenSlide places its levels by whole pixels: Leica's."""

@@ -90,6 +90,9 @@ class TiffBackend:
                 scanned[place] = True if tile.scanned is None else tile.scanned[inside]
         return Block(out, None if scanned.all() else scanned)
 
+    def decoder(self, level: int) -> str:
+        return "tifffile"
+
     def close(self) -> None:
         self._file.close()
 

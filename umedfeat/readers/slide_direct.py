@@ -1,0 +1,325 @@
+"""JPEG tiles of a TIFF slide, decoded straight from the file where that gives the very pixels of OpenSlide.
+
+OpenSlide paints every tile through a canvas with alpha, which takes several times as long as the decoding. Here the
+same streams go to the same codec (libjpeg-turbo, exact transform, smooth chroma) and from there into the region.
+A level is read so only if it is plain (whole table of JPEG tiles, RGB or YCbCr, nothing missing) and a few probes agree
+with OpenSlide in every pixel. Whatever is out of the ordinary later, a damaged tile above all, is left to OpenSlide,
+which says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from umedfeat.items import RegionUnreadable
+from umedfeat.readers.slide_backends import Block
+
+try:  # platforms without its wheel read through OpenSlide alone
+    import simplejpeg
+except ImportError:  # pragma: no cover
+    simplejpeg = None
+
+__all__ = ["DirectLevel", "Unusual", "open_direct"]
+
+RGB = npt.NDArray[np.uint8]
+Box = tuple[int, int, int, int]
+Reference = Callable[[int, int, int, int], Block]
+
+#: Vendors whose levels are TIFF pages as they stand: no overlaps, no offsets, no empty places by design.
+_VENDORS = ("aperio", "generic-tiff")
+#: Room for the lowest tiles of a row across 100,000 pixels, which the next row of regions begins with.
+_CACHE_BYTES = 128 << 20
+#: Neighbouring regions overlap by what the resampling reaches beyond them.
+_MARGIN = 16
+_MAX_DIRECTORIES = 64
+_MAX_TILE_SIDE = 4096
+_PROBE = 32
+#: OpenSlide copies pixels where it is asked for a place this near to a whole pixel of the level, else it blends.
+_WHOLE = 1 / 512
+#: Ends of the marker segments that a decoder needs; what names colours (JFIF, Adobe) is replaced by the TIFF's word.
+_NEEDED = (0xC0, 0xC1, 0xC4, 0xDB, 0xDD)
+_FRAMES = (0xC0, 0xC1)
+_START, _END, _SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
+_FAULTS = (tifffile.TiffFileError, ValueError, LookupError, OSError, TypeError, AttributeError, ArithmeticError)
+
+
+class Unusual(Exception):
+    """Not to be read directly; no fault of the file."""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One level as its directory tells it: size, tile size, places and lengths of the streams, shared tables."""
+
+    size: tuple[int, int]
+    tile: tuple[int, int]
+    offsets: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    shared: bytes
+    ycbcr: bool
+
+    @property
+    def columns(self) -> int:
+        return -(-self.size[0] // self.tile[0])
+
+
+def open_direct(
+    path: Path, vendor: str, size: tuple[int, int], factor: float, reference: Reference
+) -> DirectLevel | None:
+    """The level of this size, or None where OpenSlide must read it.
+
+    Args:
+        vendor: as OpenSlide names it.
+        size: (width, height) of the level in pixels.
+        factor: level-0 pixels per pixel of the level, as OpenSlide rounds it.
+        reference: (x, y, width, height) in level pixels → what OpenSlide reads there; may raise RegionUnreadable.
+    """
+    if simplejpeg is None or vendor not in _VENDORS:
+        return None
+    try:
+        table = _table_of(path, size)
+        level = DirectLevel(path, table)
+    except (Unusual, struct.error, *_FAULTS):
+        return None
+    try:
+        if all(_alike(level.read(*box), reference(*box)) for box in _probes(table, factor)):
+            return level
+    except (Unusual, RegionUnreadable):
+        pass
+    level.close()
+    return None
+
+
+class DirectLevel:
+    """Reads regions of one level and keeps the decoded tiles that the next regions begin with."""
+
+    def __init__(self, path: Path, table: _Table) -> None:
+        self._table = table
+        self._header = _Header(table)
+        self._file = path.open("rb", buffering=0)
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[int, RGB] = OrderedDict()
+        self._room = max(4, _CACHE_BYTES // (3 * table.tile[0] * table.tile[1]))
+
+    def read(self, x: int, y: int, width: int, height: int) -> Block:
+        """A rectangle of the level, which may reach beyond the slide.
+
+        Raises:
+            Unusual: a tile there is damaged or of another make than the first ones.
+        """
+        slide_width, slide_height = self._table.size
+        tile_width, tile_height = self._table.tile
+        left, top, right, bottom = max(0, x), max(0, y), min(slide_width, x + width), min(slide_height, y + height)
+        out: RGB = np.empty((height, width, 3), dtype=np.uint8)
+        scanned = None
+        if (right - left, bottom - top) != (width, height):
+            out[:], scanned = 255, np.zeros((height, width), dtype=bool)
+            if right <= left or bottom <= top:
+                return Block(out, scanned)
+            scanned[top - y : bottom - y, left - x : right - x] = True
+        for row in range(top // tile_height, -(-bottom // tile_height)):
+            for column in range(left // tile_width, -(-right // tile_width)):
+                x0, y0 = column * tile_width, row * tile_height
+                x1, y1 = min(right, x0 + tile_width), min(bottom, y0 + tile_height)
+                part_x, part_y = max(left, x0), max(top, y0)
+                tile = self._tile(
+                    row * self._table.columns + column, used_up=x1 < right - _MARGIN and y1 < bottom - _MARGIN
+                )
+                out[part_y - y : y1 - y, part_x - x : x1 - x] = tile[part_y - y0 : y1 - y0, part_x - x0 : x1 - x0]
+        return Block(out, scanned)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        self._cache.clear()
+
+    def _tile(self, index: int, *, used_up: bool) -> RGB:
+        """A decoded tile. Those that no neighbour to the right or below will ask for again are the first to go."""
+        with self._lock:
+            tile = self._cache.get(index)
+        if tile is None:
+            tile = self._decode(index)
+        with self._lock:
+            self._cache[index] = tile
+            self._cache.move_to_end(index, last=not used_up)
+            while len(self._cache) > self._room:
+                self._cache.popitem(last=False)
+        return tile
+
+    def _decode(self, index: int) -> RGB:
+        length = int(self._table.lengths[index])
+        try:
+            data = self._bytes(int(self._table.offsets[index]), length)
+            if len(data) < length:
+                raise Unusual("cut off")
+            tile: RGB = simplejpeg.decode_jpeg(self._header.whole(data), "RGB", strict=True)
+        except (ValueError, OSError) as error:
+            raise Unusual(str(error)) from error
+        return tile
+
+    def _bytes(self, offset: int, length: int) -> bytes:
+        if hasattr(os, "pread"):  # leaves the position alone, which forked processes share
+            return os.pread(self._file.fileno(), length, offset)
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.read(length)
+
+
+class _Header:
+    """Turns the abbreviated stream of a tile into a whole one that says its colours as the TIFF does."""
+
+    def __init__(self, table: _Table) -> None:
+        self._size = table.tile
+        self._start = _START + _adobe(table.ycbcr)
+        if table.shared:
+            self._start += b"".join(segment for _, segment in _segments(table.shared))
+        self._seen, self._made = b"", b""
+
+    def whole(self, data: bytes) -> bytes:
+        """The stream to decode.
+
+        Raises:
+            Unusual: not one baseline scan of three colours and of the tile's size.
+        """
+        seen = len(self._seen)
+        if not seen or data[:seen] != self._seen:  # mostly alike from tile to tile
+            self._learn(data)
+            seen = len(self._seen)
+        return self._made + data[seen:]
+
+    def _learn(self, data: bytes) -> None:
+        kept, end, frames = [], len(_START), 0
+        for marker, segment in _segments(data):
+            end += len(segment)
+            if marker in _FRAMES:
+                frames += 1
+                self._refuse_other_size(segment)
+            if marker == _SCAN:
+                break
+            if marker in _NEEDED:
+                kept.append(segment)
+        else:
+            raise Unusual("no scan")
+        if frames != 1:
+            raise Unusual("no baseline frame")
+        self._seen, self._made = data[:end], self._start + b"".join(kept) + segment
+
+    def _refuse_other_size(self, segment: bytes) -> None:
+        precision, height, width, colours = struct.unpack(">BHHB", segment[4:10])
+        if (precision, (width, height), colours) != (8, self._size, 3):
+            raise Unusual("a frame of another size or kind")
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and bytes of each segment of a JPEG header, up to its first scan or its end."""
+    if data[:2] != _START:
+        raise Unusual("no JPEG")
+    place = 2
+    while data[place : place + 2] != _END:
+        if len(data) < place + 4 or data[place] != 0xFF:
+            raise Unusual("no marker")
+        marker, length = struct.unpack(">BH", data[place + 1 : place + 4])
+        segment = data[place : place + 2 + length]
+        if length < 2 or len(segment) < 2 + length or marker in (0x00, 0x01, *range(0xD0, 0xD9)):
+            raise Unusual("no segment")
+        yield marker, segment
+        if marker == _SCAN:
+            return
+        place += len(segment)
+
+
+def _adobe(ycbcr: bool) -> bytes:
+    """The marker that tells a decoder which colours it finds."""
+    return b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([ycbcr])
+
+
+def _table_of(path: Path, size: tuple[int, int]) -> _Table:
+    with tifffile.TiffFile(path) as file:
+        page = _page_of(file, size)
+        _refuse_unusual(page)
+        tables = page.tags.get("JPEGTables")
+        table = _Table(
+            size=size,
+            tile=(int(page.tilewidth), int(page.tilelength)),
+            offsets=np.array(page.dataoffsets, dtype=np.int64),
+            lengths=np.array(page.databytecounts, dtype=np.int64),
+            shared=bytes(tables.value) if tables is not None else b"",
+            ycbcr=page.photometric == tifffile.PHOTOMETRIC.YCBCR,
+        )
+    rows = -(-size[1] // table.tile[1])
+    if len(table.offsets) != table.columns * rows or len(table.lengths) != len(table.offsets):
+        raise Unusual("a table of another length")
+    most = 6 * table.tile[0] * table.tile[1] + 65536  # no stream is twice as long as its pixels
+    if table.offsets.min() <= 0 or table.lengths.min() <= 0 or table.lengths.max() > most:
+        raise Unusual("missing tiles")
+    return table
+
+
+def _page_of(file: tifffile.TiffFile, size: tuple[int, int]) -> Any:
+    """The only tiled page of that size."""
+    pages = []
+    for index in range(_MAX_DIRECTORIES):
+        try:
+            page = file.pages[index].aspage()
+        except IndexError:
+            break
+        if page.is_tiled and (page.imagewidth, page.imagelength) == size:
+            pages.append(page)
+    if len(pages) != 1:
+        raise Unusual("not one page of that size")
+    return pages[0]
+
+
+def _refuse_unusual(page: Any) -> None:
+    plain = (
+        page.compression == tifffile.COMPRESSION.JPEG
+        and page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+        and page.dtype == np.uint8
+        and page.samplesperpixel == 3
+        and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
+        and page.imagedepth == 1
+        and max(page.tilewidth, page.tilelength) <= _MAX_TILE_SIDE
+    )
+    if not plain:
+        raise Unusual("no plain JPEG tiles")
+
+
+def _probes(table: _Table, factor: float) -> Iterator[Box]:
+    """Corners, a crossing of four tiles, and the tile with most in it, at places that OpenSlide does not blend."""
+    (width, height), (tile_width, tile_height) = table.size, table.tile
+    middle_x = max(tile_width, width // 2 // tile_width * tile_width)
+    middle_y = max(tile_height, height // 2 // tile_height * tile_height)
+    row, column = divmod(int(table.lengths.argmax()), table.columns)
+    for left, top, right, bottom in (
+        (0, 0, _PROBE, _PROBE),
+        (width - _PROBE, height - _PROBE, width + 8, height + 8),
+        (middle_x - _PROBE, middle_y - _PROBE, middle_x + _PROBE, middle_y + _PROBE),
+        (column * tile_width, row * tile_height, (column + 1) * tile_width, (row + 1) * tile_height),
+    ):
+        x, y = _whole(left, factor), _whole(top, factor)
+        yield x, y, right - x, bottom - y
+
+
+def _alike(one: Block, other: Block) -> bool:
+    if one.scanned is None or other.scanned is None:
+        return one.scanned is other.scanned and np.array_equal(one.rgb, other.rgb)
+    return np.array_equal(one.rgb, other.rgb) and np.array_equal(one.scanned, other.scanned)
+
+
+def _whole(place: int, factor: float) -> int:
+    """The last place up to this one that lies at a whole level-0 pixel."""
+    place = max(0, place)
+    while abs(round(place * factor) / factor - place) > _WHOLE:
+        place -= 1
+    return place
