@@ -24,10 +24,11 @@ from umedfeat.engine.seconds import StageSeconds
 from umedfeat.engine.worker import named_faults
 from umedfeat.errors import InputError, Interrupted, SetupError, StoppedAtFailure, UmedfeatError
 from umedfeat.items import Dropped, Failure, Plan, Skipped, Source
+from umedfeat.logs import Hints
 from umedfeat.machine import usable_cores
 from umedfeat.policy import Policy
 from umedfeat.privacy import Pseudonyms, load_key
-from umedfeat.progress import Hints, Progress, SilentProgress
+from umedfeat.progress import Progress, SilentProgress
 from umedfeat.readers import open_reader
 from umedfeat.sources import Discovery, discover
 from umedfeat.store import FeatureStore, Header, Item
@@ -129,10 +130,12 @@ def extract(
     choice = EncoderChoice(encoder) if isinstance(encoder, str) else encoder
     paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
     out = writable(Path(out))
+    progress.note("looking for images")
     found = discover(paths, policy, pseudonyms or Pseudonyms(load_key(None)))
     if not found.sources and not found.failures:
         names = ", ".join(map(str, paths))
         raise SetupError(f"{names}: no image found in {len(found.skipped)} files", remedy=_SUPPORTED)
+    progress.note(f"{len(found.sources):,} inputs, {len(found.skipped):,} other files; loading {choice.name}")
     with contextlib.closing(open_devices(choice)) as devices:
         policy = with_sizes(policy, devices.encoder.image_size)
         header = Header(encoder=dict(devices.encoder.settings), policy=policy.to_dict(), dtype=run.dtype)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
+import shutil
 import sys
 import time
-from collections import Counter
 from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
-__all__ = ["BarProgress", "Hints", "JsonProgress", "Progress", "SilentProgress", "configure_logging", "make_progress"]
+__all__ = ["BarProgress", "JsonProgress", "LineProgress", "Progress", "SilentProgress", "make_progress"]
 
-log = logging.getLogger("umedfeat")
+#: Columns below which the bar itself makes room for the numbers.
+_NARROW = 80
 
 
 class Progress(Protocol):
-    """Receives what happens, in order: notes, begin, then any mixture, then close."""
+    """Receives what happens, in order: notes, begin, then any mixture, close; then packed, close."""
 
     def begin(self, sources: int) -> None:
         """The run will look at so many sources."""
@@ -66,157 +66,196 @@ class SilentProgress:
         """Nothing."""
 
 
-class _Counts:
+class _Counting(SilentProgress):
     """The numbers behind the picture; the total is a projection until every source is planned."""
 
-    def __init__(self) -> None:
-        self.sources = 0
-        self.planned_sources = 0
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._begin = time.monotonic()
+        self.sources = self.planned_sources = self.regions = self.done = self.packed_rows = 0
         self.ended = {"embedded": 0, "failed": 0}
-        self.regions = 0
-        self.encoded = 0
+
+    def begin(self, sources: int) -> None:
+        self._begin = time.monotonic()
+        self.sources = sources
+
+    def planned(self, regions: int) -> None:
+        self.planned_sources += 1
+        self.regions += regions
+
+    def encoded(self, regions: int) -> None:
+        self.done += regions
+
+    def finished(self, name: str, status: str) -> None:
+        self.ended[status] += 1
+
+    def packed(self, rows: int) -> None:
+        self.packed_rows += rows
 
     @property
-    def expected_regions(self) -> int:
+    def expected(self) -> int:
         """Regions planned so far, scaled up for the sources that are not planned yet."""
         if not self.planned_sources:
             return 0
-        return round(self.regions * max(1.0, self.sources / self.planned_sources))
+        return max(self.done, round(self.regions * max(1.0, self.sources / self.planned_sources)))
+
+    @property
+    def inputs(self) -> str:
+        """ "12/40 inputs, 1 failed"; before the first is embedded, how many are planned."""
+        if not self.done and not sum(self.ended.values()):
+            return f"planned {self.planned_sources}/{self.sources} inputs"
+        failed = f", {self.ended['failed']} failed" if self.ended["failed"] else ""
+        return f"{sum(self.ended.values())}/{self.sources} inputs{failed}"
+
+    @property
+    def per_second(self) -> float:
+        elapsed = time.monotonic() - self._begin
+        return self.done / elapsed if elapsed > 0 else 0.0
+
+    @property
+    def eta_seconds(self) -> int | None:
+        return round((self.expected - self.done) / self.per_second) if self.done else None
 
 
-class BarProgress(SilentProgress):
-    """A tqdm bar over regions with rate and ETA, and the inputs done behind it."""
+class BarProgress(_Counting):
+    """For a terminal: inputs done, then a tqdm bar over regions with rate and time left; another while packing."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._counts = _Counts()
-        self._stream = stream or sys.stderr
+        super().__init__(stream)
         self._bar: Any = None
 
     def begin(self, sources: int) -> None:
-        self._counts.sources = sources
-        self._bar = tqdm(
-            total=0,
-            unit="img",
-            desc="embedding",
-            file=self._stream,
-            dynamic_ncols=True,
-            smoothing=0.1,
-            mininterval=0.2 if self._stream.isatty() else 10.0,
-        )
+        super().begin(sources)
+        numbers = "{percentage:3.0f}%{bar}{n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
+        narrow = shutil.get_terminal_size().columns < _NARROW
+        layout = "{desc} " + numbers.replace("{bar}", " " if narrow else "|{bar}| ")
+        self._bar = self._new_bar(total=0, unit="img", bar_format=layout)
         self._show()
+
+    def _new_bar(self, **options: Any) -> Any:
+        return tqdm(file=self._stream, dynamic_ncols=True, smoothing=0.1, mininterval=0.2, **options)
 
     def note(self, text: str) -> None:
         tqdm.write(text, file=self._stream)
 
     def planned(self, regions: int) -> None:
-        self._counts.planned_sources += 1
-        self._counts.regions += regions
+        super().planned(regions)
         self._show()
 
     def encoded(self, regions: int) -> None:
-        self._counts.encoded += regions
+        super().encoded(regions)
         self._bar.update(regions)
 
     def finished(self, name: str, status: str) -> None:
-        self._counts.ended[status] += 1
+        super().finished(name, status)
         self._show()
 
+    def packed(self, rows: int) -> None:
+        if self._bar is None:
+            self._bar = self._new_bar(desc="packing", unit="row", unit_scale=True, delay=0.5, leave=False)
+        self._bar.update(rows)
+
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.total = self._counts.encoded
-            self._bar.close()
+        if self._bar is None:
+            return
+        if self._bar.unit != "row":
+            self._bar.total = self.done
+        self._bar.close()
+        self._bar = None
 
     def _show(self) -> None:
-        counts = self._counts
-        self._bar.total = max(counts.expected_regions, counts.encoded)
-        failed = f", {counts.ended['failed']} failed" if counts.ended["failed"] else ""
-        self._bar.set_postfix_str(f"{sum(counts.ended.values())}/{counts.sources} inputs{failed}", refresh=False)
+        self._bar.total = self.expected
+        self._bar.set_description_str(self.inputs, refresh=False)
 
 
-class JsonProgress(SilentProgress):
-    """One JSON object a line, at most one a second besides the first and the last."""
+class _Paced(_Counting):
+    """Tells now and then: at most once in ``every`` seconds, besides the last word."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._counts = _Counts()
-        self._stream = stream or sys.stderr
-        self._begin = self._last = 0.0
+    every = 1.0
 
     def begin(self, sources: int) -> None:
-        self._counts.sources = sources
-        self._begin = time.monotonic()
-        self._write()
+        super().begin(sources)
+        self._last = time.monotonic()
+
+    def encoded(self, regions: int) -> None:
+        super().encoded(regions)
+        self._tell_in_time()
+
+    def planned(self, regions: int) -> None:
+        super().planned(regions)
+        self._tell_in_time()
+
+    def packed(self, rows: int) -> None:
+        super().packed(rows)
+        self._tell_in_time()
+
+    def close(self) -> None:
+        if not self.packed_rows:
+            self._tell()
+
+    def _tell_in_time(self) -> None:
+        if time.monotonic() - self._last >= self.every:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._last = time.monotonic()
+        self._stream.write(self._text() + "\n")
+        self._stream.flush()
+
+    def _text(self) -> str:
+        raise NotImplementedError
+
+
+class LineProgress(_Paced):
+    """For a log file: one plain line every half minute."""
+
+    every = 30.0
+
+    def note(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def _text(self) -> str:
+        if self.packed_rows:
+            return f"packing: {self.packed_rows:,} rows"
+        left = "" if self.eta_seconds is None else f", {_clock(self.eta_seconds)} left"
+        return f"{self.inputs}: {self.done:,} of {self.expected:,} images, {self.per_second:.1f}/s{left}"
+
+
+class JsonProgress(_Paced):
+    """One JSON object a line, at most one a second besides the first and the last."""
+
+    def begin(self, sources: int) -> None:
+        super().begin(sources)
+        self._tell()
 
     def note(self, text: str) -> None:
         self._stream.write(json.dumps({"event": "note", "message": text}) + "\n")
         self._stream.flush()
 
-    def planned(self, regions: int) -> None:
-        self._counts.planned_sources += 1
-        self._counts.regions += regions
-
-    def encoded(self, regions: int) -> None:
-        self._counts.encoded += regions
-        if time.monotonic() - self._last >= 1.0:
-            self._write()
-
-    def finished(self, name: str, status: str) -> None:
-        self._counts.ended[status] += 1
-
-    def close(self) -> None:
-        self._write()
-
-    def _write(self) -> None:
-        self._last = time.monotonic()
-        counts = self._counts
-        elapsed = self._last - self._begin
-        rate = counts.encoded / elapsed if elapsed > 0 else 0.0
-        left = max(0, counts.expected_regions - counts.encoded)
+    def _text(self) -> str:
+        if self.packed_rows:
+            return json.dumps({"event": "packing", "rows_done": self.packed_rows})
         event = {
             "event": "progress",
-            "inputs": counts.sources,
-            **counts.ended,
-            "regions_done": counts.encoded,
-            "regions_expected": counts.expected_regions,
-            "per_second": round(rate, 2),
-            "eta_seconds": round(left / rate) if rate > 0 else None,
+            "inputs": self.sources,
+            **self.ended,
+            "regions_done": self.done,
+            "regions_expected": self.expected,
+            "per_second": round(self.per_second, 2),
+            "eta_seconds": self.eta_seconds,
         }
-        self._stream.write(json.dumps(event) + "\n")
-        self._stream.flush()
+        return json.dumps(event)
+
+
+def _clock(seconds: int) -> str:
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def make_progress(kind: str) -> Progress:
-    """ "bar", "json" or "none"."""
-    return {"bar": BarProgress, "json": JsonProgress, "none": SilentProgress}[kind]()
-
-
-class _BarAwareHandler(logging.StreamHandler[Any]):
-    """Writes log lines above a running progress bar."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
-
-
-class _JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        level, when = record.levelname.lower(), round(record.created, 3)
-        return json.dumps({"event": "log", "level": level, "time": when, "message": record.getMessage()})
-
-
-class Hints(Counter[str]):
-    """Counts what readers would rather be told; the first of a kind is a warning at once, the others need ``-v``."""
-
-    def tell(self, name: str, hint: str) -> None:
-        """A hint about one source; nothing where it is empty."""
-        if hint:
-            log.log(logging.INFO if hint in self else logging.WARNING, "%s: %s", name, hint)
-            self[hint] += 1
-
-
-def configure_logging(verbosity: int, *, as_json: bool) -> None:
-    """Send the program's log to stderr: warnings by default, ``-v`` info, ``-vv`` debug, ``-q`` errors only."""
-    levels = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
-    handler = _BarAwareHandler()
-    handler.setFormatter(_JsonFormatter() if as_json else logging.Formatter("%(levelname)s: %(message)s"))
-    log.handlers[:] = [handler]
-    log.setLevel(levels.get(max(-1, verbosity), logging.DEBUG))
-    log.propagate = False
+    """ "bar" (plain lines where stderr is no terminal), "json" or "none"."""
+    if kind == "bar":
+        return BarProgress() if sys.stderr.isatty() else LineProgress()
+    return JsonProgress() if kind == "json" else SilentProgress()

@@ -6,6 +6,7 @@ failed, 2 usage or set-up, 3 leakage or failed sanity check, 130 interrupted.
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
 from collections.abc import Sequence
@@ -87,20 +88,24 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         click.echo("Interrupted.", err=True)
         return 130
     except UmedfeatError as error:
-        return report(error, error.exit_code, debug)
+        return report(error, error.exit_code, debug, as_json="--log-json" in arguments)
     except BrokenPipeError:
         return 0
     except OSError as error:
-        return report(error, 2, debug)
+        return report(error, 2, debug, as_json="--log-json" in arguments)
     return outcome if isinstance(outcome, int) else 0
 
 
-def report(error: Exception, code: int, debug: bool) -> int:
-    """Print an error as one line with its remedy (the traceback with ``--debug``)."""
+def report(error: Exception, code: int, debug: bool, *, as_json: bool = False) -> int:
+    """Print an error as one line with its remedy (the traceback with ``--debug``), or as one JSON object."""
     if debug:
         traceback.print_exception(error)
     message = error.message if isinstance(error, UmedfeatError) else str(error)
+    remedy = error.remedy if isinstance(error, UmedfeatError) else ""
+    if as_json:
+        click.echo(json.dumps({"event": "error", "message": message, "remedy": remedy, "exit_code": code}), err=True)
+        return code
     click.echo(f"Error: {message}", err=True)
-    if isinstance(error, UmedfeatError) and error.remedy:
-        click.echo(f"  → {error.remedy}", err=True)
+    if remedy:
+        click.echo(f"  → {remedy}", err=True)
     return code

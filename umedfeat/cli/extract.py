@@ -78,8 +78,8 @@ class ShardType(click.ParamType[tuple[int, int]]):
 @click.option("--geojson", is_flag=True, help="Slides: tissue and grid for QuPath too, in --preview's folder.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; nothing is written.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on stdout.")
-@identity_options
 @log_options
+@identity_options
 def command(
     inputs: tuple[Path, ...],
     out: Path,

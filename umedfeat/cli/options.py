@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["encoder_options", "identity_options", "input_options", "log_options", "policy_options"]
 
 Decorator = Callable[[Any], Any]
+log = logging.getLogger("umedfeat")
 
 
 class WindowType(click.ParamType[Any]):
@@ -329,12 +331,12 @@ def _pseudonyms(id_key: Path | None, keep_ids: bool) -> Pseudonyms:
     from umedfeat.privacy import Pseudonyms, load_key
 
     if keep_ids:
-        click.echo("Warning: --keep-ids stores patient and study identifiers readable in the output file.", err=True)
+        log.warning("--keep-ids stores patient and study identifiers readable in the output file")
     return Pseudonyms(load_key(id_key), keep=keep_ids)
 
 
 def identity_options(command: Any) -> Any:
-    """How patients are told apart → ``pseudonyms: Pseudonyms``."""
+    """How patients are told apart → ``pseudonyms: Pseudonyms``. Stands below ``log_options``: it may warn."""
     return _gather(command, _IDENTITY_OPTIONS, "pseudonyms", _pseudonyms)
 
 
@@ -343,16 +345,18 @@ _LOG_OPTIONS: list[Decorator] = [
     click.option("-q", "--quiet", is_flag=True, help="Errors only, no progress."),
     click.option("--log-json", is_flag=True, help="Log lines as JSON."),
     click.option(
-        "--progress", type=click.Choice(["bar", "json", "none"]), default="bar", show_default=True, help="On stderr."
+        "--progress",
+        type=click.Choice(["bar", "json", "none"]),
+        help="On stderr.  [default: bar; json with --log-json]",
     ),
 ]
 
 
-def _log(verbose: int, quiet: bool, log_json: bool, progress: str) -> str:
-    from umedfeat.progress import configure_logging
+def _log(verbose: int, quiet: bool, log_json: bool, progress: str | None) -> str:
+    from umedfeat.logs import configure_logging
 
     configure_logging(-1 if quiet else verbose, as_json=log_json)
-    return "none" if quiet else progress
+    return "none" if quiet else progress or ("json" if log_json else "bar")
 
 
 def log_options(command: Any) -> Any:

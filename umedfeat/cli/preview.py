@@ -50,8 +50,8 @@ Exit codes: 0 all can be embedded, 1 some cannot, 2 nothing was done.
 @click.option("--geojson", is_flag=True, help="Slides: also write tissue and grid for QuPath.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes that plan.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on stdout.")
-@identity_options
 @log_options
+@identity_options
 def command(
     paths: tuple[Path, ...],
     inputs: tuple[Path, ...],

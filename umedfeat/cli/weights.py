@@ -66,7 +66,7 @@ def list_models(as_json: bool) -> None:
 def fetch(name: str, offline: bool) -> None:
     """Download a model into the cache (resumes; pins its checksum on first use)."""
     from umedfeat.encoders.download import ensure_weights
-    from umedfeat.progress import configure_logging
+    from umedfeat.logs import configure_logging
 
     configure_logging(0, as_json=False)
     click.echo(str(ensure_weights(_model(name), offline=offline)))
