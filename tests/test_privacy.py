@@ -304,7 +304,9 @@ def test_no_text_of_any_tag_reaches_an_output(tmp_path: Path, key: Path, capfd: 
     assert run(["preview", source, "--out", str(out / "preview"), "--geojson", "--workers", "1"]) == 1
     for option in ("--items", "--failures", "--skipped", "--dropped", "--json"):
         assert run(["info", features, option]) == 0
-    assert run(["export", features, "--layout", "clam", "--out", str(out / "clam")]) == 0
+    for layout in ("clam", "trident", "stamp", "pt"):
+        assert run(["export", features, "--layout", layout, "--out", str(out / layout)]) == 0
+    assert run([*extract[:4], str(out / "stopped.h5"), *ENCODER, "--on-error", "stop", "-vv"], debug=True) == 130
     with FeatureFile(features) as file:
         assert {"CT", "DX", "WSI", "photo", "unknown"} <= set(file.items["modality"])
     printed = capfd.readouterr()

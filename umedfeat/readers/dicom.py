@@ -124,6 +124,8 @@ def _sources(groups: Sequence[SliceGroup], pseudonyms: Pseudonyms) -> list[Sourc
             short = pseudonyms.of(first.series, kind="series")[: None if pseudonyms.keep else 12]
             name = (folder / f"{first.modality.lower()}{'-' * bool(short)}{short}{more}").as_posix()
             identity = name
+            if len(headers) == 1:  # a fault is then told with the file's own name
+                name = without_identifiers(first.found.name, first, pseudonyms)
         else:
             name = without_identifiers(first.found.name, first, pseudonyms)
             identity = stem_of(name)
