@@ -204,7 +204,7 @@ def test_no_preamble_needs_force(data_dir: Path, tmp_path: Path) -> None:
 
 def test_twelve_bit_jpeg_names_the_package(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "mr").write_bytes((data_dir / "dicom" / "wg04" / "MR4_JPLY").read_bytes())
-    with pytest.raises(UnsupportedInput, match="^mr: 12-bit JPEG") as caught:
+    with pytest.raises(UnsupportedInput, match=r"^mr: 12-bit JPEG") as caught:
         read(find(tmp_path).sources[0])
     assert "umedfeat[gpl-codecs]" in caught.value.remedy
 
