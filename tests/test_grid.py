@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from umedfeat.grid import MicronsPerPixel, choose_level, tile_grid
+from umedfeat.grid import MicronsPerPixel, choose_level, tile_grid, true_downsamples
 
 
 def grid(width: int, height: int, mpp: float, target: float = 0.5, tile: int = 224, overlap: int = 0):  # type: ignore[no-untyped-def]
@@ -55,3 +55,26 @@ def test_row_major_without_drift() -> None:
 
 def test_overlap_brings_neighbours_closer() -> None:
     assert grid(10_000, 10_000, 0.5, overlap=24).step_x == 200
+
+
+@given(
+    width=st.integers(5_000, 200_000),
+    height=st.integers(5_000, 200_000),
+    factor=st.sampled_from([2, 4]),
+    steps=st.integers(1, 4),
+    up=st.booleans(),
+)
+def test_levels_cut_to_whole_pixels_keep_their_whole_factor(
+    width: int, height: int, factor: int, steps: int, up: bool
+) -> None:
+    """Each level is floor (or ceiling) of the one before, as scanners and converters write them."""
+    levels = [(width, height)]
+    for _ in range(steps):
+        levels.append(tuple(-(-side // factor) if up else side // factor for side in levels[-1]))  # type: ignore[arg-type]
+    assert min(levels[-1]) > 0
+    assert true_downsamples(levels) == tuple(float(factor**k) for k in range(steps + 1))
+
+
+def test_levels_of_no_whole_factor_keep_their_ratio() -> None:
+    assert true_downsamples([(40_000, 30_000), (16_000, 12_000)]) == (1.0, 2.5)
+    assert true_downsamples([(1000, 1000), (430, 430)], [1.0, 2.33]) == (1.0, 2.33)

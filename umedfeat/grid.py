@@ -75,7 +75,7 @@ def true_downsamples(levels: Sequence[tuple[int, int]], told: Sequence[float] | 
 
     A level of 4003 pixels halved twice has 1000, of which the ratio of the sizes makes 4.003. But whole factors are
     what scanners reduce by, and cut or pad what is left: at the far end of a level the ratio is up to a pixel wrong.
-    So a whole factor is taken wherever the sizes allow it.
+    So a whole factor is taken wherever the sizes allow it, a power of two before others.
 
     Args:
         levels: (width, height), finest first.
@@ -84,9 +84,16 @@ def true_downsamples(levels: Sequence[tuple[int, int]], told: Sequence[float] | 
     width, height = levels[0]
     if told is None:
         told = [(width / w + height / h) / 2 for w, h in levels]
-    whole = [max(1, round(factor)) for factor in told]
-    fits = [abs(width / n - w) < 1 and abs(height / n - h) < 1 for n, (w, h) in zip(whole, levels, strict=True)]
-    return tuple(float(n) if fit else float(factor) for n, fit, factor in zip(whole, fits, told, strict=True))
+    return tuple(_whole((width, height), level, float(factor)) for level, factor in zip(levels, told, strict=True))
+
+
+def _whole(full: tuple[int, int], level: tuple[int, int], told: float) -> float:
+    """The whole factor between two sizes that are rounded up or down, or what was told."""
+    low = max(side / (reduced + 1) for side, reduced in zip(full, level, strict=True))
+    high = min(side / (reduced - 1) if reduced > 1 else math.inf for side, reduced in zip(full, level, strict=True))
+    power = 2.0 ** max(0, math.ceil(math.log2(told) - 0.5))
+    fitting = [factor for factor in (power, max(1.0, float(round(told)))) if low < factor < high]
+    return fitting[0] if fitting else told
 
 
 def tile_grid(

@@ -26,6 +26,13 @@ def test_tiles_are_shown_in_their_own_pixels() -> None:
         assert np.array_equal(page[row * 66 : row * 66 + 60, column * 66 : column * 66 + 60], tile)
 
 
+def test_white_glass_does_not_run_into_the_paper() -> None:
+    white = np.full((60, 60, 3), 255, np.uint8)
+    page = np.asarray(sheet([white] * 4, [""] * 4, columns=2))
+    assert (page[60:66] < 230).all()
+    assert (page[:60, 60:66] < 230).all()
+
+
 def test_float_regions_are_rounded_to_eight_bits_only_for_the_eye() -> None:
     values = np.array([[-0.1, 0.0, 0.5, 1.0, 1.2, 0.00196]], np.float32)[..., None].repeat(3, axis=2)
     assert to_rgb8(values)[0, :, 0].tolist() == [0, 0, 128, 255, 255, 0]

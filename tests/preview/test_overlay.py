@@ -49,6 +49,14 @@ def test_tissue_outline_and_rejected_tiles_have_their_colours() -> None:
     np.testing.assert_allclose(picture[0, 20], np.array(ORANGE) * 0.8 + picture[10, 10] * 0.2, atol=3)
 
 
+def test_tissue_that_fills_the_picture_is_outlined_too() -> None:
+    thumbnail = np.full((100, 200, 3), (200, 120, 170), np.uint8)
+    picture = np.asarray(draw_overlay(thumbnail, 10.0, np.zeros((0, 2)), 400.0, mask=np.ones((50, 100), bool)))
+    rim = (picture == GREEN).all(axis=2)
+    assert rim[0].all() and rim[-1].all() and rim[:, 0].all() and rim[:, -1].all()
+    assert not rim[5:-5, 5:-5].any()
+
+
 def test_tiny_tiles_get_one_border_together() -> None:
     thumbnail = np.full((120, 120, 3), 255, np.uint8)
     x, y = np.meshgrid(np.arange(10, 60, 5), np.arange(10, 60, 5))

@@ -79,6 +79,21 @@ def test_failure_tells_reason_and_remedy_once() -> None:
     assert "failed while planning" in html
 
 
+def test_many_failures_for_one_reason_are_one_card_and_count_each() -> None:
+    failures = [
+        Failure(f"s{k:02}.svs", "plan", "ScaleError", f"s{k:02}.svs: no scale", "--source-mpp") for k in range(30)
+    ]
+    other = Failure("t.svs", "plan", "UnreadableInput", "t.svs: damaged", "copy it again")
+    html = render_page([failed_card(failure) for failure in [*failures, other]] + [_card()], [], Policy())
+    _check(html)
+    assert re.findall(r'<article[^>]*data-name="([^"]+)"', html) == ["s00.svs", "t.svs", "a.svs"]
+    assert html.count("no scale") == 1
+    assert all(f"<li>s{k:02}.svs</li>" in html for k in range(30))
+    text = re.sub(r"<[^>]+>", "", html)
+    assert "1 of 32 inputs to embed" in text
+    assert "31 failed" in text
+
+
 def test_names_and_reasons_are_escaped() -> None:
     evil = '<script>alert("x")</script>'
     failure = failed_card(Failure(evil, "plan", "E", f"{evil}: {evil}", evil))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tifffile
 from rulers import SIDE, centroids, ruled
@@ -28,6 +29,23 @@ def test_landmarks_land_within_half_a_pixel_at_every_level(
     assert plan.detail["level"] == level
     assert plan.tile_extent * 0.25 == pytest.approx(size * target)
     found = centroids(plan, tiles, 0.25, target)
+    assert len(found) >= 5
+    for (cx, cy), (x, y) in found.items():
+        assert abs(x - cx) < target / 2, (cx, x)
+        assert abs(y - cy) < target / 2, (cy, y)
+
+
+@pytest.mark.parametrize("flavour", ["svs", "ome"])
+@pytest.mark.parametrize("target", [0.5, 1.0, 2.0])
+def test_landmarks_at_the_far_end_of_odd_levels(tmp_path: Path, flavour: str, target: float) -> None:
+    """6007 pixels halved three times are 750: by the ratio of the sizes the last disc would lie 7 pixels off."""
+    wide = np.full((1600, 6007, 3), 255, np.uint8)
+    begin = 6007 - 1600
+    wide[:, begin:] = ruled(0.25)
+    path = write_slide(tmp_path / "s.tif", wide, 0.25, levels=4, flavour=flavour, compression=None)
+    size = int(SIDE / 2 / target) // 2 * 2
+    plan, tiles = all_tiles(path, policy(mpp=target, tile_size=size, overlap=size // 2))
+    found = centroids(plan, tiles, 0.25, target, (begin * 0.25, 0.0))
     assert len(found) >= 5
     for (cx, cy), (x, y) in found.items():
         assert abs(x - cx) < target / 2, (cx, x)

@@ -47,7 +47,7 @@ class Card:
         modality: as planned, "" for failures.
         headline: the line under the picture. ``facts``: (label, value). ``flags``: what deserves a look.
         small: the picture of the overview; ``pictures``: the large ones, the most telling first.
-        reason, remedy: of a failure.
+        reason, remedy: of a failure. ``alike``: further inputs that failed for the same reason.
     """
 
     id: str
@@ -62,6 +62,7 @@ class Card:
     reason: str = ""
     remedy: str = ""
     regions: int = 0
+    alike: tuple[str, ...] = ()
 
 
 class _Overlay(NamedTuple):
@@ -168,7 +169,7 @@ def _overlay(reader: Reader, plan: Plan) -> _Overlay | None:
     )
     overview = draw_overlay(np.asarray(small), downsample / factor, kept, plan.tile_extent, mask=mask)
     mpp = plan.mpp[0] * downsample if plan.mpp else None
-    legend = with_legend(picture, mpp, tissue=mask is not None, rejected=rejected is not None)
+    legend = with_legend(picture, mpp, tissue=mask is not None, rejected=rejected is not None and len(rejected) > 0)
     return _Overlay(legend, overview, tissue=mask is not None and bool(mask.any()))
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from umedfeat.items import RegionUnreadable
-from umedfeat.preview.drawing import INK, MUTED, ORANGE, PAPER, as_image, draw_text, to_rgb8
+from umedfeat.preview.drawing import INK, MUTED, ORANGE, PAPER, SHEET, as_image, draw_text, to_rgb8
 
 __all__ = ["Letters", "evenly", "sheet"]
 
@@ -54,7 +54,7 @@ def sheet(
     caption = _CAPTION if any(captions) else 0
     rows = -(-len(regions) // columns)
     page = Image.new(
-        "RGB", (columns * (width + _GAP) - _GAP, rows * (height + caption + _GAP) - _GAP), PAPER
+        "RGB", (columns * (width + _GAP) - _GAP, rows * (height + caption + _GAP) - _GAP), SHEET
     )  # fmt: skip
     draw = ImageDraw.Draw(page)
     for k, (region, text) in enumerate(zip(regions, captions, strict=True)):
@@ -73,7 +73,7 @@ def sheet(
 def _draw_missing(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int]) -> None:
     """A crossed frame: this region cannot be read and has no pixels."""
     x0, y0, x1, y1 = box
-    draw.rectangle(box, outline=ORANGE, width=2)
+    draw.rectangle(box, fill=PAPER, outline=ORANGE, width=2)
     draw.line((x0, y0, x1, y1), fill=ORANGE)
     draw.line((x0, y1, x1, y0), fill=ORANGE)
     inset, middle = (x1 - x0) / 6, (y0 + y1) / 2

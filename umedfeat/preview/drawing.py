@@ -19,6 +19,7 @@ __all__ = [
     "MUTED",
     "ORANGE",
     "PAPER",
+    "SHEET",
     "SKY",
     "ScaleBar",
     "as_image",
@@ -32,6 +33,8 @@ Rgb = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 PAPER: Colour = (255, 255, 255)
+#: Between tiles: glass is white, and must not run into the paper.
+SHEET: Colour = (206, 211, 216)
 INK: Colour = (32, 36, 42)
 MUTED: Colour = (118, 124, 132)
 GREEN: Colour = (0, 158, 115)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ STATUSES = {
     "ready": ("●", "Ready", "will be embedded as shown"),
 }
 _SKIPPED_LISTED = 200
+#: So many failures for one reason become one card.
+_ALIKE = 4
 
 
 class SkippedGroup(NamedTuple):
@@ -46,7 +49,8 @@ def render_page(cards: Sequence[Card], skipped: Sequence[Skipped], policy: Polic
     order = list(STATUSES)
     counts = Counter(card.status for card in cards)
     return template.render(
-        cards=sorted(cards, key=lambda card: (order.index(card.status), card.name)),
+        cards=_gathered(sorted(cards, key=lambda card: (order.index(card.status), card.name))),
+        inputs=len(cards),
         statuses=[(key, *STATUSES[key], counts[key]) for key in order if counts[key]],
         signs={key: value[:2] for key, value in STATUSES.items()},
         modalities=sorted({card.modality for card in cards if card.modality}),
@@ -56,6 +60,22 @@ def render_page(cards: Sequence[Card], skipped: Sequence[Skipped], policy: Polic
         settings=_settings(policy),
         version=__version__,
     )
+
+
+def _gathered(cards: Sequence[Card]) -> list[Card]:
+    """Failures that share reason and remedy as one card, in the place of the first."""
+    names: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for card in cards:
+        if card.status == "failed":
+            names[card.reason, card.remedy].append(card.name)
+    shown = []
+    for card in cards:
+        alike = names[card.reason, card.remedy] if card.status == "failed" else []
+        if len(alike) < _ALIKE:
+            shown.append(card)
+        elif alike[0] == card.name:
+            shown.append(replace(card, alike=tuple(alike[1:])))
+    return shown
 
 
 def _grouped(skipped: Sequence[Skipped]) -> list[SkippedGroup]:

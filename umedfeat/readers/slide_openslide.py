@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openslide
 import tifffile
 
@@ -95,6 +96,19 @@ class OpenSlideBackend:
 
     def _painted(self, level: int, x: int, y: int, width: int, height: int) -> Block:
         """What OpenSlide reads; between the pixels of a level that is no whole factor smaller, it blends them."""
+        left, top = min(width, max(0, -x)), min(height, max(0, -y))
+        if not left and not top:
+            return self._inside(level, x, y, width, height)
+        # Asked for pixels before its border, OpenSlide shifts the picture by up to a pixel of the level.
+        rgb, scanned = np.full((height, width, 3), 255, np.uint8), np.zeros((height, width), bool)
+        if left < width and top < height:
+            part = self._inside(level, x + left, y + top, width - left, height - top)
+            rgb[top:, left:] = part.rgb
+            scanned[top:, left:] = True if part.scanned is None else part.scanned
+        return Block(rgb, scanned)
+
+    def _inside(self, level: int, x: int, y: int, width: int, height: int) -> Block:
+        """``read`` for x, y ≥ 0."""
         place = (self._place(level, 0, x), self._place(level, 1, y))
         try:
             region = self._slide.read_region(place, level, (width, height))
