@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ from dicom_factory import image, save
 from pydicom.data.data_manager import DATA_ROOT
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from test_dicom import find, read
 
-from umedfeat.errors import InputError, UnsupportedInput
+from umedfeat.errors import InputError, TooLarge, UnreadableInput, UnsupportedInput
+from umedfeat.policy import Limits, Policy
 from umedfeat.readers.dicom_decode import decode_frame
 from umedfeat.readers.dicom_stack import _load
 
@@ -126,3 +129,34 @@ def test_floating_pixels_are_read_and_nan_is_counted(tag: str, tmp_path: Path) -
     plan, images = read(find(tmp_path).sources[0])
     assert plan.detail["intensity"]["nonfinite"] == 5  # type: ignore[index,call-overload]
     assert len(np.unique(images[0])) > 900 and images[0][0, :5].max() == 0
+
+
+def test_a_deflated_file_that_unfolds_without_end_is_refused_by_a_limit(tmp_path: Path) -> None:
+    """256 MB of zeros behind a small film; nothing of them is held."""
+    dataset = image("DX", RAMP)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    path = save(dataset, tmp_path / "a.dcm")
+    assert len(find(tmp_path).sources) == 1
+    raw = path.read_bytes()
+    start = 144 + int.from_bytes(raw[140:144], "little")
+    packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+    parts = [zlib.decompressobj(-15).decompress(raw[start:]), bytes.fromhex("e17f0110") + b"OB\0\0"]
+    parts += [(1 << 28).to_bytes(4, "little"), *[bytes(1 << 24)] * 16]
+    path.write_bytes(raw[:start] + b"".join(map(packer.compress, parts)) + packer.flush())
+    policy = Policy(limits=Limits(max_pixels=1 << 24))
+    tracemalloc.start()
+    found = find(tmp_path, policy)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [(f.error, f.remedy) for f in found.failures] == [("TooLarge", "raise --max-pixels if this is right")]
+    assert "unfold to more than 64 MiB" in found.failures[0].message and peak < 1 << 24
+
+
+def test_sizes_are_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+    save(film("1.2.840.10008.1.2.4.90", b"\xff\x4f" * 9, Rows=60_000, Columns=60_000), tmp_path / "a" / "a.dcm")
+    with pytest.raises(TooLarge, match=r"a\.dcm: 60000x60000 pixels, more than 250000000"):
+        read(find(tmp_path / "a").sources[0])
+    stream = CODESTREAMS["1.2.840.10008.1.2.4.90"](np.zeros((64, 4096), np.uint16))
+    save(film("1.2.840.10008.1.2.4.90", stream), tmp_path / "b" / "b.dcm")
+    with pytest.raises(UnreadableInput, match=r"b\.dcm: frame 0 is 4096x64 in its code stream"):
+        read(find(tmp_path / "b").sources[0])

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from umedfeat.errors import UnreadableInput
+from umedfeat.errors import InputError, UnreadableInput
 from umedfeat.items import Failure, Reader, Skipped, Source
 from umedfeat.policy import Policy
 from umedfeat.privacy import Pseudonyms
@@ -44,12 +44,12 @@ def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> C
     collected = Collected([], [], [])
     headers: list[DicomHeader] = []
     identifiers: defaultdict[str, set[str]] = defaultdict(set)
-    failed: list[tuple[Found, UnreadableInput]] = []
+    failed: list[tuple[Found, InputError]] = []
     with without_warnings(), ThreadPoolExecutor(max_workers=8) as threads:
         outcomes = list(threads.map(lambda file: _header_and_reason(file, policy), found))
     for file, outcome in zip(found, outcomes, strict=True):
         folder = identifiers[file.name.rpartition("/")[0]]
-        if isinstance(outcome, UnreadableInput):
+        if isinstance(outcome, InputError):
             folder.update(identifiers_in(file.path))
             failed.append((file, outcome))
             continue
@@ -69,7 +69,7 @@ def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> C
     return collected._replace(folders=folders_without(identifiers, pseudonyms))
 
 
-def _failure(file: Found, error: UnreadableInput, identifiers: Iterable[str], pseudonyms: Pseudonyms) -> Failure:
+def _failure(file: Found, error: InputError, identifiers: Iterable[str], pseudonyms: Pseudonyms) -> Failure:
     name = without(file.name, identifiers, pseudonyms)
     message = error.message.replace(file.name, name)
     return Failure(name, "discover", type(error).__name__, message, error.remedy)
@@ -81,20 +81,21 @@ def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = No
     Raises:
         InputError: damaged, or no installed codec decodes it.
     """
+    limit = policy.limits.max_pixels
     carry = dict((prepared or {}).get("stack") or {})
     with parsing(source.name):
         kind, _, volume = source.selector.partition(":")
         if kind == "series":
-            stack: Any = SeriesStack(source.files, source.name, source.modality, carry, parted_by=volume)
+            stack: Any = SeriesStack(source.files, source.name, source.modality, carry, volume, limit)
             return VolumeReader(stack, policy, prepared)
-        stack = FramesStack(source.path, source.name, source.modality, volume or policy.volume.volume_index)
+        stack = FramesStack(source.path, source.name, source.modality, volume or policy.volume.volume_index, limit)
         if volume:
             digest = hashlib.sha256(f"{content_sha256(source.files)} {volume}".encode()).hexdigest()
             stack.facts = replace(stack.facts, content_sha256=digest)
         return VolumeReader(stack, policy, prepared)
 
 
-def _header_and_reason(file: Found, policy: Policy) -> tuple[DicomHeader, str | None] | UnreadableInput:
+def _header_and_reason(file: Found, policy: Policy) -> tuple[DicomHeader, str | None] | InputError:
     """The header and why the file is not embedded (None if it is), or its fault."""
     with file.path.open("rb") as stream:
         bare = not has_preamble(stream.read(132))
@@ -102,9 +103,9 @@ def _header_and_reason(file: Found, policy: Policy) -> tuple[DicomHeader, str | 
         message = f"{file.name}: a DICOM data set without preamble and meta header"
         return UnreadableInput(message, remedy="--force reads it all the same")
     try:
-        header = read_header(file, force=bare)
+        header = read_header(file, force=bare, max_pixels=policy.limits.max_pixels)
         return header, not_an_image(header, include_derived=policy.volume.include_derived)
-    except UnreadableInput as error:
+    except InputError as error:
         return error
 
 

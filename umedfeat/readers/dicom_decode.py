@@ -115,21 +115,26 @@ def _refuse_strange_codestream(dataset: pydicom.Dataset, syntax: UID, frame: int
         stream = get_frame(dataset.PixelData, frame, number_of_frames=frames)
     except Exception as error:  # whatever a damaged encapsulation leads to
         raise _undecodable(syntax, name, error) from error
-    if not stream.startswith(_J2K_START) and not _boxes_lead_to_codestream(stream):
+    begin = 0 if stream.startswith(_J2K_START) else _begin_of_codestream(stream)
+    if begin is None:
         raise _undecodable(syntax, name, None)
+    right, bottom, left, top = (int.from_bytes(stream[begin + k : begin + k + 4], "big") for k in (8, 12, 16, 20))
+    if (bottom - top, right - left) != (dataset.Rows, dataset.Columns):  # a codec allocates what its stream promises
+        message = f"{name}: frame {frame} is {right - left}x{bottom - top} in its code stream, not as its header says"
+        raise UnreadableInput(message, remedy="export it again from the archive")
 
 
-def _boxes_lead_to_codestream(stream: bytes) -> bool:
-    """Do the boxes of a JP2 file (ISO/IEC 15444-1 Annex I) lead to its code stream?"""
+def _begin_of_codestream(stream: bytes) -> int | None:
+    """Where the boxes of a JP2 file (ISO/IEC 15444-1 Annex I) lead, or None."""
     offset = 12 if stream.startswith(_JP2_START) else len(stream)
     while offset + 8 <= len(stream):
         if stream[offset + 4 : offset + 8] == b"jp2c":
-            return True
+            return offset + 8
         length = int.from_bytes(stream[offset : offset + 4], "big")
         if length < 8:  # a box cannot be shorter than its header: pydicom would never get past it
-            return False
+            return None
         offset += length
-    return False
+    return None
 
 
 def _undecodable(syntax: UID, name: str, fault: Exception | None) -> UnreadableInput:

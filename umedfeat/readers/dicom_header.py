@@ -14,9 +14,10 @@ import numpy as np
 import pydicom
 from pydicom.uid import UID
 
-from umedfeat.errors import UnreadableInput
+from umedfeat.errors import TooLarge, UnreadableInput
 from umedfeat.privacy import Pseudonyms
 from umedfeat.readers import Found
+from umedfeat.readers.dicom_deflate import refuse_bomb
 from umedfeat.readers.dicom_names import IDENTIFYING, identifiers_of, without
 
 __all__ = [
@@ -125,15 +126,19 @@ def looks_like_bare_dataset(head: bytes) -> bool:
     return head[:2] == b"\x00\x08" and head[2] == 0 and bool(re.fullmatch(rb"[A-Z]{2}", head[4:6]))
 
 
-def read_header(file: Found, *, force: bool) -> DicomHeader:
+def read_header(file: Found, *, force: bool, max_pixels: int) -> DicomHeader:
     """Read one file's header.
 
     Raises:
         UnreadableInput: damaged; the message holds no value of any tag.
+        TooLarge: a deflated file that unfolds to more than ``max_pixels`` allow.
     """
     try:
+        refuse_bomb(file.path, file.name, max_pixels)
         dataset = pydicom.dcmread(file.path, stop_before_pixels=True, specific_tags=_TAGS, force=force)
         return _header_of(file, dataset)
+    except TooLarge:
+        raise
     except Exception as error:  # pydicom's parser raises whatever damaged bytes lead to
         raise _damaged(file, error) from error
 

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 
-from umedfeat.errors import UmedfeatError, UnreadableInput
+from umedfeat.errors import TooLarge, UmedfeatError, UnreadableInput
 from umedfeat.intensity import StoredVoi
 from umedfeat.items import Json, RegionUnreadable
+from umedfeat.policy import Limits
 from umedfeat.readers.dicom_decode import decode_frame
 from umedfeat.readers.dicom_frames import chosen_volume, functional_group, volumes_in
 from umedfeat.readers.dicom_header import without_warnings
@@ -60,11 +61,15 @@ def parsing(name: str) -> Iterator[None]:
         raise UnreadableInput(message, remedy="export it again from the archive") from error
 
 
-def _load(path: Path, name: str) -> pydicom.Dataset:
+def _load(path: Path, name: str, max_pixels: int = Limits.max_pixels) -> pydicom.Dataset:
     with parsing(name):
         dataset = pydicom.dcmread(path, force=True)
         if "PixelData" not in dataset and not is_float(dataset):
             raise UnreadableInput(f"{name}: no pixel data", remedy="export it again from the archive")
+        rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+        if rows * columns > max_pixels:
+            message = f"{name}: {columns}x{rows} pixels, more than {max_pixels}"
+            raise TooLarge(message, remedy="raise --max-pixels if this is right")
         if "TransferSyntaxUID" not in getattr(dataset, "file_meta", {}):
             dataset.file_meta = pydicom.dataset.FileMetaDataset()
             dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
@@ -138,11 +143,13 @@ class SeriesStack:
         name, modality: of the source.
         carry: ``StackFacts.carry`` of an earlier plan, or empty.
         parted_by: what tells it from other volumes at the same places, see ``volumes_at_places``.
+        max_pixels: of one slice.
     """
 
     def __init__(
-        self, files: Sequence[Path], name: str, modality: str, carry: dict[str, Any], parted_by: str = ""
+        self, files: Sequence[Path], name: str, modality: str, carry: dict[str, Any], parted_by: str, max_pixels: int
     ) -> None:
+        self._max_pixels = max_pixels
         self._files = files
         self._name = name
         self._open: tuple[int, pydicom.Dataset] | None = None
@@ -196,7 +203,7 @@ class SeriesStack:
 
     def _dataset(self, k: int) -> pydicom.Dataset:
         if self._open is None or self._open[0] != k:
-            self._open = (k, _load(self._files[k], self._name))
+            self._open = (k, _load(self._files[k], self._name, self._max_pixels))
         return self._open[1]
 
     def _place(self, k: int) -> list[float]:
@@ -219,12 +226,13 @@ class FramesStack:
         path: the file.
         name, modality: of the source.
         volume_index: "N" or "mean", where an enhanced file holds several volumes.
+        max_pixels: of one frame.
     """
 
-    def __init__(self, path: Path, name: str, modality: str, volume_index: str) -> None:
+    def __init__(self, path: Path, name: str, modality: str, volume_index: str, max_pixels: int) -> None:
         self._name = name
         self._frames: tuple[tuple[int, ...], ...]
-        self._dataset = _load(path, name)
+        self._dataset = _load(path, name, max_pixels)
         dataset = self._dataset
         volumes = volumes_in(dataset)
         detail: dict[str, Json] = {}
