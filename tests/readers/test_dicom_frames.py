@@ -229,3 +229,23 @@ def test_more_frames_than_the_file_holds_are_damage(tmp_path: Path) -> None:
             for outcome in read(source, policy)[1]:
                 if isinstance(outcome, Exception):
                     raise UnreadableInput(str(outcome))
+
+
+def test_every_frame_has_its_own_stored_window(tmp_path: Path) -> None:
+    """FrameVOILUTSequence (PS3.3 C.7.6.16.2.10): per frame, before the shared and the file's own."""
+    places, frames = [0.0, 5.0], []
+    for z, centre in zip(places, (1064.0, 2064.0), strict=True):
+        frames.append(frame(z))
+        frames[-1].FrameVOILUTSequence = item(WindowCenter=centre, WindowWidth=200.0, VOILUTFunction="LINEAR_EXACT")
+    path = enhanced(tmp_path, frames, np.stack([body(0)] * 2).astype(np.int16))
+    policy = Policy(image=ImagePolicy(size=32), intensity=IntensityPolicy(window="file"))
+    _, (first, second) = read(find(tmp_path, policy).sources[0], policy)
+    assert first[16, 8, 0] == pytest.approx(0.5) and second.max() == 0
+    dataset = pydicom.dcmread(path)
+    for groups in dataset.PerFrameFunctionalGroupsSequence:
+        del groups.FrameVOILUTSequence
+    shared = item(WindowCenter=1114.0, WindowWidth=200.0, VOILUTFunction="LINEAR_EXACT")
+    dataset.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence = shared
+    dataset.save_as(path)
+    _, (first, second) = read(find(tmp_path, policy).sources[0], policy)
+    assert first[16, 8, 0] == second[16, 8, 0] == pytest.approx(0.25)

@@ -151,6 +151,22 @@ def palette(width: int) -> Dataset:
     return dataset
 
 
+def test_segmented_palettes_are_expanded() -> None:
+    """PS3.3 C.7.9.2: a discrete segment of two entries, then a line over six."""
+    pixels = np.tile(np.arange(32) % 8, (32, 1)).astype(np.uint8)
+    dataset = palette(16)
+    dataset.PixelData = pixels.tobytes()
+    for colour, end in (("Red", 60000), ("Green", 30000), ("Blue", 0)):
+        delattr(dataset, f"{colour}PaletteColorLookupTableData")
+        setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [8, 0, 16])
+        packed = np.array([0, 2, 65535, 0, 1, 6, end], "<u2").tobytes()
+        setattr(dataset, f"Segmented{colour}PaletteColorLookupTableData", packed)
+    values, _ = values_of(dataset)
+    assert values[0, 0] == pytest.approx([1, 1, 1]) and values[0, 1] == pytest.approx([0, 0, 0])
+    assert values[0, 7] == pytest.approx([60000 / 65535, 30000 / 65535, 0], abs=1e-4)
+    assert values[0, 4] == pytest.approx([30000 / 65535, 15000 / 65535, 0], abs=1e-4)
+
+
 def coloured(pixels: np.ndarray, **tags: Any) -> Dataset:
     """8-bit colour, samples interleaved."""
     dataset = image("US", np.zeros(pixels.shape[:2], np.uint16))
