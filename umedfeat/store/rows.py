@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ROW_DATASETS", "Rows", "RowsDigest", "rows_sha256"]
+__all__ = ["ROW_DATASETS", "RowBytes", "Rows", "RowsDigest", "row_bytes", "rows_sha256"]
 
 #: Field of ``Rows`` → (dataset of the file, type as stored; "" means the file's own dtype).
 ROW_DATASETS: dict[str, tuple[str, str]] = {
@@ -45,26 +45,39 @@ class Rows:
             yield self.part(first, min(len(self), first + size))
 
 
+#: Per column: the bytes of all its rows as stored, and how many one row takes.
+RowBytes = list[tuple[memoryview, int]]
+
+
+def row_bytes(rows: Rows) -> RowBytes:
+    """The columns of at least one row as bytes (little endian); ``features`` in the dtype of the file."""
+    columns: RowBytes = []
+    for name, (_, dtype) in ROW_DATASETS.items():
+        values = getattr(rows, name)
+        stored = np.ascontiguousarray(values, dtype=dtype or values.dtype)
+        columns.append((stored.data.cast("B"), stored.nbytes // len(stored)))
+    return columns
+
+
 class RowsDigest:
-    """Checksum of rows as stored (little endian), taken in parts of any size."""
+    """Checksum of rows as stored, taken in parts of any size."""
 
     def __init__(self) -> None:
-        self._columns = {name: hashlib.sha256() for name in ROW_DATASETS}
+        self._columns = [hashlib.sha256() for _ in ROW_DATASETS]
 
-    def update(self, rows: Rows) -> None:
-        """Take the next rows; ``features`` in the dtype of the file."""
-        for name, (_, dtype) in ROW_DATASETS.items():
-            values = getattr(rows, name)
-            self._columns[name].update(np.ascontiguousarray(values, dtype=dtype or values.dtype).data.cast("B"))
+    def update(self, columns: RowBytes, first: int, last: int) -> None:
+        """Take the next rows: ``first`` to ``last`` (excluded) of some columns."""
+        for digest, (values, width) in zip(self._columns, columns, strict=True):
+            digest.update(values[first * width : last * width])
 
     def hexdigest(self) -> str:
         """SHA-256 of the columns' SHA-256."""
-        return hashlib.sha256(b"".join(column.digest() for column in self._columns.values())).hexdigest()
+        return hashlib.sha256(b"".join([digest.digest() for digest in self._columns])).hexdigest()
 
 
 def rows_sha256(rows: Rows) -> str:
     """``RowsDigest`` of all rows at once."""
     digest = RowsDigest()
     for block in rows.blocks(8192):
-        digest.update(block)
+        digest.update(row_bytes(block), 0, len(block))
     return digest.hexdigest()

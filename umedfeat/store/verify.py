@@ -12,14 +12,13 @@ import numpy.typing as npt
 
 from umedfeat.errors import SetupError
 from umedfeat.store.read import FeatureFile
-from umedfeat.store.rows import Rows, RowsDigest
+from umedfeat.store.row_checks import RowChecks
 from umedfeat.store.schema import DROPPED_COLUMNS, FAILURE_COLUMNS, ITEM_COLUMNS, SKIPPED_COLUMNS, TILE_COLUMNS
 
 __all__ = ["Verified", "verify"]
 
 #: Of the same kind of fault in many items, so many are told.
 _TOLD = 20
-_EMBEDDINGS = 4096
 
 
 @dataclass(frozen=True)
@@ -124,80 +123,15 @@ def _told(file: FeatureFile, wrong: npt.NDArray[np.bool_], fault: str) -> Iterat
 
 def _values(file: FeatureFile, on_rows: Callable[[int], None] | None) -> Iterator[str]:
     """Faults of the rows, item by item, in one pass over the file."""
-    check = _ItemChecks(file)
-    for block in file.blocks():
-        with np.errstate(all="ignore"):  # damaged numbers overflow; they are told below
+    check = RowChecks(file)
+    with np.errstate(all="ignore"):  # damaged numbers overflow; they are told below
+        for block in file.blocks():
             check.update(block)
-        if on_rows is not None:
-            on_rows(len(block))
-    check.finish()
+            if on_rows is not None:
+                on_rows(len(block))
+        check.finish()
     yield from _told(file, check.not_finite, "features: NaN or infinity")
     yield from _told(file, check.bad_tissue, "tiles/tissue: not between 0 and 1")
     yield from _told(file, check.bad_owner, "tiles/item: rows belong to another item")
     yield from _told(file, check.bad_checksum & ~check.not_finite, "checksum: the rows are not those that were written")
     yield from _told(file, check.bad_embedding & ~check.bad_checksum, "items/embedding: not the mean of the rows")
-
-
-class _ItemChecks:
-    """Walks the rows and the items side by side."""
-
-    def __init__(self, file: FeatureFile) -> None:
-        self._file = file
-        self._counts = file.items["count"]
-        self._item, self._left = -1, 0
-        self._row = 0
-        self._embeddings = np.zeros((0, file.dim), dtype=np.float32)
-        self._digest = RowsDigest()
-        self._total = np.zeros(file.dim)
-        self.not_finite, self.bad_tissue, self.bad_owner, self.bad_checksum, self.bad_embedding = (
-            np.zeros(len(file), dtype=bool) for _ in range(5)
-        )
-
-    def update(self, block: Rows) -> None:
-        owners = self._file.dataset("tiles/item")[self._row : self._row + len(block)]
-        self._row += len(block)
-        first = 0
-        while first < len(block):
-            if self._left == 0:
-                self._next()
-                continue
-            last = min(len(block), first + self._left)
-            self._take(block.part(first, last), owners[first:last])
-            first = last
-
-    def finish(self) -> None:
-        while self._item < len(self._counts):
-            self._next()
-
-    def _take(self, part: Rows, owners: npt.NDArray[np.int32]) -> None:
-        self._digest.update(part)
-        self._total += np.asarray(part.features, dtype=np.float64).sum(axis=0)
-        self.not_finite[self._item] |= not np.isfinite(part.features).all()
-        self.bad_tissue[self._item] |= not ((part.tissue >= 0) & (part.tissue <= 1)).all()
-        self.bad_owner[self._item] |= not (owners == self._item).all()
-        self._left -= len(part)
-
-    def _next(self) -> None:
-        if self._item >= 0:
-            self._compare()
-        self._item += 1
-        self._left = int(self._counts[self._item]) if self._item < len(self._counts) else 0
-        self._digest = RowsDigest()
-        self._total[:] = 0
-
-    def _compare(self) -> None:
-        item, count = self._item, int(self._counts[self._item])
-        self.bad_checksum[item] = self._digest.hexdigest() != self._file.items["rows_sha256"][item]
-        mean = self._total / max(1, count)
-        stored = self._embedding(item)
-        near = 1e-5 if self._file.dtype == "float32" else 2e-3
-        scale = max(1e-6, float(np.abs(mean).max(initial=0.0)))
-        self.bad_embedding[item] = not np.isfinite(mean).all() or not np.allclose(
-            stored, mean, rtol=near, atol=near * scale
-        )
-
-    def _embedding(self, item: int) -> npt.NDArray[np.float32]:
-        if item % _EMBEDDINGS == 0:
-            self._embeddings = self._file.dataset("items/embedding")[item : item + _EMBEDDINGS]
-        row: npt.NDArray[np.float32] = self._embeddings[item % _EMBEDDINGS]
-        return row

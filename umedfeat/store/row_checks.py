@@ -1,0 +1,91 @@
+"""Checks of all rows in one pass, blocks of rows and items side by side; a hundred thousand items are no more work."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from umedfeat.store.read import FeatureFile
+from umedfeat.store.rows import Rows, RowsDigest, row_bytes
+
+__all__ = ["RowChecks"]
+
+
+class RowChecks:
+    """Feed it the file's blocks in order, then ``finish``.
+
+    Attributes:
+        not_finite, bad_tissue, bad_owner, bad_checksum, bad_embedding: (I,) bool, one fault each.
+    """
+
+    def __init__(self, file: FeatureFile) -> None:
+        self._file = file
+        counts = file.items["count"]
+        self._numbers = np.flatnonzero(counts)  # items with rows; ``_starts`` and ``_ends`` are of those
+        self._counts = counts[self._numbers]
+        self._ends = np.cumsum(self._counts)
+        self._starts = self._ends - self._counts
+        self._row = 0
+        self._digest = RowsDigest()
+        self._sum = np.zeros(file.dim)  # of the rows of an item that began in an earlier block
+        self.not_finite, self.bad_tissue, self.bad_owner, self.bad_checksum, self.bad_embedding = (
+            np.zeros(len(file), dtype=bool) for _ in range(5)
+        )
+
+    def update(self, block: Rows) -> None:
+        """Check the next rows (at least one)."""
+        begin, end = self._row, self._row + len(block)
+        first = int(np.searchsorted(self._ends, begin, side="right"))
+        last = int(np.searchsorted(self._starts, end, side="left"))
+        places = np.maximum(self._starts[first:last], begin) - begin
+        numbers = self._numbers[first:last]
+        owners = self._file.dataset("tiles/item")[begin:end]
+        sizes = np.diff(np.append(places, len(block)))
+        for fault, wrong in (
+            (self.not_finite, ~np.isfinite(block.features).all(axis=1)),
+            (self.bad_tissue, ~((block.tissue >= 0) & (block.tissue <= 1))),
+            (self.bad_owner, owners != np.repeat(numbers, sizes)),
+        ):
+            fault[numbers] |= np.logical_or.reduceat(wrong, places)
+        whole = int(np.searchsorted(self._ends[first:last], end, side="right"))
+        self._check_bytes(block, [*places.tolist(), len(block)], first, whole)
+        self._check_means(block, places, first, whole)
+        self._row = end
+
+    def _check_bytes(self, block: Rows, bounds: list[int], first: int, whole: int) -> None:
+        columns = row_bytes(block)
+        expected = self._file.items["rows_sha256"]
+        for piece, (begin, end) in enumerate(pairwise(bounds)):
+            self._digest.update(columns, begin, end)
+            if piece < whole:
+                number = self._numbers[first + piece]
+                self.bad_checksum[number] = self._digest.hexdigest() != expected[number]
+                self._digest = RowsDigest()
+
+    def _check_means(self, block: Rows, places: npt.NDArray[np.int64], first: int, whole: int) -> None:
+        sums = np.add.reduceat(np.asarray(block.features, dtype=np.float64), places, axis=0)
+        sums[0] += self._sum
+        self._sum = sums[-1] if whole < len(places) else np.zeros_like(self._sum)
+        chosen = slice(first, first + whole)
+        self._compare(self._numbers[chosen], sums[:whole] / self._counts[chosen, None])
+
+    def finish(self) -> None:
+        """Check what has no rows."""
+        empty = np.flatnonzero(self._file.items["count"] == 0)
+        self.bad_checksum[empty] = self._file.items["rows_sha256"][empty] != RowsDigest().hexdigest()
+        for first in range(0, len(empty), 4096):
+            numbers = empty[first : first + 4096]
+            self._compare(numbers, np.zeros((len(numbers), self._file.dim)))
+
+    def _compare(self, numbers: npt.NDArray[np.int64], means: npt.NDArray[np.float64]) -> None:
+        """Are the stored embeddings of some items, in ascending order, the means of their rows?"""
+        if not len(numbers):
+            return
+        low, high = int(numbers[0]), int(numbers[-1]) + 1
+        stored = self._file.dataset("items/embedding")[low:high][numbers - low]
+        near = 1e-5 if self._file.dtype == "float32" else 2e-3
+        scale = np.maximum(1e-6, np.abs(means).max(axis=1, initial=0.0, keepdims=True))
+        close = np.abs(stored - means) <= near * (scale + np.abs(means))  # False for NaN
+        self.bad_embedding[numbers] = ~close.all(axis=1)
