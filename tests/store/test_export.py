@@ -6,6 +6,7 @@ import csv
 import doctest
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -117,6 +118,46 @@ def test_parquet_without_pyarrow(feats: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(SetupError, match=r"umedfeat\[parquet\]"):
         export(feats, tmp_path / "q", "parquet")
+
+
+def read_h5ad(group: h5py.Group | h5py.Dataset) -> Any:
+    """A tree of an .h5ad file by its encoding types, as anndata reads it."""
+    kind = group.attrs["encoding-type"]
+    if kind == "dataframe":
+        index, columns = group.attrs["_index"], list(group.attrs["column-order"])
+        assert sorted([index, *columns]) == sorted(group)
+        return {"index": read_h5ad(group[index])} | {name: read_h5ad(group[name]) for name in columns}
+    if kind in ("anndata", "dict"):
+        return {name: read_h5ad(part) for name, part in group.items()}
+    if kind == "string":
+        return group.asstr()[()]
+    return group.asstr()[...] if kind == "string-array" else group[()]
+
+
+def test_anndata(feats: Path, tmp_path: Path) -> None:
+    done = export(feats, tmp_path / "a", "anndata")
+    assert done.items == 3
+    with h5py.File(tmp_path / "a" / "one.h5ad", "r") as file:
+        tree = read_h5ad(file)
+    assert set(tree) == {"X", "obs", "var", "obsm", "varm", "obsp", "varp", "layers", "uns"}
+    np.testing.assert_array_equal(tree["X"], ONE)
+    assert tree["obs"]["index"].tolist() == ["one:0", "one:1", "one:2"]
+    assert tree["obs"]["tissue"].tolist() == [0.5] * 3
+    assert len(tree["var"]["index"]) == 4
+    assert tree["obsm"]["spatial"].tolist() == [[0, 0], [224, 0], [448, 0]]
+    assert (tree["uns"]["id"], tree["uns"]["encoder"], tree["uns"]["meta.label"]) == ("a/one", "umedpt", "x")
+    with h5py.File(tmp_path / "a" / "two.h5ad", "r") as file:
+        assert read_h5ad(file)["X"].shape == (0, 4)
+
+
+def test_anndata_reads_it(feats: Path, tmp_path: Path) -> None:
+    anndata = pytest.importorskip("anndata")
+    export(feats, tmp_path / "a", "anndata")
+    table = anndata.read_h5ad(tmp_path / "a" / "one.h5ad")
+    np.testing.assert_array_equal(table.X, ONE)
+    assert table.obs["slice"].tolist() == [0, 0, 0]
+    assert table.obsm["spatial"].shape == (3, 2)
+    assert table.uns["mpp_x"] == 0.25
 
 
 def test_nothing_to_export(tmp_path: Path) -> None:

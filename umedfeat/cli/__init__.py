@@ -29,7 +29,7 @@ COMMANDS: dict[str, str] = {
     "compare": "Two or more encoders on the same draws: differences, data needed.",
     "verify": "Check a feature file: schema, ranges, checksums.",
     "merge": "Pack shards or several feature files into one.",
-    "export": "Write CLAM, TRIDENT, STAMP, .pt or Parquet layouts.",
+    "export": "Write CLAM, TRIDENT, STAMP, .pt, Parquet or AnnData layouts.",
     "weights": "List, fetch, verify and convert encoder weights.",
 }
 

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ from umedfeat.store.table import Table, quoted, write_column, write_table
 __all__ = ["Contents", "block_rows", "move_whole", "slide_attributes", "write_file", "written_whole"]
 
 _SLACK = 1 << 17
+#: Files above this size are written back while they grow.
+_LARGE = 256 << 20
 _FREE_SPACE = "free some space and run the same command again: finished inputs are kept"
 
 #: Rows are collected into blocks of this many chunks, so that every write is aligned to chunks.
@@ -82,7 +85,7 @@ def write_file(path: Path, header: Header, dim: int, contents: Contents, rows: I
     contents.items["start"] = np.cumsum(counts) - counts
     size = _size(header, dim, int(counts.sum()), contents)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with written_whole(temporary, path), _new(temporary) as file, _reserved(file, path, size):
+    with written_whole(temporary, path), _new(temporary) as file, _reserved(file, path, size), _on_its_way(file, size):
         _write_attributes(file, header, dim)
         _write_rows(file, header, dim, counts, rows)
         items = write_table(file, "items", ITEM_COLUMNS, contents.items)
@@ -116,6 +119,28 @@ def _reserved(file: h5py.File, path: Path, size: int) -> Iterator[None]:
     used = file.id.get_filesize()
     file.close()
     os.truncate(temporary, used)
+
+
+@contextlib.contextmanager
+def _on_its_way(file: h5py.File, size: int) -> Iterator[None]:
+    """Let the disk work while rows are gathered: else all of it is waited for at the end."""
+    if size < _LARGE:
+        yield
+        return
+    over = threading.Event()
+    thread = threading.Thread(target=_keep_syncing, args=(Path(file.filename), over), daemon=True, name="write back")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _keep_syncing(path: Path, over: threading.Event) -> None:
+    with contextlib.suppress(OSError), path.open("rb+") as stream:  # a fault shows again in the last sync
+        while not over.wait(0.2):
+            os.fsync(stream.fileno())
 
 
 def _new(path: Path) -> h5py.File:

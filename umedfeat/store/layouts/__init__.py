@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from umedfeat.store.layouts.anndata import AnnData
 from umedfeat.store.layouts.base import Layout, NotExportable
 from umedfeat.store.layouts.clam import Clam
 from umedfeat.store.layouts.parquet import Parquet
@@ -22,4 +23,5 @@ LAYOUTS: dict[str, Callable[[FeatureFile, Path, bool], Layout]] = {
     "stamp": Stamp,
     "pt": Tensors,
     "parquet": Parquet,
+    "anndata": AnnData,
 }
