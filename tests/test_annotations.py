@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from umedfeat.annotations import external_mask, find_mask, grid_geojson, masks_digest
+from umedfeat.annotations import external_mask, find_mask, grid_geojson, masks_digest, refuse_shared_masks
 from umedfeat.errors import InputError, SetupError, TooLarge, UnreadableInput
 from umedfeat.items import Source
 
@@ -253,3 +253,13 @@ def test_grid_tiles_are_closed_squares_with_their_tissue() -> None:
 
 def test_grid_without_tiles_or_mask_is_empty() -> None:
     assert grid_geojson(np.zeros((0, 2)), 224.0) == {"type": "FeatureCollection", "features": []}
+
+
+def test_two_slides_of_one_name_cannot_share_a_mask(tmp_path: Path) -> None:
+    sources = [_source(f"{folder}/S1") for folder in "ab"]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "S1.geojson").write_text("{}")
+    refuse_shared_masks(sources, tmp_path)
+    (tmp_path / "S1.geojson").write_text("{}")
+    with pytest.raises(SetupError, match=r"fits two slides: a/S1\.svs and b/S1\.svs"):
+        refuse_shared_masks(sources, tmp_path)

@@ -149,3 +149,8 @@ def test_fractional_boxes_are_exact(seed: int, x: int, y: int, width: int, heigh
 def test_reading_processes_stay_free_of_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("side", [2, 8, 16, 24])
+def test_glass_smaller_than_a_hole_is_glass(side: int) -> None:
+    assert not tissue_mask(np.full((side, side, 3), 243, np.uint8), 8.0).any()

@@ -28,7 +28,7 @@ from umedfeat.errors import InputError, SetupError, TooLarge, UnreadableInput
 from umedfeat.items import Source
 from umedfeat.polygons import Polygon, fill_polygon, trace_polygons
 
-__all__ = ["external_mask", "find_mask", "grid_geojson", "masks_digest"]
+__all__ = ["external_mask", "find_mask", "grid_geojson", "masks_digest", "refuse_shared_masks"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -87,6 +87,23 @@ def find_mask(source: Source, mask_dir: Path) -> Path:
         f"{source.name}: no mask in --mask-dir",
         remedy=f"add {stem}.geojson or {stem}.png there, or leave the slide out of --input",
     )
+
+
+def refuse_shared_masks(sources: Iterable[Source], mask_dir: Path | str) -> None:
+    """A mask belongs to one slide: ``a/S1.svs`` and ``b/S1.svs`` cannot both mean ``S1.geojson``.
+
+    Raises:
+        SetupError: two sources would take the same file.
+    """
+    owners: dict[Path, Source] = {}
+    for source in sources:
+        for name in _candidates(source):
+            path = Path(mask_dir) / name
+            if path.is_file() and owners.setdefault(path, source) is not source:
+                raise SetupError(
+                    f"{name} in --mask-dir fits two slides: {owners[path].name} and {source.name}",
+                    remedy=f"lay the masks in folders like the slides ({source.id}{path.suffix})",
+                )
 
 
 def _candidates(source: Source) -> list[str]:

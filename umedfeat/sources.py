@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+from umedfeat.annotations import refuse_shared_masks
 from umedfeat.errors import SetupError, UnreadableInput
 from umedfeat.items import Failure, Skipped, Source
 from umedfeat.policy import Policy
@@ -64,7 +65,7 @@ def discover(inputs: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms) -> 
     """Find every input under the given paths.
 
     Raises:
-        SetupError: a path does not exist, a manifest is malformed, or two inputs would get one id.
+        SetupError: a path does not exist, a manifest is malformed, or two inputs would get one id or one mask.
     """
     found: list[Found] = []
     skipped: list[Skipped] = []
@@ -88,6 +89,8 @@ def discover(inputs: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms) -> 
         failures = [_renamed(failure, folders) for failure in failures]
     sources = sorted(_with_manifest_rows(sources, found, pseudonyms), key=lambda source: source.id)
     _refuse_collisions(sources)
+    if policy.limits.mask_dir:
+        refuse_shared_masks((source for source in sources if source.format == "slide"), policy.limits.mask_dir)
     return Discovery(tuple(sources), tuple(sorted(skipped, key=lambda s: s.name)), tuple(failures))
 
 

@@ -262,7 +262,8 @@ def _shape(evidence: Mask, scale: float) -> Mask:
     support = ndimage.uniform_filter(evidence.astype(np.float32), 5, mode="nearest")
     tissue = _close(evidence & (support >= 0.16), round(CLOSING / 2 / scale))
     tissue = _drop_small(tissue, SPECK / scale**2)
-    return ~_drop_small(~tissue, HOLE / scale**2)
+    # Gaps larger than the tissue are no holes in it: all of a small image may be glass.
+    return ~_drop_small(~tissue, min(HOLE / scale**2, float(tissue.sum())))
 
 
 def _close(mask: Mask, radius: int) -> Mask:

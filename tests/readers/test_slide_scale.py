@@ -71,6 +71,23 @@ def test_tiles_are_exactly_112_micrometres(tmp_path: Path, scanned: float) -> No
         assert abs(y - cy) < 0.25
 
 
+@pytest.mark.parametrize(
+    ("scanned", "target", "tile", "overlap"),
+    [(0.2317, 0.7301, 197, 131), (0.2431, 0.4863, 301, 223), (0.5022, 0.5, 333, 222), (0.1213, 1.9, 97, 61)],
+)
+def test_landmarks_of_awkward_combinations(
+    tmp_path: Path, scanned: float, target: float, tile: int, overlap: int
+) -> None:
+    path = write_slide(tmp_path / "s.svs", ruled(scanned, 1), scanned, levels=5, flavour="svs", compression=None)
+    plan, tiles = all_tiles(path, policy(mpp=target, tile_size=tile, overlap=overlap))
+    assert plan.tile_extent * scanned == pytest.approx(tile * target)
+    found = centroids(plan, tiles, scanned, target)
+    assert len(found) >= 4
+    for (cx, cy), (x, y) in found.items():
+        assert abs(x - cx) < target / 2, (cx, x)
+        assert abs(y - cy) < target / 2, (cy, y)
+
+
 def test_overlap_moves_the_grid_by_the_rest(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "s.svs", tissue_like(512, 512), 0.25, levels=1, flavour="svs")
     plan = planned(path, policy(mpp=0.5, tile_size=64, overlap=16))
@@ -131,6 +148,22 @@ def test_the_manifest_beats_the_header_and_the_header_the_flag() -> None:
     properties = {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.25"}
     assert scale_of(properties, "s", manifest=0.4, flag=0.5).source == "manifest"
     assert scale_of(properties, "s", manifest=None, flag=0.5) == (0.25, 0.25, "header:openslide.mpp-x")
+
+
+def test_of_several_scales_in_a_header_the_first_believable_one_is_taken() -> None:
+    """A converter that keeps 72 dpi in the tags does not hide what OME-XML says; without it 72 dpi are refused."""
+    tags = {
+        "openslide.mpp-x": "352.8",
+        "openslide.mpp-y": "352.8",
+        "tiff.XResolution": "72",
+        "tiff.ResolutionUnit": "inch",
+    }
+    xml = '<OME xmlns="x"><Image><Pixels PhysicalSizeX="0.25" PhysicalSizeY="0.25"/></Image></OME>'
+    told = scale_of({**tags, "tiff.ImageDescription": xml}, "s.tif", manifest=None, flag=None)
+    assert told == (0.25, 0.25, "header:ome.PhysicalSizeX")
+    with pytest.raises(ScaleError, match=r"352\.8.*header:openslide\.mpp-x.*cannot be true"):
+        scale_of(tags, "s.tif", manifest=None, flag=None)
+    assert scale_of({"openslide.mpp-x": "0,25"}, "s.svs", manifest=None, flag=None).x == 0.25
 
 
 @pytest.mark.parametrize(("unit", "value"), [("nm", 250.0), ("mm", 0.00025), ("µm", 0.25), ("furlong", 0.25)])

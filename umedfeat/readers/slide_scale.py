@@ -23,7 +23,9 @@ _TIFF_UNITS = {
     "CENTIMETER": 10_000.0,
     "centimeter": 10_000.0,
 }
-_OME_UNITS = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "pm": 1e-6}
+#: Micrometres of one OME unit; the micro sign comes as two characters.
+_OME_UNITS = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "pm": 1e-6, "Å": 1e-4}
+_OME_UNITS |= {"in": 25_400.0, "dm": 1e5, "micron": 1.0}
 
 
 class Scale(NamedTuple):
@@ -67,18 +69,20 @@ def _fault(scale: Scale) -> str | None:
 
 
 def _from_header(properties: Mapping[str, str]) -> Scale | None:
+    """The first believable scale of the header, else the first one; OME-XML is written for it, so it is asked first."""
     pairs = (
-        ("openslide.mpp-x", "openslide.mpp-y", lambda value, _: value),
         ("ome.PhysicalSizeX", "ome.PhysicalSizeY", lambda value, axis: value * _ome_unit(properties, axis)),
+        ("openslide.mpp-x", "openslide.mpp-y", lambda value, _: value),
         ("tiff.XResolution", "tiff.YResolution", lambda value, _: _tiff_mpp(value, properties)),
     )
+    told = []
     for key_x, key_y, convert in pairs:
         if key_x in properties:
             x = convert(_number(properties[key_x]), "X")
             y = convert(_number(properties.get(key_y, properties[key_x])), "Y")
             if x is not None and y is not None:
-                return Scale(x, y, f"header:{key_x}")
-    return None
+                told.append(Scale(x, y, f"header:{key_x}"))
+    return next((scale for scale in told if _fault(scale) is None), told[0] if told else None)
 
 
 def ome_scale(xml: str) -> dict[str, str]:
