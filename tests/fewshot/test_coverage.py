@@ -45,6 +45,20 @@ def test_perfect_results_get_an_exact_bound():
     assert bounds.high == 1.0
 
 
+def test_r_squared_stays_below_one_and_is_covered():
+    """Truth 0.6: value = signal + noise, predicted by the signal itself; 40 patients."""
+    inside = 0
+    for seed in range(STUDIES):
+        rng = np.random.default_rng(seed)
+        signal, noise = rng.normal(size=40) * 0.6**0.5, rng.normal(size=40) * 0.4**0.5
+        weights = np.vstack([np.ones((1, 40)), patient_weights(np.zeros(40, int), 200, rng)])
+        found = measure(Evaluated("regression", signal + noise, signal[:, None], np.arange(40)), weights)["r2"]
+        bounds = interval(found[0], found[1:], METRICS["r2"], np.zeros(40, int), 0.95)
+        inside += bounds.low <= 0.6 <= bounds.high
+    assert 0.9 <= inside / STUDIES <= 0.99
+    assert interval(0.99, 0.99 - np.linspace(0, 0.1, 200), METRICS["r2"], np.zeros(9, int), 0.95).high < 1
+
+
 def test_no_interval_without_spread_or_patients():
     assert interval(0.7, np.full(200, 0.7), METRICS["accuracy"], np.zeros(9, int), 0.95).kind == ""
     assert interval(float("nan"), np.full(200, np.nan), METRICS["auroc"], np.zeros(9, int), 0.95).kind == ""

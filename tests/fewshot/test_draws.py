@@ -126,6 +126,14 @@ def test_external_centre_is_whole_and_never_drawn():
     assert {centre[i] for i in [*tests["internal (without centre=B)"], *study.folds[0].pool]} == {"A"}
 
 
+@pytest.mark.parametrize("options", [{"external": "centre=B"}, {"loco": "centre"}], ids=str)
+def test_an_unknown_centre_might_be_the_one_left_out(options):
+    cases = gaussian_cases(40)
+    centre = ["" if p == "p003" else "AB"[int(p[1:]) // 2 % 2] for p in cases.patients]
+    with pytest.raises(CohortError, match="1 of 40 patients have no centre, p003 among them"):
+        _plan(cases, ProbeSettings(**options), meta={"centre": centre})
+
+
 def test_split_column_that_divides_a_patient_is_refused():
     cases = gaussian_cases(20, 2)
     split = ["train", "test"] * 20

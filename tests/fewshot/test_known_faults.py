@@ -10,6 +10,7 @@ import pytest
 from tests.fewshot.study_cases import gaussian_cases
 from umedfeat.errors import LeakageError
 from umedfeat.fewshot import ProbeSettings, probe
+from umedfeat.fewshot.attention import Bags
 from umedfeat.fewshot.bootstrap import patient_weights
 from umedfeat.fewshot.cohort import build_cohort
 from umedfeat.fewshot.evaluate import evaluate
@@ -144,15 +145,17 @@ def test_the_estimate_is_the_metric_on_the_test_set_and_not_the_bootstrap_mean()
 
 
 def test_nothing_is_stopped_by_the_reported_data():
-    """C comes from inner folds of the drawn rows: relabelling the test patients changes no fitted classifier."""
+    """C comes from inner folds of the drawn rows, attention trains a fixed time: relabelling the test patients changes
+    no fitted classifier."""
     cases = gaussian_cases(60, 2, 8, shift=1.5)
     cohort = _cohort(cases)
-    fitter = Fitter(cohort.rows, cohort.table.truth, cohort.patient, cohort.task, 2, SMALL)
+    bags = Bags(np.repeat(cohort.rows, 2, axis=0), np.arange(0, 241, 2))
+    fitter = Fitter(cohort.rows, cohort.table.truth, cohort.patient, cohort.task, 2, SMALL, bags)
     turned = cohort.table.truth.copy()
     turned[80:] = 1 - turned[80:]
-    other = Fitter(cohort.rows, turned, cohort.patient, cohort.task, 2, SMALL)
+    other = Fitter(cohort.rows, turned, cohort.patient, cohort.task, 2, SMALL, bags)
     train, test = np.arange(80), np.arange(80, 120)
-    for name in ("linear", "knn", "prototype"):
+    for name in ("linear", "knn", "prototype", "abmil"):
         a, b = (f.predict(train, [test], [name])[name][0] for f in (fitter, other))
         assert a.chosen == b.chosen
         np.testing.assert_array_equal(a.values, b.values)

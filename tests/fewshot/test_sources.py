@@ -111,6 +111,23 @@ def test_semicolons_and_a_single_further_column(tmp_path):
     assert _labelled(_file(tmp_path), labels=_table(tmp_path, rows, "Image;histology"))[1] == _expected()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("file;label\na;kränklich\n".encode("cp1252"), "line 2 is not UTF-8 text"),
+        (b"PK\x03\x04\x14\x00", "a spreadsheet, not a CSV file"),
+        (b"file,label,label\na,x,y\n", "several columns are called 'label'"),
+        (b"", "no rows"),
+    ],
+    ids=["windows", "excel", "twice", "empty"],
+)
+def test_tables_that_are_not_read(tmp_path, content, message):
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(CohortError, match=message) as caught:
+        _labelled(_file(tmp_path), labels=tmp_path / "labels.csv")
+    assert caught.value.remedy
+
+
 def test_unmatched_rows_both_ways(tmp_path):
     path = _file(tmp_path)
     rows = [f"{name},{label}" for name, label in zip(NAMES, CASES.labels, strict=True)]

@@ -53,6 +53,20 @@ class ShotsType(click.ParamType[Any]):
         return tuple(int(part) for part in parts)
 
 
+class TaskType(click.Choice[str]):
+    """The tasks; what is often asked for and is not among them is told."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if str(value).lower() in ("survival", "cox", "time-to-event"):
+            self.fail(
+                "survival (time to event) is not supported; use classes such as 'event within two years' and leave "
+                "patients with a shorter follow-up out",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--fraction",
@@ -93,7 +107,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     ),
     click.option(
         "--task",
-        type=click.Choice(["auto", "binary", "multiclass", "ordinal", "multilabel", "regression"]),
+        type=TaskType(["auto", "binary", "multiclass", "ordinal", "multilabel", "regression"]),
         default="auto",
         show_default=True,
         help="Kind of target.",

@@ -79,6 +79,9 @@ def _around(estimate: float, spread: float, factor: float, metric: Metric) -> tu
     if metric.scale == "positive" and estimate > 0:
         step = factor * spread / estimate
         return float(estimate * np.exp(-step)), float(estimate * np.exp(step))
+    if metric.scale == "below one" and estimate < 1:
+        step = factor * spread / (1 - estimate)
+        return float(1 - (1 - estimate) * np.exp(step)), float(1 - (1 - estimate) * np.exp(-step))
     return estimate - factor * spread, estimate + factor * spread
 
 

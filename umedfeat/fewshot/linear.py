@@ -18,7 +18,7 @@ from umedfeat.fewshot.settings import INNER_FOLDS, LOGISTIC_C, LOGISTIC_C_FIXED
 
 __all__ = ["LinearProbe", "Standard", "inner_folds"]
 
-_SELECT_TOLERANCE = 1e-4
+_SELECT_TOLERANCE = 2e-4
 _FINAL_TOLERANCE = 1e-6
 #: The walk along C ends after this many strengths in a row whose inner loss is above the best.
 _PATIENCE = 2

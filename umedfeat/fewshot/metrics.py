@@ -33,13 +33,13 @@ class Metric:
     Attributes:
         label: for tables. best: the value of perfect predictions.
         scale: where its error is about normal: "unit" (logit of [0, 1]), "signed" (Fisher's z of [-1, 1]),
-            "positive" (logarithm), "real".
+            "positive" (logarithm), "below one" (logarithm of what is missing to 1), "real".
         greater_is_better: direction of improvement (closer to ``best`` for the calibration slope).
     """
 
     label: str
     best: float
-    scale: Literal["unit", "signed", "positive", "real"]
+    scale: Literal["unit", "signed", "positive", "below one", "real"]
     greater_is_better: bool = True
 
 
@@ -55,7 +55,7 @@ METRICS: dict[str, Metric] = {
     "brier": Metric("Brier score", 0.0, "positive", greater_is_better=False),
     "log_loss": Metric("log-loss", 0.0, "positive", greater_is_better=False),
     "calibration_slope": Metric("calibration slope", 1.0, "real"),
-    "r2": Metric("R²", 1.0, "real"),
+    "r2": Metric("R²", 1.0, "below one"),
     "mae": Metric("MAE", 0.0, "positive", greater_is_better=False),
     "spearman": Metric("Spearman", 1.0, "signed"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "pid", "subject", "subj
 _KEY_COLUMNS = ("id", "item", "path", "file", "filename", "image", "slide", "source", "name")
 _SPLIT_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
 _MOST_CLASSES = 20
+#: How .xlsx and .ods (zip), and .xls files begin.
+_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
 @dataclass(frozen=True)
@@ -252,21 +255,38 @@ def _from_csv(table: FeatureTable, path: Path, label: str, patient: str, unmatch
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
+    text = _text_of(path)
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+    names = [(name or "").strip() for name in reader.fieldnames or ()]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise CohortError(
+            f"{path.name}: several columns are called {twice[0]!r}", remedy="give each column its own name"
+        )
+    rows = [
+        {(k or "").strip(): (v or "").strip() for k, v in row.items() if isinstance(v, str | None)} for row in reader
+    ]
+    if not rows:
+        raise CohortError(f"{path.name}: no rows", remedy="give a CSV file with a header and one row per item")
+    return rows
+
+
+def _text_of(path: Path) -> str:
     if not path.is_file():
         raise CohortError(
             f"{path}: no such label file", remedy="give a CSV file with a column for the item and one for the label"
         )
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        sample = stream.read(4096)
-        stream.seek(0)
-        separator = max(",;\t", key=sample.partition("\n")[0].count)
-        rows = [
-            {(k or "").strip(): (v or "").strip() for k, v in row.items() if isinstance(v, str | None)}
-            for row in csv.DictReader(stream, delimiter=separator)
-        ]
-    if not rows:
-        raise CohortError(f"{path.name}: no rows", remedy="give a CSV file with a header and one row per item")
-    return rows
+    content = path.read_bytes()
+    if content.startswith(_SPREADSHEETS):
+        raise CohortError(f"{path.name}: a spreadsheet, not a CSV file", remedy="save the sheet as 'CSV UTF-8'")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise CohortError(
+            f"{path.name}: line {line} is not UTF-8 text", remedy="save the table as 'CSV UTF-8' (in Excel: Save As)"
+        ) from error
 
 
 def _key_column(columns: Mapping[str, object], path: Path) -> str:

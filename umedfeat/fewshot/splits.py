@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort import Cohort, refuse_overlap, refuse_twins
+from umedfeat.fewshot.labels import MISSING
 from umedfeat.fewshot.orders import Ints, labelling_order, patient_folds
 from umedfeat.fewshot.result import Fold
 from umedfeat.fewshot.saved import SavedSplits, patients_at
@@ -157,6 +158,18 @@ def column_of_patients(cohort: Cohort, name: str) -> npt.NDArray[np.str_]:
     return values
 
 
+def _complete(cohort: Cohort, name: str) -> npt.NDArray[np.str_]:
+    """``column_of_patients``, every patient having a value: an unknown centre may be the one left out."""
+    values = column_of_patients(cohort, name)
+    missing = np.isin(np.char.lower(values), sorted(MISSING))
+    if missing.any():
+        raise CohortError(
+            f"{int(missing.sum())} of {len(values)} patients have no {name}, {cohort.names[missing][0]} among them",
+            remedy=f"fill the column {name!r}, or leave these patients out",
+        )
+    return values
+
+
 def _by_column(cohort: Cohort, name: str) -> Division:
     values = np.char.lower(column_of_patients(cohort, name))
     test = np.flatnonzero(np.isin(values, list(_TEST)))
@@ -185,7 +198,7 @@ def _external(cohort: Cohort, settings: ProbeSettings, rng: np.random.Generator)
     column, sign, value = settings.external.partition("=")
     if not sign:
         raise CohortError(f"--external {settings.external}: not column=value", remedy="for example --external centre=B")
-    values = column_of_patients(cohort, column)
+    values = _complete(cohort, column)
     test = np.flatnonzero(values == value)
     if not len(test) or len(test) == len(values):
         found = ", ".join(sorted(set(values.tolist())))
@@ -205,7 +218,7 @@ def _centre_out(
 
 
 def _one_centre_out(cohort: Cohort, settings: ProbeSettings, rng: np.random.Generator) -> tuple[Division, ...]:
-    values = column_of_patients(cohort, settings.loco)
+    values = _complete(cohort, settings.loco)
     centres = sorted(set(values.tolist()))
     if len(centres) < 2:
         raise CohortError(

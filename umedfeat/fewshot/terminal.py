@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
+from typing import TypeVar
+
 from umedfeat.fewshot.metrics import METRICS
 from umedfeat.fewshot.result import Comparison, DataNeeded, Estimate, ProbeResult, Sanity
 from umedfeat.fewshot.study import Study, flow_of, plan_warnings
@@ -18,6 +22,7 @@ _SECOND = {
     "regression": "spearman",
 }
 _WIDTH = 40
+T = TypeVar("T")
 
 
 def render_study(result: ProbeResult) -> str:
@@ -28,8 +33,12 @@ def render_study(result: ProbeResult) -> str:
     if result.drops:
         parts.append(_drops(result))
     parts += [_sanity(check) for check in result.sanity]
-    parts += [f"Note: {warning}" for warning in result.warnings]
+    parts += [_note(warning) for warning in result.warnings]
     return "\n\n".join(parts)
+
+
+def _note(warning: str) -> str:
+    return textwrap.fill(f"Note: {warning}", 80)
 
 
 def _sanity(check: Sanity) -> str:
@@ -49,7 +58,7 @@ def render_plan(study: Study) -> str:
         [b.name, b.n_patients, b.n_pool, f"{b.n_items:.1f}", b.repeats, *(f"{n:.1f}" for n in b.per_class)]
         for b in study.budgets
     ]
-    notes = [f"Note: {warning}" for warning in plan_warnings(study)]
+    notes = [_note(warning) for warning in plan_warnings(study)]
     tables = [render_table(["cohort", "items", "patients", "left out"], flow), render_table(header, rows)]
     return "\n\n".join([*tables, *notes])
 
@@ -84,7 +93,13 @@ def _table(result: ProbeResult, test_set: str) -> str:
         f"Mean over draws [{result.settings.confidence:.0%} interval over test patients], ±SD over draws"
     )
     header = ["budget", "patients", "classifier", METRICS[primary].label, "", METRICS[second].label]
+    if not any(row[4] for row in rows):
+        header, rows = _without(header, 4), [_without(row, 4) for row in rows]
     return title + "\n\n" + render_table(header, rows)
+
+
+def _without(cells: Sequence[T], place: int) -> list[T]:
+    return [*cells[:place], *cells[place + 1 :]]
 
 
 def _curve(result: ProbeResult, test_set: str) -> str:
@@ -158,7 +173,7 @@ def render_comparison(comparison: Comparison) -> str:
         parts.append(_headline(result))
         parts += [_table(result, test_set) for test_set in result.test_sets]
     notes = dict.fromkeys(warning for result in comparison.results for warning in result.warnings)
-    return "\n\n".join([*parts, *(f"Note: {warning}" for warning in notes)])
+    return "\n\n".join([*parts, *map(_note, notes)])
 
 
 def data_needed_sentence(row: DataNeeded) -> str:
