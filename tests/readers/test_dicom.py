@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydicom.uid import generate_uid
 
 from umedfeat.errors import EmptyImage, InputError, UnreadableInput, UnsupportedInput
-from umedfeat.items import Plan, Source
+from umedfeat.items import Plan, RegionUnreadable, Source
 from umedfeat.policy import ImagePolicy, IntensityPolicy, Limits, Policy, VolumePolicy
 from umedfeat.privacy import Pseudonyms
 from umedfeat.readers import open_reader
@@ -187,6 +187,14 @@ def test_truncated_pixels_fail_that_file(tmp_path: Path) -> None:
     dataset.PixelData = dataset.PixelData[:500]
     with pytest.raises(UnreadableInput, match="truncated"):
         one(tmp_path, dataset)
+
+
+def test_a_truncated_slice_tells_where_it_lies(tmp_path: Path) -> None:
+    paths = series(tmp_path, [0, 5, 10])
+    paths[1].write_bytes(paths[1].read_bytes()[:-500])
+    _, images = read(find(tmp_path).sources[0])
+    assert [isinstance(picture, RegionUnreadable) for picture in images] == [False, True, False]
+    assert str(images[1]).startswith("at (-16, -16, 5) mm: the pixel data is damaged or truncated")
 
 
 def test_a_constant_image_is_refused(tmp_path: Path) -> None:

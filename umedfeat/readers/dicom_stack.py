@@ -156,7 +156,7 @@ class SeriesStack:
         first = self._dataset(0)
         orientation = [float(value) for value in first.ImageOrientationPatient]
         places = carry.get("places") or [self._place(k) for k in range(len(files))]
-        origins = np.array([place[:3] for place in places], dtype=float)
+        self._origins = origins = np.array([place[:3] for place in places], dtype=float)
         spacing = _pixel_spacing(first)
         thickness = float(first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 1.0) or 1.0
         decoder = carry.get("decoder") or self._decoder()
@@ -190,7 +190,8 @@ class SeriesStack:
                 stored, _ = decode_frame(dataset, 0, self._name)
                 return physical(dataset, stored, 0, self._name)
         except UnreadableInput as error:
-            raise RegionUnreadable(error.message.partition(": ")[2]) from error
+            place = ", ".join(f"{value:g}" for value in self._origins[k])
+            raise RegionUnreadable(f"at ({place}) mm: {error.message.partition(': ')[2]}") from error
 
     def stored_voi(self, k: int) -> StoredVoi | None:
         """Window stored with slice k."""
@@ -274,7 +275,8 @@ class FramesStack:
         except UnreadableInput as error:
             if len(self._frames) == 1:
                 raise
-            raise RegionUnreadable(error.message.partition(": ")[2]) from error
+            frame = self._frames[k][0] + 1
+            raise RegionUnreadable(f"frame {frame}: {error.message.partition(': ')[2]}") from error
         if len(read) == 1:
             return read[0]
         paddings = [padding for _, padding in read if padding is not None]
