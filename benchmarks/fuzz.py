@@ -136,10 +136,11 @@ def _flat_images(grey: np.ndarray) -> dict[str, bytes]:
         stream = io.BytesIO()
         image.save(stream, name.rpartition(".")[2].replace("jpg", "jpeg"), **options)
         images[name] = stream.getvalue()
+    multipage = {"byteorder": ">", "photometric": "minisblack"}
     for name, data, options in (
         ("float.tif", grey.astype(np.float32), {}),
         ("deflate.tif", np.stack([small, small.T]), {"compression": "deflate", "photometric": "minisblack"}),
-        ("pages.tif", np.stack([grey, grey.T, grey[::-1]]).astype(">u2"), {"compression": "lzw", "byteorder": ">"}),
+        ("pages.tif", np.stack([grey, grey.T, grey[::-1]]).astype(">u2"), {"compression": "lzw", **multipage}),
         ("tiled.tif", np.asarray(colour), {"tile": (64, 64), "photometric": "rgb", "compression": "jpeg"}),
     ):
         stream = io.BytesIO()

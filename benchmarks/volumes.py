@@ -3,7 +3,8 @@
     python benchmarks/volumes.py --folder /somewhere/with/10GB
 
 Cases: a NIfTI of about 1 GB compressed (512 x 512 x 2700 int16), read as acquired and resliced; a 2 GB float32 NIfTI; a
-DICOM series of 2,000 slices of 512 x 512. Voxels are noise: nothing compresses them below what real scans need.
+DICOM series of 2,000 slices of 512 x 512; as many frames in one enhanced DICOM file. Voxels are noise: nothing
+compresses them below what real scans need.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +29,7 @@ CASES = {
     "2 GB float32 .nii, sagittal": ("float.nii", "sagittal"),
     "2,000 DICOM slices, acquired": ("series", "acquired"),
     "2,000 DICOM slices, coronal": ("series", "coronal"),
+    "2,000 frames of one DICOM file": ("enhanced.dcm", "acquired"),
 }
 
 
@@ -70,11 +71,30 @@ def write_series(folder: Path, slices: int) -> None:
         dataset.save_as(folder / f"{k}.dcm")
 
 
+def write_enhanced(path: Path, frames: int) -> None:
+    import pydicom.data
+    from pydicom.dataset import Dataset
+
+    dataset = pydicom.dcmread(pydicom.data.get_testdata_file("CT_small.dcm", download=False))
+    rng, groups = np.random.default_rng(0), []
+    for k in range(frames):
+        place, turn, group = Dataset(), Dataset(), Dataset()
+        place.ImagePositionPatient, turn.ImageOrientationPatient = [0, 0, k], [1, 0, 0, 0, 1, 0]
+        group.PlanePositionSequence, group.PlaneOrientationSequence = [place], [turn]
+        groups.append(group)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+    dataset.PerFrameFunctionalGroupsSequence, dataset.NumberOfFrames = groups, frames
+    dataset.Rows = dataset.Columns = SIDE
+    dataset.PixelData = b"".join((noise(rng) & 0x7FFF).tobytes() for _ in range(frames))
+    dataset.save_as(path)
+
+
 def make(folder: Path) -> None:
     for name, writer in {
         "big.nii.gz": lambda path: write_nifti(path, 2700, "int16"),
         "float.nii": lambda path: write_nifti(path, 2048, "float32"),
         "series": lambda path: write_series(path, 2000),
+        "enhanced.dcm": lambda path: write_enhanced(path, 2000),
     }.items():
         if not (folder / name).exists():
             writer(folder / name)
@@ -88,7 +108,7 @@ def measure(path: Path, plane: str) -> None:
 
     policy = Policy(volume=VolumePolicy(plane=plane, slices="32", modality="MR"))
     paths = sorted(path.iterdir()) if path.is_dir() else [path]
-    module = reader_format("dicom" if path.is_dir() else "nifti")
+    module = reader_format("dicom" if path.is_dir() or path.suffix == ".dcm" else "nifti")
     begin = time.perf_counter()
     (source,) = module.collect([Found(p, p.name, {}) for p in paths], policy, Pseudonyms(b"key")).sources
     reader = module.open(source, policy)
@@ -97,7 +117,8 @@ def measure(path: Path, plane: str) -> None:
     for first in range(0, len(plan.regions), 8):
         reader.read(plan.regions[first : first + 8])
     reader.close()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = Path("/proc/self/status").read_text()  # ru_maxrss would hold the peak of the parent, too
+    peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
     print(json.dumps({"peak_mib": peak, "plan_s": planned - begin, "read_s": time.perf_counter() - planned}))
 
 

@@ -18,6 +18,7 @@ from umedfeat.policy import Limits
 from umedfeat.readers.dicom_decode import decode_frame
 from umedfeat.readers.dicom_frames import chosen_volume, functional_group, volumes_in
 from umedfeat.readers.dicom_header import without_warnings
+from umedfeat.readers.dicom_on_disk import close_pixels, read_dataset
 from umedfeat.readers.dicom_pixels import (
     Mask,
     Values,
@@ -63,7 +64,7 @@ def parsing(name: str) -> Iterator[None]:
 
 def _load(path: Path, name: str, max_pixels: int = Limits.max_pixels) -> pydicom.Dataset:
     with parsing(name):
-        dataset = pydicom.dcmread(path, force=True)
+        dataset = read_dataset(path)
         if "PixelData" not in dataset and not is_float(dataset):
             raise UnreadableInput(f"{name}: no pixel data", remedy="export it again from the archive")
         rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
@@ -293,7 +294,8 @@ class FramesStack:
             return voi_of(self._dataset, self._frames[k][0])
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Close the file, where its pixels have stayed on disk."""
+        close_pixels(self._dataset)
 
 
 def _measures(dataset: pydicom.Dataset, frame: int) -> tuple[tuple[float, float], float]:
