@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from umedfeat import machine
-from umedfeat.machine import usable_cores
+from umedfeat.machine import usable_cores, usable_memory
+from umedfeat.pipeline import batch_size_for
+from umedfeat.policy import ImagePolicy, Policy, SlidePolicy
 
 
 def on(monkeypatch: pytest.MonkeyPatch, cores: int, cgroup: Path, asked: str = "") -> int:
@@ -38,3 +40,30 @@ def test_affinity_and_wish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert on(monkeypatch, 64, tmp_path, asked="4") == 4
     assert on(monkeypatch, 2, tmp_path, asked="4") == 2
     assert on(monkeypatch, 2, tmp_path, asked="many") == 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "memory"), [("max", 8 << 30), ("2147483648", 2 << 30), (str(1 << 60), 8 << 30), ("", 8 << 30)]
+)
+def test_memory_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, memory: int) -> None:
+    (tmp_path / "meminfo").write_text(f"MemTotal:  99999999 kB\nMemAvailable:  {8 << 20} kB\n")
+    (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr(machine, "_MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    assert usable_memory() == memory
+    monkeypatch.setattr(machine, "_MEMORY", tmp_path / "none")
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path / "none")
+    assert usable_memory() is None
+
+
+def test_pixels_under_way_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large tiles on a node with many readers: the batch shrinks, not the machine."""
+    small = Policy(slide=SlidePolicy(tile_size=224), image=ImagePolicy(size=224))
+    large = Policy(slide=SlidePolicy(tile_size=1024), image=ImagePolicy(size=224))
+    monkeypatch.setattr("umedfeat.pipeline.usable_memory", lambda: 64 << 30)
+    assert batch_size_for(256, small, workers=8, encoding=2) == 256
+    assert batch_size_for(256, large, workers=8, encoding=2) == 64
+    monkeypatch.setattr("umedfeat.pipeline.usable_memory", lambda: 1 << 20)
+    assert batch_size_for(32, small, workers=2, encoding=2) == 1
+    monkeypatch.setattr("umedfeat.pipeline.usable_memory", lambda: None)
+    assert batch_size_for(32, small, workers=2, encoding=2) == 32

@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores, as the scheduler and the container allow them. No torch."""
+"""What this process may use of the machine: cores and memory, as scheduler and container allow them. No torch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 import os
 from pathlib import Path
 
-__all__ = ["CORES_VARIABLE", "usable_cores"]
+__all__ = ["CORES_VARIABLE", "usable_cores", "usable_memory"]
 
 #: Fewer cores than there are, for this process and the ones it starts.
 CORES_VARIABLE = "UMEDFEAT_CORES"
 _CGROUP = Path("/sys/fs/cgroup")
+_MEMORY = Path("/proc/meminfo")
 
 
 def usable_cores() -> int:
@@ -44,3 +45,28 @@ def _quota(cgroup: Path) -> int | None:
 def _asked_for() -> int | None:
     text = os.environ.get(CORES_VARIABLE, "")
     return int(text) if text.isdigit() and int(text) else None
+
+
+def usable_memory() -> int | None:
+    """Bytes that this process may take: what the machine has left, within its container's limit; None if unknown."""
+    limits = [_memory_left(_MEMORY), _memory_limit(_CGROUP)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _memory_left(meminfo: Path) -> int | None:
+    try:
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError, IndexError):
+        return None
+
+
+def _memory_limit(cgroup: Path) -> int | None:
+    """A container's limit (cgroup v2, then v1); None without one."""
+    for path in (cgroup / "memory.max", cgroup / "memory" / "memory.limit_in_bytes"):
+        try:
+            text = path.read_text().strip()
+        except OSError:
+            continue
+        return int(text) if text.isdigit() else None
+    return None

@@ -20,12 +20,13 @@ from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.engine.device import Description, Devices, LocalDevice
 from umedfeat.engine.device_pool import DevicePool
 from umedfeat.engine.loop import Engine, EngineSettings
+from umedfeat.engine.pool import memory_for
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.engine.worker import named_faults
 from umedfeat.errors import InputError, Interrupted, SetupError, StoppedAtFailure, UmedfeatError
 from umedfeat.items import Dropped, Failure, Plan, Skipped, Source
 from umedfeat.logs import Hints
-from umedfeat.machine import usable_cores
+from umedfeat.machine import usable_cores, usable_memory
 from umedfeat.policy import Policy
 from umedfeat.privacy import Pseudonyms, load_key
 from umedfeat.progress import Progress, SilentProgress
@@ -174,7 +175,7 @@ def _embed_into(
     for source in mine:
         store.describe(source)  # a corrected label or patient needs no new embedding
     todo = [source for source in mine if source.id not in store.done]
-    settings = _engine_settings(run, devices, store.out)
+    settings = _engine_settings(run, devices, policy, store.out)
     encoder = devices.encoder
     progress.note(_choices(encoder, settings))
     progress.begin(len(todo))
@@ -354,14 +355,23 @@ class _Pictures:
         self.writer.close()
 
 
-def _engine_settings(run: RunSettings, devices: Devices, out: Path) -> EngineSettings:
+def _engine_settings(run: RunSettings, devices: Devices, policy: Policy, out: Path) -> EngineSettings:
+    workers = min(8 * devices.count, usable_cores()) if run.workers is None else run.workers
     return EngineSettings(
-        workers=min(8 * devices.count, usable_cores()) if run.workers is None else run.workers,
-        batch_size=run.batch_size or devices.batch_size,
+        workers=workers,
+        batch_size=run.batch_size or batch_size_for(devices.batch_size, policy, workers, devices.room),
         timeout=run.timeout,
         spill_dir=out.absolute().parent,
         dtype=run.dtype,
     )
+
+
+def batch_size_for(suits_device: int, policy: Policy, workers: int, encoding: int) -> int:
+    """What suits the device, halved until the pixels that are under way fit a quarter of the memory."""
+    memory, size = usable_memory(), suits_device
+    while memory and size > 1 and memory_for(policy, size, workers, encoding) > memory // 4:
+        size //= 2
+    return size
 
 
 def _choices(encoder: Description, settings: EngineSettings) -> str:

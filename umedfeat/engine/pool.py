@@ -23,7 +23,7 @@ from umedfeat.engine.worker import Batch, Job, Planned, Read, Started, serve
 from umedfeat.errors import SetupError
 from umedfeat.policy import Policy
 
-__all__ = ["Answer", "Died", "WorkerPool", "slot_bytes_for"]
+__all__ = ["Answer", "Died", "WorkerPool", "memory_for", "slot_bytes_for"]
 
 #: Messages in a worker's hands: the one it works on and the next, so that it never waits for the parent.
 _DEPTH = 2
@@ -54,6 +54,11 @@ def slot_bytes_for(policy: Policy, batch_size: int) -> int:
     """Bytes that one batch can need at most under a policy: uint8 tiles or float32 whole images."""
     side = max(policy.slide.tile_size, policy.image.size)
     return batch_size * 4 * 3 * side**2
+
+
+def memory_for(policy: Policy, batch_size: int, workers: int, encoding: int) -> int:
+    """Bytes of shared memory that a pool can need at most."""
+    return slot_bytes_for(policy, batch_size) * (_DEPTH * workers + encoding)
 
 
 class WorkerPool:
