@@ -36,8 +36,8 @@ def run(sources: int, rows: int, out: Path) -> None:
 
     from umedfeat.engine.device import LocalDevice
     from umedfeat.engine.loop import Engine, EngineSettings
-    from umedfeat.pipeline import _StoreSink
     from umedfeat.progress import SilentProgress
+    from umedfeat.sink import StoreSink
     from umedfeat.store import FeatureStore, Header
 
     class Wide(FakeEncoder):
@@ -50,7 +50,7 @@ def run(sources: int, rows: int, out: Path) -> None:
     every = [fake_source(f"s{k:07d}", rows) for k in range(sources)]
     with FeatureStore(out, Header({"name": "fake"}, policy.to_dict()), dim=DIM) as store:
         settings = EngineSettings(workers=2, batch_size=256, spill_dir=out.parent)
-        sink = _StoreSink(store, None, None)
+        sink = StoreSink(store, None, None)
         begin = time.perf_counter()
         Engine(LocalDevice(Wide()), policy, settings, sink, SilentProgress(), threading.Event()).run(every)
         embedded = time.perf_counter()

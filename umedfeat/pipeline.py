@@ -7,14 +7,10 @@ import logging
 import os
 import signal
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.engine.device import Description, Devices, LocalDevice
@@ -22,17 +18,15 @@ from umedfeat.engine.device_pool import DevicePool
 from umedfeat.engine.loop import Engine, EngineSettings
 from umedfeat.engine.pool import memory_for
 from umedfeat.engine.seconds import StageSeconds
-from umedfeat.engine.worker import named_faults
-from umedfeat.errors import InputError, Interrupted, SetupError, StoppedAtFailure, UmedfeatError
-from umedfeat.items import Dropped, Failure, Plan, Skipped, Source
-from umedfeat.logs import Hints
+from umedfeat.errors import Interrupted, SetupError, StoppedAtFailure, UmedfeatError
+from umedfeat.items import Failure, Skipped, Source
 from umedfeat.machine import usable_cores, usable_memory
 from umedfeat.policy import Policy
 from umedfeat.privacy import Pseudonyms, load_key
 from umedfeat.progress import Progress, SilentProgress
-from umedfeat.readers import open_reader
+from umedfeat.sink import StoreSink, drawn
 from umedfeat.sources import Discovery, discover
-from umedfeat.store import FeatureStore, Header, Item
+from umedfeat.store import FeatureStore, Header
 
 __all__ = ["RunSettings", "Summary", "default_workers", "extract", "with_sizes"]
 
@@ -140,12 +134,12 @@ def extract(
     with contextlib.closing(open_devices(choice)) as devices:
         policy = with_sizes(policy, devices.encoder.image_size)
         header = Header(encoder=dict(devices.encoder.settings), policy=policy.to_dict(), dtype=run.dtype)
-        pictures = None if preview_dir is None else _Pictures(preview_dir, policy, geojson=geojson)
         with (
+            drawn(preview_dir, policy, geojson=geojson) as pictures,
             FeatureStore(out, header, dim=devices.encoder.dim, overwrite=run.overwrite, shard=run.shard) as store,
             stop_on_signals() as stop,
         ):
-            sink = _StoreSink(store, stop if run.stop_on_error else None, pictures)
+            sink = StoreSink(store, stop if run.stop_on_error else None, pictures)
             sink.note(found.failures, found.skipped)
             return _embed_into(store, sink, found, devices, policy, run, progress, stop)
 
@@ -162,7 +156,7 @@ def open_devices(choice: EncoderChoice) -> Devices:
 
 def _embed_into(
     store: FeatureStore,
-    sink: _StoreSink,
+    sink: StoreSink,
     found: Discovery,
     devices: Devices,
     policy: Policy,
@@ -188,7 +182,7 @@ def _embed_into(
         store.leave()
         raise _ended_early(sink, len(todo), store.out)
     if sink.pictures is not None:
-        sink.pictures.close()
+        sink.pictures.finish()
     summary = Summary(
         out=store.out,
         encoder=encoder.name,
@@ -280,81 +274,6 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-@dataclass
-class _StoreSink:
-    """Hands finished sources to the store and remembers what happened."""
-
-    store: FeatureStore
-    stop: threading.Event | None
-    pictures: _Pictures | None
-    count: int = 0
-    failures: list[Failure] = field(default_factory=list)
-    items: Counter[str] = field(default_factory=Counter)
-    regions: Counter[str] = field(default_factory=Counter)
-    hints: Hints = field(default_factory=Hints)
-
-    @property
-    def stopped_by_failure(self) -> bool:
-        return self.stop is not None and bool(self.failures)
-
-    @property
-    def by_modality(self) -> dict[str, tuple[int, int]]:
-        return {name: (self.items[name], self.regions[name]) for name in sorted(self.items)}
-
-    def note(self, failures: Sequence[Failure], skipped: Sequence[Skipped]) -> None:
-        """What discovery found besides sources."""
-        for failure in failures:
-            self._take(failure)
-        for skip in skipped:
-            self.store.skip(skip)
-            if self.pictures is not None:
-                self.pictures.writer.skip(skip)
-
-    def embedded(
-        self, source: Source, plan: Plan, features: npt.NDArray[np.float32], dropped: tuple[Dropped, ...]
-    ) -> None:
-        self.store.add(Item(source, plan, features, dropped))
-        self.count += 1
-        self.items[plan.modality] += 1
-        self.regions[plan.modality] += len(plan.regions)
-        if self.pictures is not None:
-            self.pictures.draw(source, plan)
-        log.info("%s: %d %s embedded", source.name, len(plan.regions), plan.modality)
-        self.hints.tell(source.name, plan.hint)
-
-    def failed(self, source: Source, failure: Failure) -> None:
-        self._take(failure)
-
-    def _take(self, failure: Failure) -> None:
-        log.warning("%s", failure.message)
-        self.failures.append(failure)
-        self.store.fail(failure)
-        if self.stop is not None:
-            self.stop.set()
-        if self.pictures is not None:
-            self.pictures.writer.fail(failure)
-
-
-class _Pictures:
-    """Draws what was embedded; a picture that fails never costs the features."""
-
-    def __init__(self, folder: Path, policy: Policy, *, geojson: bool) -> None:
-        from umedfeat.preview import PreviewWriter
-
-        self._policy = policy
-        self.writer = PreviewWriter(folder, policy, geojson=geojson)
-
-    def draw(self, source: Source, plan: Plan) -> None:
-        try:
-            with named_faults(source), contextlib.closing(open_reader(source, self._policy, plan.prepared)) as reader:
-                self.writer.add(source, reader, plan)
-        except InputError as error:
-            log.warning("no picture: %s", error.message)
-
-    def close(self) -> None:
-        self.writer.close()
-
-
 def _engine_settings(run: RunSettings, devices: Devices, policy: Policy, out: Path) -> EngineSettings:
     workers = min(8 * devices.count, usable_cores()) if run.workers is None else run.workers
     return EngineSettings(
@@ -384,7 +303,7 @@ def _choices(encoder: Description, settings: EngineSettings) -> str:
     )
 
 
-def _ended_early(sink: _StoreSink, todo: int, out: Path) -> UmedfeatError:
+def _ended_early(sink: StoreSink, todo: int, out: Path) -> UmedfeatError:
     if sink.stopped_by_failure:
         message = f"stopped at the first failure: {sink.failures[0].message}"
         return StoppedAtFailure(
