@@ -1,11 +1,10 @@
-"""Reading slides: tiles per core second beside other readers, and the memory that a 100,000-pixel slide takes.
+"""Reading slides: tiles per core second beside other readers.
 
-    python benchmarks/slides.py speed --tissue CMU-1-Small-Region.svs
-    python benchmarks/slides.py memory --tissue CMU-1-Small-Region.svs
+    python benchmarks/slides.py --tissue CMU-1-Small-Region.svs [--kind halved …]
 
-The slides are Aperio-like pyramids whose JPEG tiles are cut from a real one (``--tissue``); the tile table points to
-the same few hundred JPEG streams again and again, so that a 100,000 x 100,000 slide is a small file. Readers that are
-not installed (slide2vec with hs2p; wsidata, which lazyslide reads through) are left out, and it is said.
+The slides are Aperio-like pyramids whose tiles are cut from a real one (``--tissue``); the tile table points to the
+same few hundred streams again and again, so that a 100,000 x 100,000 slide is a small file. Readers that are not
+installed (slide2vec with hs2p; wsidata, which lazyslide reads through) are left out, and it is said.
 """
 
 from __future__ import annotations
@@ -13,67 +12,99 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import resource
 import statistics
 import struct
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
+import imagecodecs
 import numpy as np
 import openslide
+import simplejpeg
+import tifffile
 from PIL import Image
 
 from umedfeat.items import RegionUnreadable, Source
 from umedfeat.policy import Policy, SlidePolicy
 from umedfeat.readers import open_reader
 
-MPP, TILE, EXTENT, JPEG = 0.25, 224, 448, 256
-POLICY = Policy(slide=SlidePolicy(tissue="none", mpp=0.5, tile_size=TILE))
+TILE, STORED = 224, 256
 DOWNSAMPLES = (1, 4, 16)
 Read = Callable[[np.ndarray], int]
 
 
-def tissue_tiles(path: Path, downsample: int) -> list[bytes]:
-    """JPEG tiles of a real slide, shrunk."""
+class Kind(NamedTuple):
+    """A slide of the given scale and codec, read at the target scale; ``mpp`` None: the real slide as it is."""
+
+    mpp: float | None
+    target: float
+    codec: str = "jpeg"
+
+
+KINDS = {
+    "halved": Kind(0.25, 0.5),
+    "fraction": Kind(0.252, 0.5),
+    "as scanned": Kind(0.5, 0.5),
+    "real, halved": Kind(None, 0.998),
+    "real, nearly as scanned": Kind(None, 0.5),
+    "JPEG 2000, halved": Kind(0.25, 0.5, "jpeg2000"),
+}
+
+
+def tissue_tiles(path: Path, downsample: int, codec: str) -> list[bytes]:
+    """Compressed tiles of a real slide, shrunk."""
     slide = openslide.OpenSlide(str(path))
     width, height = slide.dimensions
     image = slide.read_region((0, 0), 0, (width, height)).convert("RGB").reduce(downsample)
-    columns, rows = max(1, image.width // JPEG), max(1, image.height // JPEG)
+    columns, rows = max(1, image.width // STORED), max(1, image.height // STORED)
     tiles = []
     for k in range(columns * rows):
-        x, y = k % columns * JPEG, k // columns * JPEG
-        stream = io.BytesIO()
-        image.crop((x, y, x + JPEG, y + JPEG)).save(stream, "JPEG", quality=85, subsampling=0)
-        tiles.append(stream.getvalue())
+        x, y = k % columns * STORED, k // columns * STORED
+        tiles.append(compressed(image.crop((x, y, x + STORED, y + STORED)), codec))
     return tiles
 
 
-def write_slide(path: Path, side: int, tissue: Path) -> Path:
-    """An Aperio-like BigTIFF of side x side pixels with levels 1, 4 and 16; few streams, many tiles that show them."""
+def compressed(tile: Image.Image, codec: str) -> bytes:
+    if codec == "jpeg2000":
+        return bytes(imagecodecs.jpeg2k_encode(np.asarray(tile), level=40, codecformat="j2k", mct=True))
+    stream = io.BytesIO()
+    tile.save(stream, "JPEG", quality=85, subsampling=0)
+    return stream.getvalue()
+
+
+def write_slide(
+    path: Path,
+    side: int,
+    tissue: Path,
+    mpp: float = 0.25,
+    codec: str = "jpeg",
+    downsamples: tuple[int, ...] = DOWNSAMPLES,
+) -> Path:
+    """An Aperio-like BigTIFF of side x side pixels; few streams, many tiles that show them."""
+    text = f"Aperio Image Library v11\r\n{side}x{side} [0,0 {side}x{side}] (256x256)|AppMag = 40|MPP = {mpp}\0".encode()
     with path.open("wb") as stream:
         stream.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0))
         link = 8
-        for factor in DOWNSAMPLES:
-            link = _write_level(stream, link, side // factor, tissue_tiles(tissue, factor), side)
+        for factor in downsamples:
+            link = _write_level(stream, link, side // factor, tissue_tiles(tissue, factor, codec), text)
     return path
 
 
-def _write_level(stream: Any, link: int, side: int, tiles: list[bytes], full: int) -> int:
+def _write_level(stream: Any, link: int, side: int, tiles: list[bytes], text: bytes) -> int:
     places = []
     for tile in tiles:
         places.append((stream.tell(), len(tile)))
         stream.write(tile)
-    count = (-(-side // JPEG)) ** 2
+    jpeg = tiles[0][:2] == b"\xff\xd8"
+    count = (-(-side // STORED)) ** 2
     shown = np.array([places[k % len(places)] for k in range(count)], dtype="<u8")
     offsets, sizes = stream.tell(), stream.tell() + 8 * count
     stream.write(shown[:, 0].tobytes() + shown[:, 1].tobytes())
-    text = f"Aperio Image Library v11\r\n{full}x{full} [0,0 {full}x{full}] (256x256)|AppMag = 40|MPP = {MPP}\0".encode()
     described = stream.tell()
     stream.write(text)
     short, long, ascii_text, long8 = 3, 4, 2, 16
@@ -81,12 +112,12 @@ def _write_level(stream: Any, link: int, side: int, tiles: list[bytes], full: in
         (256, long, 1, side),
         (257, long, 1, side),
         (258, short, 3, 8 | 8 << 16 | 8 << 32),
-        (259, short, 1, 7),
-        (262, short, 1, 6),
+        (259, short, 1, 7 if jpeg else 33005),
+        (262, short, 1, 6 if jpeg else 2),
         (270, ascii_text, len(text), described),
         (277, short, 1, 3),
-        (322, short, 1, JPEG),
-        (323, short, 1, JPEG),
+        (322, short, 1, STORED),
+        (323, short, 1, STORED),
         (324, long8, count, offsets),
         (325, long8, count, sizes),
         (530, short, 2, 1 | 1 << 16),
@@ -108,8 +139,12 @@ def source_of(path: Path) -> Source:
     return Source(id=path.stem, format="slide", path=path, files=(path,), name=path.name)
 
 
-def umedfeat_reader(path: Path) -> Read:
-    reader = open_reader(source_of(path), POLICY)
+def policy(target: float) -> Policy:
+    return Policy(slide=SlidePolicy(tissue="none", mpp=target, tile_size=TILE))
+
+
+def umedfeat_reader(path: Path, target: float, extent: int) -> Read:
+    reader = open_reader(source_of(path), policy(target))
 
     def read(regions: np.ndarray) -> int:
         tiles: list[Any] = []
@@ -122,21 +157,23 @@ def umedfeat_reader(path: Path) -> Read:
     return read
 
 
-def plain_reader(path: Path) -> Read:
+def plain_reader(path: Path, target: float, extent: int) -> Read:
     slide = openslide.OpenSlide(str(path))
 
     def read(regions: np.ndarray) -> int:
         for region in regions:
             place = (int(region["x"]), int(region["y"]))
-            tile = slide.read_region(place, 0, (EXTENT, EXTENT)).convert("RGB")
+            tile = slide.read_region(place, 0, (extent, extent)).convert("RGB")
             np.asarray(tile.resize((TILE, TILE), Image.Resampling.BILINEAR))
         return len(regions)
 
     return read
 
 
-def slide2vec_reader(path: Path) -> Read:
+def slide2vec_reader(path: Path, target: float, extent: int) -> Read:
     from slide2vec.data.tile_reader import WSITileReader
+
+    factors = [float(factor) for factor in openslide.OpenSlide(str(path)).level_downsamples]
 
     def read(regions: np.ndarray) -> int:
         plan = SimpleNamespace(
@@ -144,12 +181,12 @@ def slide2vec_reader(path: Path) -> Read:
             y=regions["y"].astype(np.int64),
             num_tiles=len(regions),
             read_level=0,
-            read_tile_size_px=EXTENT,
+            read_tile_size_px=extent,
             requested_tile_size_px=TILE,
-            tile_size_lv0=EXTENT,
-            step_px_lv0=EXTENT,
+            tile_size_lv0=extent,
+            step_px_lv0=extent,
             overlap=0.0,
-            level_downsamples=[1.0, 4.0, 16.0],
+            level_downsamples=factors,
         )
         reader = WSITileReader(path, plan, backend="openslide", use_supertiles=True)  # its own default
         order = reader.ordered_indices
@@ -158,7 +195,7 @@ def slide2vec_reader(path: Path) -> Read:
     return read
 
 
-def lazyslide_reader(path: Path) -> Read:
+def lazyslide_reader(path: Path, target: float, extent: int) -> Read:
     from wsidata._model.tile import TileRequest
     from wsidata.reader.openslide import OpenSlideReader
 
@@ -166,100 +203,108 @@ def lazyslide_reader(path: Path) -> Read:
 
     def read(regions: np.ndarray) -> int:
         for region in regions:
-            request = TileRequest(int(region["x"]), int(region["y"]), 0, EXTENT, EXTENT, (TILE, TILE))
-            request.resize(reader.get_region(request.x, request.y, EXTENT, EXTENT, level=0))
+            request = TileRequest(int(region["x"]), int(region["y"]), 0, extent, extent, (TILE, TILE))
+            request.resize(reader.get_region(request.x, request.y, extent, extent, level=0))
+        return len(regions)
+
+    return read
+
+
+def decoding_alone(path: Path, target: float, extent: int) -> Read:
+    """No reader but the limit of all: every stream under the tiles decoded once, from memory, and thrown away."""
+    with tifffile.TiffFile(path) as file:
+        page: Any = file.pages[0]
+        tables = page.tags.get("JPEGTables")
+        start = tables.value[:-2] if tables is not None else b""
+        streams = []
+        for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+            file.filehandle.seek(offset)
+            data = file.filehandle.read(size)
+            streams.append(start + data[2:] if start else data)
+        width, height, columns = page.tilewidth, page.tilelength, -(-page.imagewidth // page.tilewidth)
+
+    def read(regions: np.ndarray) -> int:
+        needed = {
+            row * columns + column
+            for x, y in zip(regions["x"].tolist(), regions["y"].tolist(), strict=True)
+            for row in range(y // height, (y + extent - 1) // height + 1)
+            for column in range(x // width, (x + extent - 1) // width + 1)
+        }
+        for index in needed:
+            data = streams[index]
+            if data[:2] == b"\xff\xd8":
+                simplejpeg.decode_jpeg(data, "RGB")
+            else:
+                imagecodecs.jpeg2k_decode(data)
         return len(regions)
 
     return read
 
 
 READERS = {
-    "read_region per tile": plain_reader,
+    "decoding alone": decoding_alone,
     "umedfeat": umedfeat_reader,
-    "slide2vec + hs2p": slide2vec_reader,
     "lazyslide (wsidata)": lazyslide_reader,
+    "read_region per tile": plain_reader,
+    "slide2vec + hs2p": slide2vec_reader,
 }
 
 
-def usable(path: Path) -> Iterator[tuple[str, Callable[[], Read]]]:
+def usable(path: Path, target: float, extent: int) -> Iterator[tuple[str, Callable[[], Read]]]:
     for name, make in READERS.items():
         try:
-            make(path)(open_plan(path)[:2])
+            make(path, target, extent)(open_plan(path, target)[:2])
         except ImportError as error:
             sys.stderr.write(f"left out: {name} ({error})\n")
             continue
-        yield name, lambda make=make: make(path)  # type: ignore[misc]
+        yield name, lambda make=make: make(path, target, extent)  # type: ignore[misc]
 
 
-def open_plan(path: Path) -> np.ndarray:
-    return open_reader(source_of(path), POLICY).plan().regions
+def open_plan(path: Path, target: float) -> np.ndarray:
+    reader = open_reader(source_of(path), policy(target))
+    regions = reader.plan().regions
+    reader.close()
+    return regions
 
 
-def speed(tissue: Path, side: int, rows: int, rounds: int) -> dict[str, Any]:
+def speed(tissue: Path, kind: Kind, side: int, tiles: int, rounds: int) -> dict[str, Any]:
     """Tiles per CPU second of every reader: the same tiles, in turn, a fresh handle and cache each round."""
     with tempfile.TemporaryDirectory() as folder:
-        path = write_slide(Path(folder) / "slide.svs", side, tissue)
-        regions = open_plan(path)
-        regions = regions[regions["y"] < rows * EXTENT]
-        readers, rates = dict(usable(path)), {}
+        path, scale = tissue, kind.mpp
+        if scale is None:
+            scale = float(openslide.OpenSlide(str(path)).properties["openslide.mpp-x"])
+        else:
+            path = write_slide(Path(folder) / "slide.svs", side, tissue, scale, kind.codec)
+        regions = open_plan(path, kind.target)
+        per_row = int((regions["y"] == 0).sum())
+        regions = regions[: max(1, tiles // per_row) * per_row]
+        rates: dict[str, list[float]] = {}
+        readers = dict(usable(path, kind.target, round(TILE * kind.target / scale)))
         for _ in range(rounds):
             for name, make in readers.items():
                 read, start = make(), time.process_time()
                 rates.setdefault(name, []).append(read(regions) / (time.process_time() - start))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
     return {
         "tiles": len(regions),
-        "tiles per core second": {name: statistics.median(values) for name, values in rates.items()},
-        "spread": {name: (min(values), max(values)) for name, values in rates.items()},
+        "tiles per core second": {name: round(value, 1) for name, value in medians.items()},
+        "spread": {name: f"{min(values):.1f} - {max(values):.1f}" for name, values in rates.items()},
+        "against read_region": {name: round(v / medians["read_region per tile"], 2) for name, v in medians.items()},
     }
 
 
-def memory(tissue: Path, side: int, tiles: int) -> dict[str, Any]:
-    """Peak memory of a planning process and of two readers that run at once."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = write_slide(Path(folder) / "large.svs", side, tissue)
-        found: dict[str, Any] = {"file MiB": path.stat().st_size / 2**20}
-        found["plan"] = json.loads(_child("plan", path, 0, 1).communicate()[0])
-        children = [_child("read", path, part, tiles) for part in (0, 1)]
-        found["readers"] = [json.loads(child.communicate()[0]) for child in children]
-        found["total MiB"] = found["plan"]["MiB"] + sum(reader["MiB"] for reader in found["readers"])
-    return found
-
-
-def _child(task: str, path: Path, part: int, tiles: int) -> subprocess.Popen[str]:
-    command = [sys.executable, __file__, "child", task, str(path), str(part), str(tiles)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def child(task: str, path: Path, part: int, tiles: int) -> dict[str, float]:
-    start = time.monotonic()
-    chosen = Policy(slide=SlidePolicy(tissue="auto" if task == "plan" else "none"))
-    reader = open_reader(source_of(path), chosen)
-    regions = reader.plan().regions
-    done = len(regions)
-    if task == "read":
-        mine = regions[part * len(regions) // 2 :][:tiles]
-        done = sum(len(reader.read(mine[k : k + 64])) for k in range(0, len(mine), 64))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"tiles": done, "seconds": time.monotonic() - start, "MiB": peak}
-
-
 def main() -> None:
-    if sys.argv[1:2] == ["child"]:
-        sys.stdout.write(json.dumps(child(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))))
-        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "memory"])
     parser.add_argument("--tissue", type=Path, required=True, help="a real slide that OpenSlide reads")
-    parser.add_argument("--side", type=int, help="of the slide in pixels (20,480; memory: 100,000)")
-    parser.add_argument("--rows", type=int, default=8, help="rows of tiles that are read")
+    parser.add_argument("--kind", action="append", choices=list(KINDS), help="of slide; all of them otherwise")
+    parser.add_argument("--side", type=int, default=20_480, help="of the slide in pixels")
+    parser.add_argument("--tiles", type=int, default=360, help="that are read, rounded to whole rows")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tiles", type=int, default=1500, help="that each of the two readers reads")
     asked = parser.parse_args()
-    if asked.what == "speed":
-        found = speed(asked.tissue, asked.side or 20_480, asked.rows, asked.rounds)
-    else:
-        found = memory(asked.tissue, asked.side or 100_000, asked.tiles)
-    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    for name in asked.kind or KINDS:
+        found = speed(asked.tissue, KINDS[name], asked.side, asked.tiles, asked.rounds)
+        sys.stdout.write(json.dumps({name: found}, indent=1) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

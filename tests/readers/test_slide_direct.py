@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -15,7 +16,7 @@ from slide_factory import halved, tissue_like
 from slide_reading import all_tiles, planned, policy
 
 from umedfeat.items import RegionUnreadable
-from umedfeat.readers import slide_direct, slide_pixels
+from umedfeat.readers import slide_direct, slide_pixels, slide_streams
 from umedfeat.readers.slide_backends import Block
 from umedfeat.readers.slide_openslide import OpenSlideBackend
 
@@ -103,6 +104,49 @@ def test_pixels_of_a_real_slide_are_those_of_openslide(data_dir: Path) -> None:
     backend.close()
 
 
+def jpeg2000_slide(path: Path, pixels: np.ndarray) -> Path:
+    """Aperio's own way: bare codestreams of RGB."""
+    height, width = pixels.shape[:2]
+    padded = np.pad(pixels, ((0, -height % 128), (0, -width % 160), (0, 0)), mode="edge")
+    places = [(y, x) for y in range(0, height, 128) for x in range(0, width, 160)]
+    options = {"level": 40, "codecformat": "j2k", "mct": True}
+    streams = [bytes(imagecodecs.jpeg2k_encode(padded[y : y + 128, x : x + 160], **options)) for y, x in places]
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(
+            iter(streams),
+            shape=pixels.shape,
+            dtype=np.uint8,
+            tile=(128, 160),
+            photometric="rgb",
+            compression=33005,
+            description=f"Aperio Image Library v11\r\n{width}x{height} [0,0 {width}x{height}] (128x160)|MPP = 0.25",
+            metadata=None,
+        )
+    return path
+
+
+def test_jpeg_2000_gives_the_pixels_and_the_errors_of_openslide(tmp_path: Path) -> None:
+    path = jpeg2000_slide(tmp_path / "s.svs", tissue_like(700, 900))
+    backend = opened(path)
+    assert backend.decoder(0) == "openjpeg"
+    for box in boxes(900, 700, 30):
+        assert same(backend.read(0, *box), backend._painted(0, *box)), box
+    backend.close()
+    with tifffile.TiffFile(path) as file:
+        starts = file.pages[0].dataoffsets
+    original = path.read_bytes()
+    generator = random.Random(0)
+    for number in range(24):
+        data = bytearray(original)
+        start = starts[8] + (2 * number if number < 12 else generator.randrange(100, 3000))
+        data[start : start + 30] = generator.randbytes(30)
+        path.write_bytes(data)
+        backend = opened(path)
+        for box in ((330, 140, 140, 100), (500, 140, 140, 100)):
+            assert same(read(backend, *box), painted(backend, *box)), (number, box)
+        backend.close()
+
+
 def test_a_level_of_no_whole_factor_is_not_blended(tmp_path: Path) -> None:
     """OpenSlide shifts by parts of a pixel there; the level's own pixels are read."""
     path = jpeg_slide(tmp_path / "s.svs", tissue_like(1025, 1283), levels=3)
@@ -131,8 +175,8 @@ def test_what_is_not_plain_is_left_to_openslide(tmp_path: Path, monkeypatch: pyt
             data[place + 1] = 0xC2
     path.write_bytes(data)
     if kind == "another codec's pixels":
-        whole = slide_direct.simplejpeg.decode_jpeg
-        monkeypatch.setattr(slide_direct.simplejpeg, "decode_jpeg", lambda *a, **k: whole(*a, **k) ^ 1)
+        whole = slide_streams.simplejpeg.decode_jpeg
+        monkeypatch.setattr(slide_streams.simplejpeg, "decode_jpeg", lambda *a, **k: whole(*a, **k) ^ 1)
     backend = opened(path)
     assert backend.decoder(0) == "openslide"
     assert same(read(backend, 3, 5, 200, 200), painted(backend, 3, 5, 200, 200))

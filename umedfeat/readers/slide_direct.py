@@ -1,10 +1,9 @@
-"""JPEG tiles of a TIFF slide, decoded straight from the file where that gives the very pixels of OpenSlide.
+"""Tiles of a TIFF slide, decoded straight from the file where that gives the very pixels of OpenSlide.
 
-OpenSlide paints every tile through a canvas with alpha, which takes several times as long as the decoding. Here the
-same streams go to the same codec (libjpeg-turbo, exact transform, smooth chroma) and from there into the region.
-A level is read so only if it is plain (whole table of JPEG tiles, RGB or YCbCr, nothing missing) and a few probes agree
-with OpenSlide in every pixel. Whatever is out of the ordinary later, a damaged tile above all, is left to OpenSlide,
-which says what is wrong with it.
+OpenSlide paints every tile through a canvas with alpha, which takes several times as long as decoding a JPEG. Here the
+same streams go to the same codecs and from there into the region. A level is read so only if it is plain (a whole table
+of JPEG or JPEG 2000 tiles, three colours, nothing missing) and a few probes agree with OpenSlide in every pixel.
+Whatever is out of the ordinary later, a damaged tile above all, is left to OpenSlide, which says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -24,13 +23,9 @@ import tifffile
 
 from umedfeat.items import RegionUnreadable
 from umedfeat.readers.slide_backends import Block
+from umedfeat.readers.slide_streams import Jpeg2000Decoder, JpegDecoder, Unusual
 
-try:  # platforms without its wheel read through OpenSlide alone
-    import simplejpeg
-except ImportError:  # pragma: no cover
-    simplejpeg = None
-
-__all__ = ["DirectLevel", "Unusual", "open_direct"]
+__all__ = ["DirectLevel", "open_direct"]
 
 RGB = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -47,27 +42,19 @@ _MAX_TILE_SIDE = 4096
 _PROBE = 32
 #: OpenSlide copies pixels where it is asked for a place this near to a whole pixel of the level, else it blends.
 _WHOLE = 1 / 512
-#: Ends of the marker segments that a decoder needs; what names colours (JFIF, Adobe) is replaced by the TIFF's word.
-_NEEDED = (0xC0, 0xC1, 0xC4, 0xDB, 0xDD)
-_FRAMES = (0xC0, 0xC1)
-_START, _END, _SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
+_JPEG, _JPEG_2000 = tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.APERIO_JP2000_RGB
 _FAULTS = (tifffile.TiffFileError, ValueError, LookupError, OSError, TypeError, AttributeError, ArithmeticError)
-
-
-class Unusual(Exception):
-    """Not to be read directly; no fault of the file."""
 
 
 @dataclass(frozen=True)
 class _Table:
-    """One level as its directory tells it: size, tile size, places and lengths of the streams, shared tables."""
+    """One level as its directory tells it: size, tile size, places and lengths of the streams, who decodes them."""
 
     size: tuple[int, int]
     tile: tuple[int, int]
     offsets: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
-    shared: bytes
-    ycbcr: bool
+    decode: JpegDecoder | Jpeg2000Decoder
 
     @property
     def columns(self) -> int:
@@ -85,7 +72,7 @@ def open_direct(
         factor: level-0 pixels per pixel of the level, as OpenSlide rounds it.
         reference: (x, y, width, height) in level pixels → what OpenSlide reads there; may raise RegionUnreadable.
     """
-    if simplejpeg is None or vendor not in _VENDORS:
+    if vendor not in _VENDORS:
         return None
     try:
         table = _table_of(path, size)
@@ -106,7 +93,7 @@ class DirectLevel:
 
     def __init__(self, path: Path, table: _Table) -> None:
         self._table = table
-        self._header = _Header(table)
+        self.decoder = table.decode.name
         self._file = path.open("rb", buffering=0)
         self._lock = threading.Lock()
         self._cache: OrderedDict[int, RGB] = OrderedDict()
@@ -163,10 +150,9 @@ class DirectLevel:
             data = self._bytes(int(self._table.offsets[index]), length)
             if len(data) < length:
                 raise Unusual("cut off")
-            tile: RGB = simplejpeg.decode_jpeg(self._header.whole(data), "RGB", strict=True)
         except (ValueError, OSError) as error:
             raise Unusual(str(error)) from error
-        return tile
+        return self._table.decode(data)
 
     def _bytes(self, offset: int, length: int) -> bytes:
         if hasattr(os, "pread"):  # leaves the position alone, which forked processes share
@@ -176,86 +162,16 @@ class DirectLevel:
             return self._file.read(length)
 
 
-class _Header:
-    """Turns the abbreviated stream of a tile into a whole one that says its colours as the TIFF does."""
-
-    def __init__(self, table: _Table) -> None:
-        self._size = table.tile
-        self._start = _START + _adobe(table.ycbcr)
-        if table.shared:
-            self._start += b"".join(segment for _, segment in _segments(table.shared))
-        self._seen, self._made = b"", b""
-
-    def whole(self, data: bytes) -> bytes:
-        """The stream to decode.
-
-        Raises:
-            Unusual: not one baseline scan of three colours and of the tile's size.
-        """
-        seen = len(self._seen)
-        if not seen or data[:seen] != self._seen:  # mostly alike from tile to tile
-            self._learn(data)
-            seen = len(self._seen)
-        return self._made + data[seen:]
-
-    def _learn(self, data: bytes) -> None:
-        kept, end, frames = [], len(_START), 0
-        for marker, segment in _segments(data):
-            end += len(segment)
-            if marker in _FRAMES:
-                frames += 1
-                self._refuse_other_size(segment)
-            if marker == _SCAN:
-                break
-            if marker in _NEEDED:
-                kept.append(segment)
-        else:
-            raise Unusual("no scan")
-        if frames != 1:
-            raise Unusual("no baseline frame")
-        self._seen, self._made = data[:end], self._start + b"".join(kept) + segment
-
-    def _refuse_other_size(self, segment: bytes) -> None:
-        precision, height, width, colours = struct.unpack(">BHHB", segment[4:10])
-        if (precision, (width, height), colours) != (8, self._size, 3):
-            raise Unusual("a frame of another size or kind")
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and bytes of each segment of a JPEG header, up to its first scan or its end."""
-    if data[:2] != _START:
-        raise Unusual("no JPEG")
-    place = 2
-    while data[place : place + 2] != _END:
-        if len(data) < place + 4 or data[place] != 0xFF:
-            raise Unusual("no marker")
-        marker, length = struct.unpack(">BH", data[place + 1 : place + 4])
-        segment = data[place : place + 2 + length]
-        if length < 2 or len(segment) < 2 + length or marker in (0x00, 0x01, *range(0xD0, 0xD9)):
-            raise Unusual("no segment")
-        yield marker, segment
-        if marker == _SCAN:
-            return
-        place += len(segment)
-
-
-def _adobe(ycbcr: bool) -> bytes:
-    """The marker that tells a decoder which colours it finds."""
-    return b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([ycbcr])
-
-
 def _table_of(path: Path, size: tuple[int, int]) -> _Table:
     with tifffile.TiffFile(path) as file:
         page = _page_of(file, size)
         _refuse_unusual(page)
-        tables = page.tags.get("JPEGTables")
         table = _Table(
             size=size,
             tile=(int(page.tilewidth), int(page.tilelength)),
             offsets=np.array(page.dataoffsets, dtype=np.int64),
             lengths=np.array(page.databytecounts, dtype=np.int64),
-            shared=bytes(tables.value) if tables is not None else b"",
-            ycbcr=page.photometric == tifffile.PHOTOMETRIC.YCBCR,
+            decode=_decoder_of(page),
         )
     rows = -(-size[1] // table.tile[1])
     if len(table.offsets) != table.columns * rows or len(table.lengths) != len(table.offsets):
@@ -281,9 +197,18 @@ def _page_of(file: tifffile.TiffFile, size: tuple[int, int]) -> Any:
     return pages[0]
 
 
+def _decoder_of(page: Any) -> JpegDecoder | Jpeg2000Decoder:
+    size = int(page.tilewidth), int(page.tilelength)
+    if page.compression == _JPEG_2000:
+        return Jpeg2000Decoder(size)
+    tables = page.tags.get("JPEGTables")
+    shared = bytes(tables.value) if tables is not None else b""
+    return JpegDecoder(size, shared, ycbcr=page.photometric == tifffile.PHOTOMETRIC.YCBCR)
+
+
 def _refuse_unusual(page: Any) -> None:
     plain = (
-        page.compression == tifffile.COMPRESSION.JPEG
+        page.compression in (_JPEG, _JPEG_2000)
         and page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
         and page.dtype == np.uint8
         and page.samplesperpixel == 3
@@ -292,7 +217,7 @@ def _refuse_unusual(page: Any) -> None:
         and max(page.tilewidth, page.tilelength) <= _MAX_TILE_SIDE
     )
     if not plain:
-        raise Unusual("no plain JPEG tiles")
+        raise Unusual("no plain tiles")
 
 
 def _probes(table: _Table, factor: float) -> Iterator[Box]:

@@ -16,7 +16,8 @@ from umedfeat.errors import InputError, UnreadableInput, UnsupportedInput
 from umedfeat.grid import true_downsamples
 from umedfeat.items import RegionUnreadable
 from umedfeat.readers.slide_backends import Block, on_white
-from umedfeat.readers.slide_direct import DirectLevel, Unusual, open_direct
+from umedfeat.readers.slide_direct import DirectLevel, open_direct
+from umedfeat.readers.slide_streams import Unusual
 from umedfeat.readers.slide_tiff import orientation_of
 
 __all__ = ["OpenSlideBackend"]
@@ -28,7 +29,7 @@ _UNSUPPORTED = ("not supported", "unsupported", "unrecognized", "nonzero subbloc
 
 
 class OpenSlideBackend:
-    """A slide through OpenSlide, its plain JPEG tiles decoded directly where that gives the same pixels.
+    """A slide through OpenSlide, plain tiles decoded directly where that gives the same pixels.
 
     After an error OpenSlide's handle is poisoned, so it is opened anew.
     """
@@ -74,7 +75,8 @@ class OpenSlideBackend:
         return self._painted(level, x, y, width, height)
 
     def decoder(self, level: int) -> str:
-        return "openslide" if self._direct_level(level) is None else "libjpeg-turbo"
+        direct = self._direct_level(level)
+        return "openslide" if direct is None else direct.decoder
 
     def close(self) -> None:
         for direct in self._direct.values():

@@ -1,0 +1,149 @@
+"""Streams of single tiles: headers checked before anything is decoded, damage an error and never grey.
+
+What a stream claims is compared with the tile that it should be. Whatever does not fit is ``Unusual``: not to be
+decoded here, and for others to judge.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+
+try:  # the common JPEG decoders fill damaged streams up; this one refuses them
+    import simplejpeg
+except ImportError:  # pragma: no cover - no wheel for the platform: OpenSlide decodes
+    simplejpeg = None
+
+__all__ = ["Jpeg2000Decoder", "JpegDecoder", "Unusual"]
+
+RGB = npt.NDArray[np.uint8]
+
+#: Marker segments that a decoder needs; those that name colours (JFIF, Adobe) are replaced by the TIFF's word.
+_NEEDED = (0xC0, 0xC1, 0xC4, 0xDB, 0xDD)
+_FRAMES = (0xC0, 0xC1)
+_START, _END, _SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
+#: Three components of eight bits without a sign, each at full size.
+_PLAIN_COMPONENTS = bytes([0, 3, 7, 1, 1, 7, 1, 1, 7, 1, 1])
+
+
+class Unusual(Exception):
+    """Not to be decoded here; whether it is a fault of the file, others say."""
+
+
+class JpegDecoder:
+    """libjpeg-turbo, exact transform and smooth chroma, for streams that may lack the tables which all tiles share.
+
+    Args:
+        size: (width, height) of every tile.
+        shared: the TIFF's JPEGTables, or nothing.
+        ycbcr: what the TIFF says of the colours; what the streams say is not asked, as OpenSlide does not.
+
+    Raises:
+        Unusual: the tables are damaged, or there is no such codec on this platform.
+    """
+
+    name = "libjpeg-turbo"
+
+    def __init__(self, size: tuple[int, int], shared: bytes, *, ycbcr: bool) -> None:
+        if simplejpeg is None:
+            raise Unusual("no codec")
+        self._size = size
+        self._start = _START + _adobe(ycbcr)
+        if shared:
+            self._start += b"".join(segment for marker, segment in _segments(shared) if marker in _NEEDED)
+        self._seen, self._made = b"", b""
+
+    def __call__(self, data: bytes) -> RGB:
+        """(height, width, 3).
+
+        Raises:
+            Unusual: damaged, or no baseline JPEG of three colours and of the tile's size.
+        """
+        try:
+            tile: RGB = simplejpeg.decode_jpeg(self._whole(data), "RGB", strict=True)
+        except ValueError as error:
+            raise Unusual(str(error)) from error
+        return tile
+
+    def _whole(self, data: bytes) -> bytes:
+        """The stream with its tables, and with colours named as the TIFF names them."""
+        seen = len(self._seen)
+        if not seen or data[:seen] != self._seen:  # mostly alike from tile to tile
+            self._learn(data)
+            seen = len(self._seen)
+        return self._made + data[seen:]
+
+    def _learn(self, data: bytes) -> None:
+        kept, end, frames = [], len(_START), 0
+        for marker, segment in _segments(data):
+            end += len(segment)
+            if marker in _FRAMES:
+                frames += 1
+                self._refuse_other_size(segment)
+            if marker == _SCAN:
+                break
+            if marker in _NEEDED:
+                kept.append(segment)
+        else:
+            raise Unusual("no scan")
+        if frames != 1:
+            raise Unusual("no baseline frame")
+        self._seen, self._made = data[:end], self._start + b"".join(kept) + segment
+
+    def _refuse_other_size(self, segment: bytes) -> None:
+        precision, height, width, colours = struct.unpack(">BHHB", segment[4:10])
+        if (precision, (width, height), colours) != (8, self._size, 3):
+            raise Unusual("a frame of another size or kind")
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and bytes of each segment of a JPEG header, up to its first scan or its end."""
+    if data[:2] != _START:
+        raise Unusual("no JPEG")
+    place = 2
+    while data[place : place + 2] != _END:
+        if len(data) < place + 4 or data[place] != 0xFF:
+            raise Unusual("no marker")
+        marker, length = struct.unpack(">BH", data[place + 1 : place + 4])
+        segment = data[place : place + 2 + length]
+        if length < 2 or len(segment) < 2 + length or marker in (0x00, 0x01, *range(0xD0, 0xD9)):
+            raise Unusual("no segment")
+        yield marker, segment
+        if marker == _SCAN:
+            return
+        place += len(segment)
+
+
+def _adobe(ycbcr: bool) -> bytes:
+    """The marker that tells a decoder which colours it finds."""
+    return b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([ycbcr])
+
+
+class Jpeg2000Decoder:
+    """OpenJPEG for bare codestreams in RGB."""
+
+    name = "openjpeg"
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        width, height = size
+        # SOC, then SIZ: length, capabilities, size and origin of the image, size and origin of its only tile
+        self._first = b"\xff\x4f\xff\x51" + struct.pack(">H", 47)
+        self._places = struct.pack(">8I", width, height, 0, 0, width, height, 0, 0) + _PLAIN_COMPONENTS
+
+    def __call__(self, data: bytes) -> RGB:
+        """(height, width, 3).
+
+        Raises:
+            Unusual: damaged, or no codestream of three 8-bit colours and of the tile's size.
+        """
+        if data[:6] != self._first or data[8 : 8 + len(self._places)] != self._places:
+            raise Unusual("no codestream of the tile's size")
+        try:
+            tile: RGB = imagecodecs.jpeg2k_decode(data, numthreads=1)
+        except imagecodecs.Jpeg2kError as error:
+            raise Unusual(str(error)) from error
+        return tile
