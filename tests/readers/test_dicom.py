@@ -210,6 +210,16 @@ def test_no_preamble_needs_force(data_dir: Path, tmp_path: Path) -> None:
     assert len(read(find(tmp_path, forced).sources[0], forced)[1]) == 1
 
 
+def test_no_meta_header_needs_force(tmp_path: Path) -> None:
+    raw = save(image("DX", body(3).astype(np.uint16)), tmp_path / "a.dcm").read_bytes()
+    (tmp_path / "a.dcm").write_bytes(raw[:132] + raw[144 + int.from_bytes(raw[140:144], "little") :])
+    found = find(tmp_path)
+    assert not found.sources and "does not tell how it is encoded" in found.failures[0].message
+    assert "--force" in found.failures[0].remedy
+    forced = Policy(limits=Limits(force=True), image=ImagePolicy(size=32))
+    assert len(read(find(tmp_path, forced).sources[0], forced)[1]) == 1
+
+
 def test_twelve_bit_jpeg_names_the_package(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "mr").write_bytes((data_dir / "dicom" / "wg04" / "MR4_JPLY").read_bytes())
     with pytest.raises(UnsupportedInput, match=r"^mr: 12-bit JPEG") as caught:

@@ -124,3 +124,12 @@ def test_a_series_whose_only_slice_is_damaged_tells_why(tmp_path: Path) -> None:
     with pytest.raises(UnreadableInput, match=r"its only slice cannot be read: .*truncated") as caught:
         read(find(tmp_path).sources[0])
     assert "origin" in caught.value.remedy
+
+
+def test_a_manifest_overrules_the_modality_in_any_spelling_but_makes_no_hounsfield_units(tmp_path: Path) -> None:
+    save(image("CT", body(0), Modality="OT"), tmp_path / "a.dcm")
+    screenshot = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "Modality": "OT"}
+    save(image("CT", body(0), **screenshot), tmp_path / "b.dcm")
+    (tmp_path / "study.csv").write_text("path,modality\na.dcm,ct\nb.dcm,Ct\n")
+    plans = [read(source)[0] for source in discover([tmp_path / "study.csv"], Policy(), PSEUDONYMS).sources]
+    assert [(plan.modality, window(plan)) for plan in plans] == [("CT", "soft-tissue"), ("CT", "p2.5-p97.5")]

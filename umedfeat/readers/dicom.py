@@ -81,14 +81,14 @@ def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = No
     Raises:
         InputError: damaged, or no installed codec decodes it.
     """
-    limit = policy.limits.max_pixels
+    limit, modality = policy.limits.max_pixels, source.modality.upper()  # a manifest may spell it otherwise
     carry = dict((prepared or {}).get("stack") or {})
     with parsing(source.name):
         kind, _, volume = source.selector.partition(":")
         if kind == "series":
-            stack: Any = SeriesStack(source.files, source.name, source.modality, carry, volume, limit)
+            stack: Any = SeriesStack(source.files, source.name, modality, carry, volume, limit)
             return VolumeReader(stack, policy, prepared)
-        stack = FramesStack(source.path, source.name, source.modality, volume or policy.volume.volume_index, limit)
+        stack = FramesStack(source.path, source.name, modality, volume or policy.volume.volume_index, limit)
         if volume:
             digest = hashlib.sha256(f"{content_sha256(source.files)} {volume}".encode()).hexdigest()
             stack.facts = replace(stack.facts, content_sha256=digest)
@@ -104,6 +104,9 @@ def _header_and_reason(file: Found, policy: Policy) -> tuple[DicomHeader, str | 
         return UnreadableInput(message, remedy="--force reads it all the same")
     try:
         header = read_header(file, force=bare, max_pixels=policy.limits.max_pixels)
+        if not header.encoded and not policy.limits.force:
+            message = f"{file.name}: a DICOM file whose meta header does not tell how it is encoded"
+            return UnreadableInput(message, remedy="--force takes it as uncompressed")
         return header, not_an_image(header, include_derived=policy.volume.include_derived)
     except InputError as error:
         return error

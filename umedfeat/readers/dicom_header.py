@@ -73,9 +73,14 @@ _IMPLIED = {
 
 @dataclass(frozen=True)
 class DicomHeader:
-    """One file's facts. ``order``: values that tell phases, echoes and b-values at one position apart."""
+    """One file's facts.
+
+    ``encoded``: the meta header says how the file is encoded. ``order``: values that tell phases, echoes and b-values
+    at one position apart.
+    """
 
     found: Found
+    encoded: bool
     sop_class: str
     sop_uid: str
     series: str
@@ -155,6 +160,7 @@ def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
     image_type = tuple(str(part).upper() for part in _many(dataset.get("ImageType")))
     return DicomHeader(
         found=file,
+        encoded=bool(getattr(dataset, "file_meta", {}).get("TransferSyntaxUID")),
         sop_class=sop_class,
         sop_uid=uids[0],
         series=uids[1],

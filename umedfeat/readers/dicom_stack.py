@@ -85,8 +85,8 @@ def _guessed_syntax(dataset: pydicom.Dataset) -> pydicom.uid.UID:
     return pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian
 
 
-def _calibrated(dataset: pydicom.Dataset, name: str) -> bool:
-    return dataset.get("Modality") != "CT" or claims_hounsfield(dataset, name)
+def _calibrated(dataset: pydicom.Dataset, modality: str, name: str) -> bool:
+    return modality != "CT" or claims_hounsfield(dataset, name)
 
 
 def _detail(dataset: pydicom.Dataset, decoder: str) -> dict[str, Json]:
@@ -173,7 +173,7 @@ class SeriesStack:
             pixel_spacing=spacing,
             colour=is_colour(first),
             invert=is_inverted(first),
-            calibrated=_calibrated(first, name),
+            calibrated=_calibrated(first, modality, name),
             floating=is_float(first),
             detail={
                 **_detail(first, decoder),
@@ -263,7 +263,7 @@ class FramesStack:
             pixel_spacing=spacing,
             colour=is_colour(dataset),
             invert=is_inverted(dataset),
-            calibrated=_calibrated(dataset, name),
+            calibrated=_calibrated(dataset, modality, name),
             floating=is_float(dataset),
             detail={**_detail(dataset, decoder), **detail},
         )
