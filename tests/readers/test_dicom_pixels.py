@@ -151,6 +151,17 @@ def palette(width: int) -> Dataset:
     return dataset
 
 
+def test_a_palette_of_16_bits_that_declares_8_is_scaled_alike_in_dark_frames() -> None:
+    dataset = palette(16)
+    for colour in ("Red", "Green", "Blue"):
+        setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [4, 0, 8])
+        setattr(dataset, f"{colour}PaletteColorLookupTableData", np.array([0, 200, 65535, 0], "<u2").tobytes())
+    bright, _ = values_of(dataset)
+    dataset.PixelData = bytes(len(dataset.PixelData) // 2) + b"\1" * (len(dataset.PixelData) // 2)
+    dark, _ = values_of(dataset)
+    assert bright[0, 1, 0] == dark[31, 0, 0] == pytest.approx(200 / 65535)
+
+
 def test_segmented_palettes_are_expanded() -> None:
     """PS3.3 C.7.9.2: a discrete segment of two entries, then a line over six."""
     pixels = np.tile(np.arange(32) % 8, (32, 1)).astype(np.uint8)

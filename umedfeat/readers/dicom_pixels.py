@@ -152,12 +152,19 @@ def _as_stored(value: int, dataset: pydicom.Dataset) -> int:
 def _colours(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)[..., :3]
-        bits = int(dataset.RedPaletteColorLookupTableDescriptor[2])
-        full = 65535 if stored.dtype == np.uint16 and stored.max() > 255 else (1 << bits) - 1
-        return np.asarray(stored / np.float32(full), dtype=np.float32)
+        return np.asarray(stored / np.float32(_full_palette(dataset, stored.dtype)), dtype=np.float32)
     if stored.dtype == np.uint8:
         return stored
     return np.asarray(stored / np.float32((1 << int(dataset.BitsStored)) - 1), dtype=np.float32)
+
+
+def _full_palette(dataset: pydicom.Dataset, kind: np.dtype[Any]) -> int:
+    """Value of full brightness; of tables that declare 8 bits and hold 16, the entries decide, not those in use."""
+    entries, first, bits = (int(value) for value in dataset.RedPaletteColorLookupTableDescriptor)
+    if bits == 8 and kind == np.uint16:
+        every = np.arange(first, first + (entries or 1 << 16))
+        return 65535 if apply_color_lut(every, dataset).max() > 255 else 255
+    return (1 << bits) - 1
 
 
 def voi_of(dataset: pydicom.Dataset, frame: int) -> StoredVoi | None:
