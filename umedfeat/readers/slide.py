@@ -18,7 +18,7 @@ import openslide
 import tifffile
 
 from umedfeat.annotations import external_mask
-from umedfeat.errors import InputError, ScaleError, TooLarge
+from umedfeat.errors import InputError, ScaleError, TooLarge, UnreadableInput
 from umedfeat.grid import MicronsPerPixel, choose_level, tile_grid
 from umedfeat.items import Json, Plan, Reader, RegionUnreadable, Skipped, Source, make_regions
 from umedfeat.policy import Policy
@@ -45,6 +45,8 @@ _THUMBNAIL_MPP = 8.0
 _MAX_FLAT_SIDE = 5000
 #: Grids above this are a mistake (tiles of a few pixels, an overlap of nearly a tile), and would fill the memory.
 _MAX_TILES = 20_000_000
+#: Vendors that store every tile: what OpenSlide gives as transparent there was lost, and is no background.
+_WITHOUT_GAPS = ("aperio",)
 #: A slide may be this share coarser than the target and still count as scanned at it (0.5022 for 0.5).
 _UPSAMPLE_TOLERANCE = 0.02
 
@@ -187,6 +189,9 @@ class SlideReader:
         if self._thumbnail is None:
             downsample = max(1.0, _THUMBNAIL_MPP / self._scale.x)
             self._thumbnail = thumbnail(self._backend, downsample, self._source.name)
+            if not self._thumbnail.scanned.any():
+                message = f"{self._source.name}: it holds no pixels, every stored tile of its overview is missing"
+                raise UnreadableInput(message, remedy="copy it again from the scanner")
         return self._thumbnail
 
     def _mask(self, overview: Thumbnail) -> Mask:
@@ -200,6 +205,8 @@ class SlideReader:
         if slide.tissue != "none":
             masks.append(tissue_mask(overview.pixels, self._scale.x * overview.downsample[0], overview.scanned))
         mask: Mask = np.logical_and.reduce([overview.scanned, *masks])
+        if self._backend.vendor in _WITHOUT_GAPS:
+            mask |= ~overview.scanned  # planned, so that each loss is found and recorded
         return mask
 
     def _tissue_of(self, x: npt.NDArray[np.int64], y: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -214,8 +221,12 @@ class SlideReader:
     def _must_hold(self, tissue: npt.NDArray[np.float32]) -> list[float] | None:
         """The least share of each tile that its level must hold: as much as the overview shows as tissue.
 
-        The overview is right to about two of its pixels; without a mask nothing is known.
+        The overview is right to about two of its pixels; without a mask nothing is known. Of a slide without gaps all
+        must be there, but for what rounding leaves off a side.
         """
+        if self._backend.vendor in _WITHOUT_GAPS:
+            level_pixels = self._grid.extent_x / self._backend.downsamples[self._cutter.level]
+            return [1.0 - 1.5 / max(2.0, level_pixels)] * len(tissue)
         if not self._uses_mask:
             return None
         slack = 0.02 + 2 * _THUMBNAIL_MPP / (self._grid.extent_x * self._scale.x)

@@ -95,7 +95,7 @@ class TileCutter:
             part = np.s_[:, box[0] - left : box[2] - left]
             held = 1.0 if block.scanned is None else self._share(block.scanned[part], corner, y, box)
             tiles.append(
-                RegionUnreadable(f"the file holds {held:.0%} of it, its overview shows more")
+                RegionUnreadable(f"the file holds {held:.0%} of it, the rest is missing")
                 if held < share
                 else self._resample(block.rgb[part], corner, y, box)
             )

@@ -21,12 +21,19 @@ from umedfeat.items import RegionUnreadable
 from umedfeat.readers.slide_backends import Block, on_white
 from umedfeat.readers.slide_scale import ome_scale
 
+try:  # platforms without its wheel do without its warnings
+    import simplejpeg
+except ImportError:  # pragma: no cover
+    simplejpeg = None
+
 __all__ = ["TIFF_FAULTS", "TiffBackend", "has_sub_levels", "orientation_of"]
 
 # tifffile logs every oddity of a damaged file; the reader's own message says what matters.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 _TIFF_CACHE_TILES = 256
+#: More are a loop.
+_MAX_DIRECTORIES = 100_000
 #: What tifffile raises where tags are missing or of another type than they should be.
 TIFF_FAULTS = (
     tifffile.TiffFileError,
@@ -50,6 +57,7 @@ class TiffBackend:
         with contextlib.ExitStack() as on_error:
             try:
                 self._file = on_error.enter_context(tifffile.TiffFile(path))
+                _refuse_cut_chain(self._file, name)
                 self._pages = _pyramid_of(self._file)
                 self._refuse_unknown_pixels(self._pages[0])
                 self._refuse_short_tables()
@@ -131,7 +139,10 @@ class TiffBackend:
             data = handle.read(page.databytecounts[index])
             _refuse_cut_piece(page, data, index)
             tables = page.tags.get("JPEGTables")
-            segment, _, shape = page.decode(data, index, jpegtables=tables.value if tables is not None else None)
+            shared = bytes(tables.value) if tables is not None else None
+            if page.compression in _JPEG:
+                _refuse_damaged_jpeg(data, shared, index)
+            segment, _, shape = page.decode(data, index, jpegtables=shared)
         except RegionUnreadable:
             raise
         except Exception as error:  # codecs raise their own kinds
@@ -153,6 +164,25 @@ def has_sub_levels(path: Path) -> bool:
         return False
 
 
+def _refuse_cut_chain(file: tifffile.TiffFile, name: str) -> None:
+    """Each directory of a TIFF points to the next. A scanner's slide that was cut behind its first image would else be
+    read without its scale, which OpenSlide knows and this reader does not.
+    """
+    tiff, handle = file.tiff, file.filehandle
+    place, seen = (8 if tiff.is_bigtiff else 4), 0
+    while True:
+        handle.seek(place)
+        offset = int.from_bytes(handle.read(tiff.offsetsize), "little" if tiff.byteorder == "<" else "big")
+        if offset == 0 and handle.tell() == place + tiff.offsetsize:
+            return
+        handle.seek(offset)
+        entries = int.from_bytes(handle.read(tiff.tagnosize), "little" if tiff.byteorder == "<" else "big")
+        place, seen = offset + tiff.tagnosize + entries * tiff.tagsize, seen + 1
+        if place + tiff.offsetsize > handle.size or seen > _MAX_DIRECTORIES:
+            message = f"{name}: the TIFF structure is damaged (directory {seen} lies beyond the end: the file was cut)"
+            raise UnreadableInput(message, remedy="copy it again from its origin")
+
+
 def _refuse_cut_piece(page: Any, data: bytes, index: int) -> None:
     """A JPEG without its end would be filled up with grey by the decoder."""
     if len(data) < page.databytecounts[index] or not data:
@@ -170,6 +200,19 @@ def _orientation(page: Any) -> str:
     """The tag's number, "1" where it is absent: row 0 at the top, column 0 at the left."""
     tag = page.tags.get("Orientation")
     return str(int(tag.value)) if tag is not None else "1"
+
+
+def _refuse_damaged_jpeg(data: bytes, shared: bytes | None, index: int) -> None:
+    """libjpeg fills what it cannot decode with grey, and tifffile's codec does not pass its warning on."""
+    if simplejpeg is None:
+        return
+    whole = data if shared is None else data[:2] + shared[2:-2] + data[2:]
+    try:
+        simplejpeg.decode_jpeg(whole, "RGB", fastdct=True, fastupsample=True, strict=True)
+    except ValueError as error:
+        with contextlib.suppress(ValueError):  # of a kind that this codec does not know: not for it to judge
+            simplejpeg.decode_jpeg(whole, "RGB", fastdct=True, fastupsample=True, strict=False)
+            raise RegionUnreadable(f"piece {index} is damaged ({error})") from error
 
 
 def _pyramid_of(file: tifffile.TiffFile) -> list[Any]:
