@@ -19,6 +19,7 @@ from umedfeat.items import RegionUnreadable
 from umedfeat.readers import slide_direct, slide_pixels, slide_streams
 from umedfeat.readers.slide_backends import Block
 from umedfeat.readers.slide_openslide import OpenSlideBackend
+from umedfeat.readers.slide_tiff import TiffBackend
 
 pytest.importorskip("simplejpeg", reason="no wheel for this platform: OpenSlide reads everything")
 
@@ -293,3 +294,25 @@ def test_no_file_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert (backend.decoder(0) == "libjpeg-turbo") is agrees
         backend.close()
     assert open_files() == before
+
+
+def test_damage_in_an_ome_tiff_is_told_too(tmp_path: Path) -> None:
+    """Zeros amid a stream leave its end in place; a lenient decoder would go on in other colours."""
+    path = tmp_path / "s.ome.tif"
+    pixels = tissue_like(600, 700)
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        writer.write(pixels, tile=(256, 256), photometric="rgb", compression="jpeg", metadata={"axes": "YXS"})
+    backend = TiffBackend(path, path.name, 10**9)
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        assert np.array_equal(backend.read(0, 0, 0, 700, 600).rgb, page.asarray())
+        middle = page.dataoffsets[4] + page.databytecounts[4] // 2
+    backend.close()
+    data = bytearray(path.read_bytes())
+    data[middle : middle + 300] = bytes(300)
+    path.write_bytes(data)
+    backend = TiffBackend(path, path.name, 10**9)
+    backend.read(0, 0, 0, 256, 256)
+    with pytest.raises(RegionUnreadable, match="piece 4 is damaged"):
+        backend.read(0, 300, 300, 50, 50)
+    backend.close()

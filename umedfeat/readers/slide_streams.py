@@ -18,7 +18,7 @@ try:  # the common JPEG decoders fill damaged streams up; this one refuses them
 except ImportError:  # pragma: no cover - no wheel for the platform: OpenSlide decodes
     simplejpeg = None
 
-__all__ = ["Jpeg2000Decoder", "JpegDecoder", "Unusual"]
+__all__ = ["Damaged", "Jpeg2000Decoder", "JpegDecoder", "Unusual"]
 
 RGB = npt.NDArray[np.uint8]
 
@@ -32,6 +32,10 @@ _PLAIN_COMPONENTS = bytes([0, 3, 7, 1, 1, 7, 1, 1, 7, 1, 1])
 
 class Unusual(Exception):
     """Not to be decoded here; whether it is a fault of the file, others say."""
+
+
+class Damaged(Unusual):
+    """As it should be in its header, but not to its end."""
 
 
 class JpegDecoder:
@@ -61,12 +65,13 @@ class JpegDecoder:
         """(height, width, 3).
 
         Raises:
-            Unusual: damaged, or no baseline JPEG of three colours and of the tile's size.
+            Damaged: libjpeg-turbo complains of anything.
+            Unusual: no baseline JPEG of three colours and of the tile's size.
         """
         try:
             tile: RGB = simplejpeg.decode_jpeg(self._whole(data), "RGB", strict=True)
         except ValueError as error:
-            raise Unusual(str(error)) from error
+            raise Damaged(str(error)) from error
         return tile
 
     def _whole(self, data: bytes) -> bytes:
@@ -138,12 +143,13 @@ class Jpeg2000Decoder:
         """(height, width, 3).
 
         Raises:
-            Unusual: damaged, or no codestream of three 8-bit colours and of the tile's size.
+            Damaged: OpenJPEG refuses it.
+            Unusual: no codestream of three 8-bit colours and of the tile's size.
         """
         if data[:6] != self._first or data[8 : 8 + len(self._places)] != self._places:
             raise Unusual("no codestream of the tile's size")
         try:
             tile: RGB = imagecodecs.jpeg2k_decode(data, numthreads=1)
         except imagecodecs.Jpeg2kError as error:
-            raise Unusual(str(error)) from error
+            raise Damaged(str(error)) from error
         return tile

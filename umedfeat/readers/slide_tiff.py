@@ -20,6 +20,7 @@ from umedfeat.grid import true_downsamples
 from umedfeat.items import RegionUnreadable
 from umedfeat.readers.slide_backends import Block, on_white
 from umedfeat.readers.slide_scale import ome_scale
+from umedfeat.readers.slide_streams import Damaged, JpegDecoder, Unusual
 
 try:  # platforms without its wheel do without its warnings
     import simplejpeg
@@ -138,6 +139,9 @@ class TiffBackend:
             handle.seek(page.dataoffsets[index])
             data = handle.read(page.databytecounts[index])
             _refuse_cut_piece(page, data, index)
+            strict = self._strictly(page, data)
+            if strict is not None:
+                return Block(strict)
             tables = page.tags.get("JPEGTables")
             shared = bytes(tables.value) if tables is not None else None
             if page.compression in _JPEG:
@@ -145,12 +149,28 @@ class TiffBackend:
             segment, _, shape = page.decode(data, index, jpegtables=shared)
         except RegionUnreadable:
             raise
+        except Damaged as error:
+            raise RegionUnreadable(f"piece {index} is damaged ({error})") from error
         except Exception as error:  # codecs raise their own kinds
             raise RegionUnreadable(f"{type(error).__name__} in piece {index}") from error
         if segment is None:
             raise RegionUnreadable(f"piece {index} is missing")
         pixels = segment[0][: shape[1], : shape[2]]
         return _to_rgb(pixels, inverted=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE)
+
+    def _strictly(self, page: tifffile.TiffPage, data: bytes) -> npt.NDArray[np.uint8] | None:
+        """Whole tiles of JPEG in three colours, which tifffile's decoder would fill up where they are damaged."""
+        if not page.is_tiled or page.compression != tifffile.COMPRESSION.JPEG or page.samplesperpixel != 3:
+            return None
+        tables = page.tags.get("JPEGTables")
+        ycbcr = page.photometric == tifffile.PHOTOMETRIC.YCBCR or page.is_jfif  # a JFIF stream is believed
+        size = int(page.tilewidth), int(page.tilelength)
+        try:
+            return JpegDecoder(size, bytes(tables.value) if tables is not None else b"", ycbcr=ycbcr)(data)
+        except Damaged:
+            raise
+        except Unusual:
+            return None
 
 
 def has_sub_levels(path: Path) -> bool:
