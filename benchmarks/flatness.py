@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 DIM = 512
 CASES: dict[str, tuple[tuple[int, int], ...]] = {
     "slides of 10,000 tiles": ((1, 1_000), (1, 10_000), (10, 10_000), (100, 10_000)),
-    "one slide": ((1, 100_000), (1, 1_000_000)),
+    "one slide": ((1, 200_000),),
     "radiographs": ((1_000, 1), (10_000, 1), (100_000, 1)),
 }
 

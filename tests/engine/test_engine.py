@@ -11,6 +11,7 @@ from fake_encoder import FakeEncoder, expected_features
 from fake_reader import FakePolicy, fake_source
 from fake_sink import Collected, expected
 
+from umedfeat.engine import loop
 from umedfeat.engine.device import LocalDevice
 from umedfeat.engine.loop import Engine, EngineSettings
 from umedfeat.engine.planning import plan_all
@@ -149,6 +150,27 @@ def test_stop_ends_early_without_half_items() -> None:
     assert 1 <= len(sink.features) < 20
     for name, features in sink.features.items():
         np.testing.assert_array_equal(features, expected(name, 6))
+
+
+def test_plans_are_made_ahead_but_not_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand radiographs must not be planned while the encoder is at the first."""
+    monkeypatch.setattr(loop, "_PLANNED_SOURCES", 8)
+
+    class Watching(SilentProgress):
+        ahead = most = 0
+
+        def planned(self, regions: int) -> None:
+            self.ahead += 1
+            self.most = max(self.most, self.ahead)
+
+        def finished(self, name: str, status: str) -> None:
+            self.ahead -= 1
+
+    watching, sink = Watching(), Collected()
+    engine = Engine(LocalDevice(FakeEncoder()), FakePolicy(), EngineSettings(2, 2), sink, watching, threading.Event())
+    engine.run([fake_source(f"s{k:02d}", 1) for k in range(60)])
+    assert len(sink.features) == 60
+    assert 2 <= watching.most <= 8
 
 
 def test_planning_alone() -> None:
