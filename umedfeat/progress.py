@@ -131,6 +131,7 @@ class BarProgress(_Counting):
         layout = "{desc} " + numbers.replace("{bar}", " " if narrow else "|{bar}| ")
         self._bar = self._new_bar(total=0, unit="img", bar_format=layout)
         self._show()
+        self._bar.refresh()
 
     def _new_bar(self, **options: Any) -> Any:
         return tqdm(file=self._stream, dynamic_ncols=True, smoothing=0.1, mininterval=0.2, **options)
