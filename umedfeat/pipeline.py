@@ -172,10 +172,11 @@ def _embed_into(
     settings = _engine_settings(run, devices, policy, store.out)
     encoder = devices.encoder
     progress.note(_choices(encoder, settings))
-    progress.begin(len(todo))
-    engine = Engine(devices, policy, settings, sink, progress, stop)
-    seconds = engine.run(todo) if todo else StageSeconds()
-    progress.close()
+    seconds = StageSeconds()
+    if todo:
+        progress.begin(len(todo))
+        seconds = Engine(devices, policy, settings, sink, progress, stop).run(todo)
+        progress.close()
     if stop.is_set():
         if not sink.stopped_by_failure:
             log.warning("stopping: finished inputs are being made safe (Ctrl-C again to stop at once)")

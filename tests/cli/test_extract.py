@@ -279,6 +279,7 @@ def test_two_devices_write_the_file_of_one(tmp_path: Path, capsys: pytest.Captur
     assert extract(source, tmp_path / "two.h5", *options) == 0
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
     log = json.loads((tmp_path / "two.h5.run.json").read_text())
+    assert str(tmp_path) not in json.dumps(log)
     assert (log["device"], log["devices"], log["precision"], log["batch_size"]) == ("cpu,cpu", 2, "fp32", 2)
     assert set(log["waited_for"]) == {"plan", "read", "encode", "write"}
     told = capsys.readouterr()
