@@ -74,7 +74,8 @@ def test_data_needed_is_told(comparison):
     assert needed.share < 1
     assert needed.budget in ("10 %", "50 %", "100 %")
     text = render_comparison(comparison)
-    assert "good, prototype, test: reaches poor at 100 %" in text
+    assert "good, prototype, test: reaches poor at 100 %" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80
     assert "Difference to poor" in text
 
 

@@ -104,11 +104,12 @@ def test_undefined_metrics_are_counted_and_not_imputed():
 
 
 def test_patients_are_resampled_not_items():
-    weights = patient_weights(np.r_[np.zeros(7, int), np.ones(5, int)], 500, np.random.default_rng(0))
-    assert weights.shape == (500, 12)
+    weights = patient_weights(np.r_[np.zeros(7, int), np.ones(5, int)], 20_000, np.random.default_rng(0))
+    assert weights.shape == (20_000, 12)
     np.testing.assert_allclose(weights[:, :7].sum(axis=1), 7)
     np.testing.assert_allclose(weights[:, 7:].sum(axis=1), 5)
-    assert weights[:, 0].var() == pytest.approx(1.0, rel=0.25)  # n/(n-1) · (1 - 1/n), unbiased: 1
+    for patient in (0, 11):  # n/(n-1) · (1 - 1/n), unbiased: 1; without the rescaling 6/7 and 4/5
+        assert weights[:, patient].var() == pytest.approx(1.0, rel=0.05)
 
 
 def test_one_patient_with_many_items_widens_the_interval():

@@ -97,7 +97,10 @@ def test_a_drop_between_centres_is_a_headline() -> None:
     result = study(2, external="centre=B")
     page = checked(render_report(result))
     assert len(re.findall('class="headline"', page)) == 3
-    assert f"{result.drops[0].external}: macro-F1" in page
+    assert "Left out, centre=B: macro-F1" in page
+    drop = next(d for d in result.drops if (d.classifier, d.metric, d.budget) == ("linear", "macro_f1", "100 %"))
+    bounds = (drop.low, drop.high) if drop.drop >= 0 else (-drop.high, -drop.low)
+    assert f"by {abs(drop.drop):.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]" in page
     assert "coloured by centre" in page
 
 

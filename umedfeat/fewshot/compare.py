@@ -222,4 +222,6 @@ def _needed(
             share=found.share,
             low=found.low,
             high=found.high,
+            smallest=budgets[0].n_patients / budgets[-1].n_patients,
+            confidence=settings.confidence,
         )

@@ -282,6 +282,7 @@ class DataNeeded:
         share: where the encoder's curve crosses target - margin (share of the largest budget's patients, interpolated
             over the logarithm of the patients); inf if it never does.
         low, high: interval of ``share`` by the paired patient bootstrap (inf: more than the largest budget).
+        smallest: share of the smallest budget; a share at it may be smaller. confidence: level of the interval.
     """
 
     encoder: str
@@ -297,6 +298,8 @@ class DataNeeded:
     share: float
     low: float
     high: float
+    smallest: float
+    confidence: float
 
 
 @dataclass(frozen=True)

@@ -151,8 +151,9 @@ def _drops(result: ProbeResult) -> str:
 def render_comparison(comparison: Comparison) -> str:
     """Data needed first, then the differences of the primary metric."""
     primary = comparison.results[0].primary
-    parts = [data_needed_sentence(row) for row in comparison.data_needed]
+    parts = [textwrap.fill(data_needed_sentence(row), 80) for row in comparison.data_needed]
     header = ["encoder", "classifier", "test", "budget", f"Δ {METRICS[primary].label}", "p", "p (Holm)"]
+    single = len(comparison.results[0].test_sets) == 1
     rows = [
         [
             d.encoder,
@@ -166,6 +167,8 @@ def render_comparison(comparison: Comparison) -> str:
         for d in comparison.differences
         if d.metric == primary
     ]
+    if single:
+        header, rows = _without(header, 2), [_without(row, 2) for row in rows]
     parts.append(
         f"Difference to {comparison.baseline}, same draws and same test patients\n" + render_table(header, rows)
     )
@@ -181,7 +184,8 @@ def data_needed_sentence(row: DataNeeded) -> str:
     goal = (
         f"{row.baseline} at {row.target_budget} ({METRICS[row.metric].label} {row.target:.3f}, margin {row.margin:g})"
     )
-    bounds = f"95 % interval {_share(row.low)} to {_share(row.high)}"
+    low, high = (_share(share, row.smallest) for share in (row.low, row.high))
+    bounds = f"{row.confidence * 100:g} % interval {low} to {high}"
     if row.share == float("inf"):
         return f"{row.encoder}, {row.classifier}, {row.test_set}: does not reach {goal} with these budgets ({bounds})."
     sure = (
@@ -190,10 +194,12 @@ def data_needed_sentence(row: DataNeeded) -> str:
         else "no budget is surely not worse"
     )
     return (
-        f"{row.encoder}, {row.classifier}, {row.test_set}: reaches {goal} with {_share(row.share)} of the patients"
-        f" ({bounds}); {sure}."
+        f"{row.encoder}, {row.classifier}, {row.test_set}: reaches {goal} with {_share(row.share, row.smallest)} of "
+        f"the patients ({bounds}); {sure}."
     )
 
 
-def _share(share: float) -> str:
-    return "more than all" if share == float("inf") else f"{share * 100:.3g} %"
+def _share(share: float, smallest: float) -> str:
+    if share == float("inf"):
+        return "more than all"
+    return f"{share * 100:.3g} %{' or less' if share <= smallest else ''}"

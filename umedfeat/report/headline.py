@@ -38,6 +38,8 @@ def headlines(result: ProbeResult) -> list[str]:
         tested = f"tested on {small.test_patients} {who.partition(',')[0]}"
         if small.test_items != small.test_patients:
             tested += f" ({small.test_items} items)"
+        if len(result.test_sets) > 1:
+            tested += f", {test_set}"
         lines.append(f"{sentence}. {_names(first)}, {tested}.")
         if small.draws > 1:
             lines.append(
@@ -54,10 +56,14 @@ def _names(classifier: str) -> str:
 
 
 def _drop(drop: Drop) -> str:
-    change = "falls" if drop.drop > 0 else "rises"
+    if drop.drop >= 0:
+        change, low, high = "falls", drop.low, drop.high
+    else:
+        change, low, high = "rises", -drop.high, -drop.low
+    bounds = f" [{low:.3f}, {high:.3f}]" if math.isfinite(low) and math.isfinite(high) else ""
     return (
-        f"{drop.external}: {METRICS[drop.metric].label} {change} from {drop.internal_value:.3f} to "
-        f"{drop.external_value:.3f}, a drop of {drop.drop:.3f} [{drop.low:.3f}, {drop.high:.3f}] ({drop.budget})."
+        f"Left out, {drop.external}: {METRICS[drop.metric].label} {change} by {abs(drop.drop):.3f}{bounds}, from "
+        f"{drop.internal_value:.3f} to {drop.external_value:.3f} ({_kept(drop.budget)})."
     )
 
 
