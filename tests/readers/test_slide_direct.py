@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections import Counter
@@ -277,6 +278,16 @@ def test_the_cache_is_bounded_and_threads_share_it(tmp_path: Path, monkeypatch: 
     direct = backend._direct[0]
     assert direct is not None
     assert len(direct._cache) <= 5
+    backend.close()
+
+
+def test_where_files_have_one_position_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has no pread."""
+    monkeypatch.delattr(os, "pread", raising=False)
+    backend = opened(jpeg_slide(tmp_path / "s.svs", tissue_like(400, 500)))
+    assert backend.decoder(0) == "libjpeg-turbo"
+    for box in boxes(500, 400, 10):
+        assert same(backend.read(0, *box), backend._painted(0, *box)), box
     backend.close()
 
 

@@ -38,7 +38,7 @@ _CACHE_BYTES = 128 << 20
 #: Neighbouring regions overlap by what the resampling reaches beyond them.
 _MARGIN = 16
 _MAX_DIRECTORIES = 64
-_MAX_TILE_SIDE = 4096
+_MIN_TILE_SIDE, _MAX_TILE_SIDE = 16, 4096
 _PROBE = 32
 #: OpenSlide copies pixels where it is asked for a place this near to a whole pixel of the level, else it blends.
 _WHOLE = 1 / 512
@@ -152,7 +152,11 @@ class DirectLevel:
                 raise Unusual("cut off")
         except (ValueError, OSError) as error:
             raise Unusual(str(error)) from error
-        return self._table.decode(data)
+        tile = self._table.decode(data)
+        width, height = self._table.tile
+        if tile.shape != (height, width, 3) or tile.dtype != np.uint8:
+            raise Unusual("pixels of another shape")
+        return tile
 
     def _bytes(self, offset: int, length: int) -> bytes:
         if hasattr(os, "pread"):  # leaves the position alone, which forked processes share
@@ -214,6 +218,7 @@ def _refuse_unusual(page: Any) -> None:
         and page.samplesperpixel == 3
         and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
         and page.imagedepth == 1
+        and min(page.tilewidth, page.tilelength) >= _MIN_TILE_SIDE
         and max(page.tilewidth, page.tilelength) <= _MAX_TILE_SIDE
     )
     if not plain:

@@ -150,6 +150,6 @@ class Jpeg2000Decoder:
             raise Unusual("no codestream of the tile's size")
         try:
             tile: RGB = imagecodecs.jpeg2k_decode(data, numthreads=1)
-        except imagecodecs.Jpeg2kError as error:
+        except (imagecodecs.Jpeg2kError, ValueError) as error:
             raise Damaged(str(error)) from error
         return tile
