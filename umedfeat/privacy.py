@@ -56,8 +56,11 @@ def default_key_path() -> Path:
     return Path.home() / ".config" / "umedfeat" / "id-key"
 
 
-def load_key(path: Path | None = None) -> bytes:
+def load_key(path: Path | None = None, *, make: bool = True) -> bytes:
     """The key for pseudonyms: of a file, of UMEDFEAT_ID_KEY's file, or the user's own, made on first use (mode 0600).
+
+    Args:
+        make: write the user's own key where there is none; else a passing one is used (a dry run writes nothing).
 
     Raises:
         SetupError: the file is missing or too short, or no key can be made.
@@ -69,6 +72,8 @@ def load_key(path: Path | None = None) -> bytes:
             return _checked(given.read_bytes(), given)
         own = default_key_path()
         if not own.is_file():
+            if not make:
+                return secrets.token_hex(32).encode()
             _make_key(own)
         return _checked(own.read_bytes(), own)
     except OSError as error:

@@ -186,7 +186,11 @@ def test_failures_are_told_listed_and_tried_again(tmp_path: Path, capsys: pytest
         assert len(file.failures["source"]) == 0
 
 
-def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UMEDFEAT_ID_KEY")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     source = write_images(tmp_path / "in", 3)
     assert extract(source, tmp_path / "f.h5", "--dry-run") == 0
     text = capsys.readouterr().out

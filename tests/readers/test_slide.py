@@ -212,6 +212,24 @@ def test_dicom_levels_are_one_slide(data_dir: Path, tmp_path: Path) -> None:
     assert [skipped.reason for skipped in found.skipped] == ["slide thumbnail, not the tissue"]
 
 
+def test_series_of_one_folder_are_slides_of_their_own(data_dir: Path, tmp_path: Path) -> None:
+    import pydicom
+    from pydicom.uid import generate_uid
+
+    level = data_dir / "wsi" / "openslide-fixtures" / "boxes_0.dcm"
+    shutil.copy(level, tmp_path / "a.dcm")
+    other = pydicom.dcmread(level)
+    other.SeriesInstanceUID, other.SOPInstanceUID = generate_uid(), generate_uid()
+    other.file_meta.MediaStorageSOPInstanceUID = other.SOPInstanceUID
+    other.save_as(tmp_path / "b.dcm")
+    found = discover([tmp_path], policy(), Pseudonyms(b"k" * 16))
+    assert len({source.id for source in found.sources}) == 2
+    for source in found.sources:
+        reader = open_reader(source, policy(mpp=0.5, tile_size=64, source_mpp=0.5))
+        assert reader.plan().format == "dicom"
+        reader.close()
+
+
 def test_real_files(data_dir: Path) -> None:
     wsi = data_dir / "wsi"
     for name, mpp in [

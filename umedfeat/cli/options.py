@@ -332,7 +332,8 @@ def _pseudonyms(id_key: Path | None, keep_ids: bool) -> Pseudonyms:
 
     if keep_ids:
         log.warning("--keep-ids stores patient and study identifiers readable in the output file")
-    return Pseudonyms(load_key(id_key), keep=keep_ids)
+    make = not click.get_current_context().params.get("dry_run", False)
+    return Pseudonyms(load_key(id_key, make=make), keep=keep_ids)
 
 
 def identity_options(command: Any) -> Any:
