@@ -6,9 +6,12 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterable
 from multiprocessing.connection import wait
+from multiprocessing.util import Finalize
+from typing import Any
 
-__all__ = ["live_with_parent"]
+__all__ = ["kill_at_exit", "live_with_parent"]
 
 
 def live_with_parent() -> None:
@@ -26,3 +29,16 @@ def _die_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+def kill_at_exit(owner: object, children: Iterable[Any]) -> None:
+    """Kill what an owner that nobody closed has started (objects with a ``process``), before Python waits for it.
+
+    Python ends forgotten children with SIGTERM, which they ignore, and then waits for them.
+    """
+    Finalize(owner, _kill, args=(children,), exitpriority=10)
+
+
+def _kill(children: Iterable[Any]) -> None:
+    for child in children:
+        child.process.kill()

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.engine.child import kill_at_exit
 from umedfeat.engine.device import IN_FLIGHT
 from umedfeat.engine.device_worker import Broken, Pixels, Ready, serve_device
 from umedfeat.engine.embed import Embedded
@@ -55,6 +56,7 @@ class DevicePool:
         self._lost: UmedfeatError | None = None
         self._again: deque[Batch] = deque()
         self._devices = [self._start(context, choice, cores) for choice in choices]
+        kill_at_exit(self, self._devices)
         self._under_way = False
         try:
             self.encoder, self.batch_size = self._first_answers()

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from umedfeat.engine.child import kill_at_exit
 from umedfeat.engine.slots import Slots
 from umedfeat.engine.worker import Batch, Job, Planned, Read, Started, serve
 from umedfeat.errors import SetupError
@@ -80,6 +81,7 @@ class WorkerPool:
         self._failed_starts = 0
         self._again: deque[Job | Batch] = deque()
         self._workers = [self._start() for _ in range(workers)]
+        kill_at_exit(self, self._workers)
 
     def __enter__(self) -> WorkerPool:
         return self
