@@ -75,14 +75,14 @@ def _parts(ordered: list[int], places: list[int], spots: list[Spot]) -> tuple[li
     most = max(map(len, turns.values()))
     if most == 1:
         return [ordered], ""
-    for tags in _telling(spots):
+    for tags in _telling(spots, most, len(turns)):
         split: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
         for i in ordered:
             split[tuple(spots[i].marks[tag] for tag in tags)].append(i)
-        parts = [split[key] for key in sorted(split, key=lambda key: [by_number(text) for text in key])]
-        whole = len(parts) == most or median(map(len, parts)) > len(turns) / 2
-        if whole and all(len({places[i] for i in part}) == len(part) for part in parts):
-            return parts, "+".join(tags)
+        whole = len(split) == most or median(map(len, split.values())) > len(turns) / 2
+        if whole and all(len({places[i] for i in part}) == len(part) for part in split.values()):
+            keys = sorted(split, key=lambda key: [by_number(text) for text in key])
+            return [split[key] for key in keys], "+".join(tags)
     volumes: list[list[int]] = [[] for _ in range(most)]
     for place in sorted(turns):
         for turn, i in enumerate(turns[place]):
@@ -90,9 +90,10 @@ def _parts(ordered: list[int], places: list[int], spots: list[Spot]) -> tuple[li
     return volumes, BY_TURN
 
 
-def _telling(spots: list[Spot]) -> Iterator[tuple[str, ...]]:
-    """Tags that differ at all: alone, then two and three together."""
-    differing = [tag for tag in spots[0].marks if len({spot.marks[tag] for spot in spots}) > 1]
+def _telling(spots: list[Spot], most: int, places: int) -> Iterator[tuple[str, ...]]:
+    """Tags that differ, but not from slice to slice: alone, then two and three together."""
+    kinds = {tag: len({spot.marks[tag] for spot in spots}) for tag in spots[0].marks}
+    differing = [tag for tag, n in kinds.items() if 1 < n <= most or (n > most and len(spots) / n > places / 2)]
     for count in range(1, _MOST_TAGS + 1):
         yield from combinations(differing, count)
 
