@@ -134,7 +134,7 @@ def test_the_estimate_is_the_metric_on_the_test_set_and_not_the_bootstrap_mean()
     rng = np.random.default_rng(0)
     values = rng.dirichlet([1, 1], (1, 24)).astype(np.float32)
     part = Predictions(
-        "linear", "10 %", "test", items, values, ("",), np.ones(1, bool), np.ones(1, int), np.ones(1, int)
+        "linear", "10 %", "test", items, values, ("",), np.ones(1, bool), np.ones(1), np.ones(1), np.ones((1, 2))
     )
     budget = Budget("10 %", 0.1, 0, 4, 28, 4.0, (2.0, 2.0), 1)
     found = evaluate(cohort, part, budget, "", SMALL)
@@ -169,7 +169,7 @@ def test_p_values_are_uniform_under_noise():
     for seed in range(120):
         values = np.random.default_rng(seed).dirichlet([1, 1], (5, 24)).astype(np.float32)
         part = Predictions(
-            "x", "b", "test", np.arange(24), values, ("",), np.ones(1, bool), np.ones(1, int), np.ones(1, int)
+            "x", "b", "test", np.arange(24), values, ("",), np.ones(1, bool), np.ones(1), np.ones(1), np.ones((1, 2))
         )
         found.append(significance_of(cohort, part, replace(SMALL, seed=seed)).p)
     for level in (0.1, 0.5):

@@ -10,6 +10,7 @@ import pytest
 
 from tests.fewshot.study_cases import gaussian_cases, write_features
 from umedfeat.cli import run
+from umedfeat.store import FeatureFile
 
 
 @pytest.fixture
@@ -59,6 +60,10 @@ def test_everything_can_be_recomputed_from_the_folder(folder, capsys):
         )
     assert float(score["value"]) == pytest.approx(np.mean(hits))
     assert {r["patient"] for r in rows} == set(splits["tests"]["test"])
+    carried = {r["patient"]: r["truth"] for r in rows} | _classes(folder)
+    drawn = [carried[patient] for patient in splits["draws"]["10 %"][1]]
+    assert score["n_train_patients"] == str(len(drawn))
+    assert score["n_per_class"] == f"{drawn.count('class0')}|{drawn.count('class1')}"
     estimate = next(
         e for e in summary["estimates"] if (e["classifier"], e["budget"], e["metric"]) == ("linear", "10 %", "accuracy")
     )
@@ -71,6 +76,19 @@ def test_everything_can_be_recomputed_from_the_folder(folder, capsys):
         "random seed 0",
     ):
         assert said in methods
+
+
+def _classes(folder):
+    with FeatureFile(folder / "feats.h5") as file:
+        return dict(zip(map(str, file.items["patient"]), map(str, file.labels()), strict=True))
+
+
+def test_in_cross_validation_a_row_counts_what_one_classifier_saw(folder, capsys):
+    assert run(["probe", "--cv", "4", "--cv-repeats", "1", "--fraction", "0.1", "--classifier", "prototype"]) == 0
+    with (folder / "probe" / "results.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["n_train_patients"] for row in rows} == {"3"}  # 10 % of the 30 patients outside a fold
+    assert all(sum(map(float, row["n_per_class"].split("|"))) == 3 for row in rows)
 
 
 def test_dry_run_prints_counts_and_writes_nothing(folder, capsys):

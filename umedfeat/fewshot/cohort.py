@@ -68,6 +68,11 @@ class Cohort:
             return tuple(f"{sign} {name}" for name in self.table.classes for sign in ("with", "without"))
         return self.table.classes
 
+    def per_class(self, patients: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """(C,) how many of some patients carry each class or label; (0,) for regression."""
+        counts = self.carries[patients].sum(axis=0)
+        return np.asarray(counts[::2] if self.task == "multilabel" else counts[: len(self.table.classes)])
+
     def items_of(self, patients: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         """Item indices of some patients, ascending."""
         return np.flatnonzero(np.isin(self.patient, patients))

@@ -176,9 +176,7 @@ def _budget(
     note = ""
     if not settings.shots and used > _half_up(asked):
         note = f"{name} of {len(pool)} patients is {asked:g}: {used} used, the floor that holds every class"
-    per_class = np.mean([cohort.carries[draw.patients].sum(axis=0) for draw in draws], axis=0)
-    if cohort.task == "multilabel":
-        per_class = per_class[::2]
+    per_class = np.mean([cohort.per_class(draw.patients) for draw in draws], axis=0)
     items = np.bincount(cohort.patient)
     return Budget(
         name=name,
@@ -187,7 +185,7 @@ def _budget(
         n_patients=used,
         n_pool=len(pool),
         n_items=float(np.mean([items[draw.patients].sum() for draw in draws])),
-        per_class=() if cohort.task == "regression" else tuple(float(n) for n in per_class),
+        per_class=tuple(per_class.tolist()),
         repeats=repeats,
         note=note,
     )

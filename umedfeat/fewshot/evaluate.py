@@ -159,8 +159,8 @@ def _scores(part: Predictions, budget: Budget, encoder: str, subgroup: str, metr
             subgroup=subgroup,
             metric=metric,
             value=float(value),
-            n_train_patients=int(part.n_train_patients[repeat]),
-            n_per_class=budget.per_class,
+            n_train_patients=float(part.n_train_patients[repeat]),
+            n_per_class=tuple(part.n_per_class[repeat].tolist()),
             hyperparameters=part.chosen[repeat],
             converged=bool(part.converged[repeat]),
         )

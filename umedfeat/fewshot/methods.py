@@ -62,7 +62,8 @@ def _test(result: ProbeResult) -> str:
     if settings.cv:
         return (
             f"Performance was estimated by patient-level {settings.cv}-fold cross-validation with out-of-fold "
-            f"predictions, repeated {settings.cv_repeats} times."
+            f"predictions, repeated {settings.cv_repeats} times; metrics were computed on the predictions of all folds "
+            "together."
         )
     if settings.split:
         return f"Training and test patients were taken from the column '{settings.split}'."

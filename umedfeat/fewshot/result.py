@@ -126,7 +126,8 @@ class Predictions:
             regression: (R, n, 1) predicted value), float32. Never averaged or voted over draws.
         chosen: (R,) the selected hyperparameter as text ("C=0.01", "k=5"); folds joined by "; ".
         converged: (R,) bool; False if a solver hit its iteration limit.
-        n_train_patients, n_train_items: (R,) int, summed over folds for cross-validation.
+        n_train_patients, n_train_items: (R,) what one classifier was trained on, for cross-validation the mean over
+            the folds. n_per_class: (R, C) patients of it that carry each class, (R, 0) for regression.
     """
 
     classifier: str
@@ -136,8 +137,9 @@ class Predictions:
     values: npt.NDArray[np.float32]
     chosen: tuple[str, ...]
     converged: npt.NDArray[np.bool_]
-    n_train_patients: Ints
-    n_train_items: Ints
+    n_train_patients: Floats
+    n_train_items: Floats
+    n_per_class: Floats
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class Score:
     subgroup: str
     metric: str
     value: float
-    n_train_patients: int
+    n_train_patients: float
     n_per_class: tuple[float, ...]
     hyperparameters: str
     converged: bool

@@ -149,6 +149,7 @@ class _Piece:
     predicted: Predicted
     n_patients: int
     n_items: int
+    per_class: Ints
 
 
 def _fit(study: Study, fitter: Fitter, draw: Draw) -> Iterator[_Piece]:
@@ -156,10 +157,12 @@ def _fit(study: Study, fitter: Fitter, draw: Draw) -> Iterator[_Piece]:
     items = cohort.items_of(draw.patients)
     rows = [cohort.rows_of(test) for test in fold.tests.values()]
     found = fitter.predict(cohort.rows_of(items), rows, study.classifiers)
+    per_class = cohort.per_class(draw.patients)
     for classifier, each in found.items():
         for (name, test), test_rows, predicted in zip(fold.tests.items(), rows, each, strict=True):
             pooled = _over_rows(predicted, cohort.row_item[test_rows], test)
-            yield _Piece(classifier, draw.budget, name, draw.repeat, test, pooled, len(draw.patients), len(items))
+            counts = (len(draw.patients), len(items), per_class)
+            yield _Piece(classifier, draw.budget, name, draw.repeat, test, pooled, *counts)
 
 
 def _over_rows(predicted: Predicted, row_item: Ints, items: Ints) -> Predicted:
@@ -203,8 +206,9 @@ def _stack(repeats: Sequence[Sequence[_Piece]]) -> Predictions:
         values=np.asarray(values, dtype=np.float32),
         chosen=tuple("; ".join(dict.fromkeys(p.predicted.chosen for p in pieces)) for pieces in repeats),
         converged=np.asarray([all(p.predicted.converged for p in pieces) for pieces in repeats]),
-        n_train_patients=np.asarray([sum(p.n_patients for p in pieces) for pieces in repeats], dtype=np.intp),
-        n_train_items=np.asarray([sum(p.n_items for p in pieces) for pieces in repeats], dtype=np.intp),
+        n_train_patients=np.asarray([np.mean([p.n_patients for p in pieces]) for pieces in repeats]),
+        n_train_items=np.asarray([np.mean([p.n_items for p in pieces]) for pieces in repeats]),
+        n_per_class=np.stack([np.mean([p.per_class for p in pieces], axis=0) for pieces in repeats]),
     )
 
 

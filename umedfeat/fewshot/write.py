@@ -112,6 +112,7 @@ def _json(path: Path, content: object) -> None:
 def _result_rows(result: ProbeResult) -> Iterator[Sequence[object]]:
     for score in result.scores:
         row = dataclasses.asdict(score)
+        row["n_train_patients"] = f"{score.n_train_patients:g}"
         row["n_per_class"] = "|".join(f"{n:g}" for n in score.n_per_class)
         row["value"] = "" if math.isnan(score.value) else repr(score.value)
         row["fraction"] = "" if math.isnan(score.fraction) else f"{score.fraction:g}"
