@@ -21,6 +21,7 @@ from umedfeat.errors import InputError, ScaleError, UnreadableInput
 from umedfeat.items import RegionUnreadable
 from umedfeat.privacy import Pseudonyms
 from umedfeat.readers import open_reader
+from umedfeat.readers.slide_tiff import TiffBackend
 from umedfeat.sources import discover
 
 SVS, NDPI, OME = "CMU-1-Small-Region.svs", "test3-DAPI-2-(387).ndpi", "OS-1-detail.ome.tif"
@@ -216,3 +217,20 @@ def test_a_slide_cut_behind_its_first_image_is_not_read_without_its_scale(tmp_pa
     path.write_bytes(path.read_bytes()[: second + 100])
     with pytest.raises(UnreadableInput, match="cut"):
         planned(path, policy(source_mpp=0.5))
+
+
+def test_a_jpeg_that_libjpeg_only_warns_of_is_unreadable_in_every_tiff(tmp_path: Path) -> None:
+    """The decoder would fill the rest of the piece with grey."""
+    pytest.importorskip("simplejpeg")
+    path = tmp_path / "s.tif"
+    tifffile.imwrite(path, tissue_like(512, 512), tile=(256, 256), photometric="rgb", compression="jpeg")
+    with tifffile.TiffFile(path) as file:
+        begin, length = file.pages[0].dataoffsets[2], file.pages[0].databytecounts[2]
+    data = bytearray(path.read_bytes())
+    data[begin + length // 2 : begin + length // 2 + 2] = b"\xff\xd9"
+    path.write_bytes(data)
+    backend = TiffBackend(path, "s.tif", 10**9)
+    assert backend.read(0, 0, 0, 512, 256).scanned is None
+    with pytest.raises(RegionUnreadable, match="piece 2 is damaged"):
+        backend.read(0, 0, 256, 256, 256)
+    backend.close()

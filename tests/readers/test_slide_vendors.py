@@ -178,6 +178,16 @@ def test_a_missing_companion_is_named(tmp_path: Path, vendor: str, lost: str) ->
     assert "copy" in caught.value.remedy
 
 
+def test_a_mirax_slide_in_capital_letters_is_told_to_be_renamed(tmp_path: Path) -> None:
+    path = written(tmp_path, "MIRAX", tissue_like(512, 512), 0.25)
+    path.rename(tmp_path / "s.MRXS")
+    found = found_in(tmp_path)
+    assert len(found.skipped) == 4
+    with pytest.raises(InputError) as caught:
+        open_reader(found.sources[0], policy())
+    assert caught.value.remedy == "rename it to s.mrxs"
+
+
 @pytest.mark.parametrize(("pixel_type", "told"), [(0, "GRAY8 is not supported"), (4, "uint16")])
 def test_other_pixels_of_a_czi_are_refused_with_what_to_do(tmp_path: Path, pixel_type: int, told: str) -> None:
     path = written(tmp_path, "Zeiss CZI", tissue_like(512, 512), 0.25, pixel_type=pixel_type)

@@ -32,7 +32,7 @@ def is_companion(path: Path) -> bool:
     """Does another slide say that this file belongs to it?"""
     folder = path.parent
     if path.suffix.lower() in {".dat", ".ini"}:
-        return folder.with_name(folder.name + ".mrxs").is_file()
+        return any(folder.with_name(folder.name + suffix).is_file() for suffix in (".mrxs", ".MRXS"))
     return path in _of_vms_slides(folder, folder.stat().st_mtime_ns)
 
 
@@ -43,7 +43,10 @@ def refuse_missing_companions(path: Path, name: str) -> None:
         UnreadableInput: one of the files that the slide consists of is missing.
     """
     remedy = "copy the slide again with all files that belong to it"
-    if path.suffix.lower() == ".mrxs" and not (path.with_suffix("") / "Slidedat.ini").is_file():
+    if path.suffix.lower() == ".mrxs" != path.suffix:
+        message = f"{name}: OpenSlide knows MIRAX slides by their suffix in small letters"
+        raise UnreadableInput(message, remedy=f"rename it to {path.stem}.mrxs")
+    if path.suffix == ".mrxs" and not (path.with_suffix("") / "Slidedat.ini").is_file():
         message = f"{name}: its folder {path.stem}/ with Slidedat.ini is missing"
         raise UnreadableInput(message, remedy=f"copy the folder {path.stem}/ beside it")
     named = _named_by(path, path.stat().st_mtime_ns, optional=False)

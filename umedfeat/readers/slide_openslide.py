@@ -166,7 +166,8 @@ class OpenSlideBackend:
 
 def _refusal(error: Exception, message: str) -> InputError:
     """A sound file of a kind that OpenSlide does not decode is no damaged one."""
-    if any(part in str(error).lower() for part in _UNSUPPORTED):
+    known = not isinstance(error, openslide.OpenSlideUnsupportedFormatError)
+    if known and any(part in str(error).lower() for part in _UNSUPPORTED):
         return UnsupportedInput(message, remedy="export it as OME-TIFF or DICOM, 8-bit RGB")
     return UnreadableInput(message, remedy="copy it again from the scanner, with its companion files")
 
