@@ -249,3 +249,14 @@ def test_every_frame_has_its_own_stored_window(tmp_path: Path) -> None:
     dataset.save_as(path)
     _, (first, second) = read(find(tmp_path, policy).sources[0], policy)
     assert first[16, 8, 0] == second[16, 8, 0] == pytest.approx(0.25)
+
+
+def test_a_part_of_a_concatenation_says_so(tmp_path: Path) -> None:
+    path = enhanced(tmp_path, [frame(z) for z in (0.0, 5.0)], stored([0, 5]))
+    dataset = pydicom.dcmread(path)
+    dataset.ConcatenationUID, dataset.InConcatenationNumber, dataset.InConcatenationTotalNumber = "1.2.3", 2, 5
+    dataset.save_as(path)
+    assert read(find(tmp_path).sources[0])[0].detail["part"] == "2 of 5"
+    del dataset.InConcatenationTotalNumber  # it is optional
+    dataset.save_as(path)
+    assert read(find(tmp_path).sources[0])[0].detail["part"] == "2 of ?"

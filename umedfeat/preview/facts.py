@@ -26,6 +26,7 @@ _FEW_TILES = 10
 #: What a reader recorded → what is worth a second look, given the value (nothing where it is the good case).
 _FLAGS: Mapping[str, Callable[[Any], str]] = {
     "burned_in_annotation": lambda yes: "burned-in annotation: text in the pixels" if yes else "",
+    "part": lambda which: f"part {which} of one image: other files hold the rest",
     "secondary_capture": lambda yes: "secondary capture: a picture of images" if yes else "",
     "hounsfield": lambda yes: "" if yes else "CT without Hounsfield units: percentiles instead of a window",
     "missing_slices": lambda count: f"{count} slice{'s' * (count != 1)} missing" if count else "",

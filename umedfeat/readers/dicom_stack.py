@@ -102,6 +102,9 @@ def _detail(dataset: pydicom.Dataset, decoder: str) -> dict[str, Json]:
         detail["derived"] = True
     if dataset.get("LossyImageCompression") == "01":
         detail["lossy"] = True
+    if dataset.get("ConcatenationUID"):  # other files hold the rest (PS3.3 C.7.6.16.2.2.4)
+        number, total = dataset.get("InConcatenationNumber"), dataset.get("InConcatenationTotalNumber")
+        detail["part"] = f"{int(number or 0) or '?'} of {int(total or 0) or '?'}"
     if is_secondary_capture(dataset):
         detail["secondary_capture"] = True
     return detail
