@@ -26,7 +26,7 @@ def test_a_compiler_that_fails_is_told_once_and_done_without(
     write_official(tmp_path / "look.pt.zip")
     plain = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime="torch")
     compiled = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime="torch", compile=True)
-    images = torch.rand(2, 3, 64, 64)
+    images = torch.rand(2, 3, 128, 128)
     assert torch.equal(compiled(images), plain(images))
     assert compiled.settings["compiled"] is True
     assert "computing without it" in caplog.text

@@ -8,7 +8,8 @@ import pytest
 import torch
 from lookalike import write_official
 
-from umedfeat.encoders import load_encoder
+from umedfeat.encoders import load_encoder, openvino_runtime
+from umedfeat.encoders import runtime as runtime_module
 from umedfeat.encoders.base import Encoder
 
 
@@ -23,11 +24,13 @@ def encoder(request: pytest.FixtureRequest, tmp_path: Path) -> Encoder:
     return load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime=runtime)
 
 
-def test_bits_do_not_depend_on_the_batch(encoder: Encoder) -> None:
+@pytest.mark.parametrize("size", [(64, 64), (150, 101), (160, 192)])
+def test_bits_do_not_depend_on_the_batch(encoder: Encoder, size: tuple[int, int]) -> None:
+    """In float64 (tiny), with padding, and where blocks work on a few windows at a time."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(9, 3, 64, 64, generator=generator)
+    images = torch.rand(9, 3, *size, generator=generator)
     together = encoder(images)
-    for _ in range(6):
+    for _ in range(4):
         order = torch.randperm(9, generator=generator)
         first = int(torch.randint(1, 4, (1,), generator=generator))
         second = int(torch.randint(1, 4, (1,), generator=generator))
@@ -42,3 +45,18 @@ def test_reference_weights_too(ref_dir: Path) -> None:
     together = encoder(images)
     assert torch.equal(together, torch.cat([encoder(images[k : k + 1]) for k in range(5)]))
     assert torch.equal(together.flip(0), encoder(images.flip(0)))
+
+
+@pytest.mark.parametrize(("runtime", "threads"), [("torch", 1), ("torch", 3), ("torch", 7), ("openvino", 3)])
+def test_bits_do_not_depend_on_the_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, threads: int
+) -> None:
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    write_official(tmp_path / "look.pt.zip")
+    images = torch.rand(11, 3, 160, 128, generator=torch.Generator().manual_seed(2))
+    expected = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime=runtime)(images)
+    for module in (runtime_module, openvino_runtime):
+        monkeypatch.setattr(module, "cpu_threads", lambda: threads)
+    encoder = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime=runtime)
+    assert torch.equal(encoder(images), expected)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import logging
+import os
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -115,6 +117,40 @@ def changed_in_between(handler: Handler, content: bytes) -> None:
     send(handler, content, etag='"v2"')
 
 
+def complete_already(handler: Handler, content: bytes) -> None:
+    """What a server says to a range behind the end of the file."""
+    if handler.headers.get("Range"):
+        send(handler, b"", status=416)
+    else:
+        send(handler, content)
+
+
+def another_range(handler: Handler, content: bytes) -> None:
+    if handler.headers.get("Range"):
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes 0-{len(content) - 1}/{len(content)}")
+        handler.send_header("Content-Length", str(len(content)))
+        handler.send_header("ETag", '"v1"')
+        handler.end_headers()
+        handler.wfile.write(content)
+    else:
+        send(handler, content)
+
+
+def forgets_the_condition(handler: Handler, content: bytes) -> None:
+    """Sends the rest of a newer file although the old one was meant."""
+    wanted = handler.headers.get("Range")
+    if wanted:
+        first = int(wanted.removeprefix("bytes=").rstrip("-"))
+        send(handler, b"x" * (len(content) - first), status=206, etag='"v2"')
+    else:
+        send(handler, content, etag='"v2"')
+
+
+def says_more_than_it_sends(handler: Handler, content: bytes) -> None:
+    send(handler, content if not handler.headers.get("Range") else b"", length=len(content) + 1000)
+
+
 def elsewhere(handler: Handler, content: bytes) -> None:
     handler.send_response(302)
     handler.send_header("Location", "http://example.invalid/weights")
@@ -144,7 +180,9 @@ def test_an_interrupted_download_is_resumed(serve: Serve, first: Behaviour) -> N
     assert server.ranges[1].startswith("bytes=")
 
 
-@pytest.mark.parametrize("second", [ignores_ranges, changed_in_between])
+@pytest.mark.parametrize(
+    "second", [ignores_ranges, changed_in_between, complete_already, another_range, forgets_the_condition]
+)
 def test_parts_of_two_versions_are_never_joined(serve: Serve, second: Behaviour) -> None:
     server, model = serve(truncates, second)
     assert ensure_weights(model, progress=False).read_bytes() == server.content
@@ -164,6 +202,7 @@ def test_a_passing_fault_is_tried_again(serve: Serve, behaviour: Behaviour) -> N
         (broken, "HTTP 500"),
         (says_less_than_it_sends, "cut"),
         (elsewhere, "away from https"),
+        (says_more_than_it_sends, "ended early"),
     ],
 )
 def test_a_lasting_fault_is_told_with_the_ways_out(serve: Serve, behaviour: Behaviour, told: str) -> None:
@@ -172,6 +211,51 @@ def test_a_lasting_fault_is_told_with_the_ways_out(serve: Serve, behaviour: Beha
         ensure_weights(model, progress=False)
     assert "--weights FILE" in caught.value.remedy
     assert not download.cached_file(model).exists()
+
+
+def test_googles_page_that_asks_to_confirm_is_no_model(serve: Serve) -> None:
+    """A file too large for its virus scan: status 200, a page, and the address to fetch by hand is told."""
+    server, _ = serve(html)
+    model = replace(MODELS["unicorn"], urls=(server.url,))
+    with pytest.raises(WeightsUnavailable, match=r"unicorn.*a web page \(to log in or to confirm") as caught:
+        ensure_weights(model, progress=False)
+    assert server.url in caught.value.remedy
+    assert not list(download.cache_folder().glob("*.part"))
+
+
+def test_the_licence_is_told_once_before_the_download(
+    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("umedfeat"), "propagate", True)
+    server, model = serve(truncates, good)
+    ensure_weights(model, progress=False)
+    ensure_weights(model, progress=False)
+    told = [record for record in caplog.records if "non-commercial" in record.getMessage()]
+    assert len(told) == 1
+    assert "doi:10.1038/s43588-024-00662-z" in told[0].getMessage()
+    assert len(server.ranges) == 2
+
+
+def test_a_lock_of_a_living_download_is_kept(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow download outlives its lock's age: what counts is when bytes last came in."""
+    _, model = serve(good)
+    path = download.cached_file(model)
+    path.parent.mkdir(parents=True)
+    lock, part = path.with_name(path.name + ".lock"), path.with_name(path.name + ".part")
+    lock.touch()
+    part.write_bytes(b"PK\3\4")
+    os.utime(lock, (1, 1))
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            assert lock.exists()
+            os.utime(part, (1, 1))
+
+    monkeypatch.setattr(download.time, "sleep", wait)
+    ensure_weights(model, progress=False)
+    assert len(waits) >= 3
 
 
 def test_plain_http_is_not_used(serve: Serve) -> None:

@@ -92,6 +92,23 @@ def test_imagenet_swin_folds_its_normalisation(tmp_path: Path) -> None:
     assert (encoder(images) - expected).abs().max() < 1e-5
 
 
+def test_imagenet_swin_is_found_in_the_cache_of_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.models import swin_v2_t
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(WeightsUnavailable, match="offline"):
+        load_encoder("imagenet-swinv2-t", device="cpu", offline=True)
+    place = tmp_path / "hub" / "checkpoints" / "swin_v2_t-b137f0e2.pth"
+    place.parent.mkdir(parents=True)
+    torch.save(swin_v2_t(weights=None).state_dict(), place)
+    encoder = load_encoder("imagenet-swinv2-t", device="cpu", offline=True, runtime="torch")
+    assert encoder(torch.rand(1, 3, 64, 64)).shape == (1, 768)
+    assert encoder.settings["pool_order"] == "global pool"
+    torch.save({"conv.weight": torch.zeros(1)}, place)
+    with pytest.raises(CheckpointRefused, match="not the state dict of a swin_v2_t"):
+        load_encoder("imagenet-swinv2-t", device="cpu", offline=True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

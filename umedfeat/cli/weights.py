@@ -148,10 +148,13 @@ def _path_of(what: str) -> Path:
 
 def _golden(path: Path, image: Path | None) -> float:
     from umedfeat.encoders.golden import golden_difference
+    from umedfeat.encoders.models import GOLDEN_IMAGE
     from umedfeat.errors import SetupError
 
     if image is None:
-        raise SetupError("--golden needs the authors' example image", remedy="fetch it by hand and give --image FILE")
+        raise SetupError(
+            "--golden needs the authors' example image", remedy=f"fetch {GOLDEN_IMAGE} and give --image FILE"
+        )
     difference = golden_difference(path, image)
     if difference > 1e-5:
         raise SetupError(

@@ -22,7 +22,8 @@ from umedfeat.errors import CheckpointRefused
 __all__ = ["TorchArchive", "open_module", "opened_archive"]
 
 _MAX_MEMBERS = 20_000
-_MAX_MODULE_BYTES = 4 << 30
+#: The largest official encoder has 0.8 GB.
+_MAX_MODULE_BYTES = 2 << 30
 _ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "int64": 8, "int32": 4, "bool": 1}
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -134,6 +135,7 @@ class TorchArchive:
             raise CheckpointRefused(f"{label}: refused: {len(streams)} object streams")
         self._root = streams[0].rpartition("/")[0]
         self._members = {member.filename: member for member in archive.infolist()}
+        self._bytes_left = 2 * sum(member.file_size for member in self._members.values())  # float16 doubles
         order = f"{self._root}/byteorder"
         if order in self._members and self._small(order, 16).strip() != b"little":
             raise CheckpointRefused(f"{label}: refused: not little-endian")
@@ -153,6 +155,9 @@ class TorchArchive:
         last = view.offset + sum((size - 1) * stride for size, stride in zip(view.size, view.stride, strict=True))
         if elements > storage.numel or (elements and last >= storage.numel):
             raise CheckpointRefused(f"{self._label}: refused: tensor {name[:80]} leaves its storage")
+        self._bytes_left -= elements * max(4, _ITEM_BYTES[storage.dtype])
+        if self._bytes_left < 0:
+            raise CheckpointRefused(f"{self._label}: refused: its tensors are larger than the file that holds them")
         raw = torch.frombuffer(bytearray(self._storage(storage, name)), dtype=getattr(torch, storage.dtype))
         tensor = raw.as_strided(view.size, view.stride, view.offset)
         return (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).clone().contiguous()

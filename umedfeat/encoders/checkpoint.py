@@ -17,8 +17,10 @@ from umedfeat.errors import CheckpointRefused
 
 __all__ = ["file_sha256", "read_checkpoint"]
 
+_OFFICIAL = "see `umedfeat weights list` for the official files"
 _MAX_DEPTH = 40
-_MAX_TENSORS = 20_000
+_MAX_MODULES = 20_000
+_MAX_KEY = 200
 _SWIN = "torchvision.models.swin_transformer.SwinTransformer"
 _TIMM = "timm.models._features.FeatureListNet"
 _TORCHVISION_CNN = "torchvision.models._utils.IntermediateLayerGetter"
@@ -41,12 +43,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except OSError as error:
         message = f"{path}: cannot be read ({error.strerror})"
         raise CheckpointRefused(message, remedy="give the path of a weights file") from error
-    if magic.startswith(b"PK"):
-        return _read_official(path)
-    if len(magic) == 9 and magic[8:9] == b"{":
-        from umedfeat.encoders.safetensors_io import read_safetensors
+    try:
+        if magic.startswith(b"PK"):
+            return _read_official(path)
+        if len(magic) == 9 and magic[8:9] == b"{":
+            from umedfeat.encoders.safetensors_io import read_safetensors
 
-        return read_safetensors(path, file_sha256(path))
+            return read_safetensors(path, file_sha256(path))
+    except CheckpointRefused as error:
+        if path.name in error.message:
+            raise
+        raise CheckpointRefused(f"{path.name}: {error.message}", remedy=error.remedy or _OFFICIAL) from error
     raise CheckpointRefused(
         f"{path.name}: neither an official .pt.zip nor a safetensors file", remedy="see `umedfeat weights list`"
     )
@@ -73,7 +80,7 @@ def _read_official(path: Path) -> Checkpoint:
         _check_channels(config, squeezer, name)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         message = f"{name}: its modules are not laid out as an official encoder's ({type(error).__name__})"
-        raise CheckpointRefused(message, remedy="see `umedfeat weights list` for the official files") from error
+        raise CheckpointRefused(message, remedy=_OFFICIAL) from error
     return Checkpoint(config, {**encoder, **squeezer}, file_sha256(path))
 
 
@@ -87,7 +94,7 @@ def _read_squeezer(module: TorchArchive, name: str) -> tuple[dict[str, torch.Ten
     if norm is None or not norm.kind.endswith(".GroupNorm") or norm.attributes.get("num_groups") != 1:
         raise _unknown(name, "a squeezer without GroupNorm(1)")
     if norm.attributes.get("eps") != 1e-5:
-        raise _unknown(name, f"a squeezer norm with eps {norm.attributes.get('eps')}")
+        raise _unknown(name, "a squeezer norm with another eps than 1e-5")
     if (
         activation is None
         or not activation.kind.endswith(".GELU")
@@ -195,14 +202,20 @@ def _window(network: Node, name: str) -> int:
             continue
         for place, block in _children(stage).items():
             attention = _children(block)["attn"].attributes
-            window, shift = list(attention["window_size"]), list(attention["shift_size"])
-            half = [side // 2 for side in window]
-            if shift != ([0, 0] if int(place) % 2 == 0 else half):
+            window, shift = _pair(attention["window_size"], name), _pair(attention["shift_size"], name)
+            if shift != ((0, 0) if int(place) % 2 == 0 else (window[0] // 2, window[1] // 2)):
                 raise _unknown(name, f"a Swin block with shift {shift}")
-            sizes.add(tuple(window))
+            sizes.add(window)
     if len(sizes) != 1 or len(set(next(iter(sizes)))) != 1:
         raise _unknown(name, f"Swin windows of {sorted(sizes)}")
-    return int(next(iter(sizes))[0])
+    return next(iter(sizes))[0]
+
+
+def _pair(sides: Any, name: str) -> tuple[int, int]:
+    """Two whole numbers: nothing else of a file is compared, hashed or told."""
+    if isinstance(sides, (list, tuple)) and len(sides) == 2 and all(type(side) is int for side in sides):
+        return sides[0], sides[1]
+    raise _unknown(name, "a Swin window that is not two whole numbers")
 
 
 def _timm_facts(tree: Node, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -264,23 +277,37 @@ def _children(node: Node) -> dict[str, Node]:
     modules = node.attributes.get("_modules")
     if not isinstance(modules, dict):
         return {}
-    return {str(key): part for key, part in modules.items() if isinstance(part, Node)}
+    return {_key(key): part for key, part in modules.items() if isinstance(part, Node)}
 
 
-def _tensors(node: Node, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, TensorView]]:
-    """(attribute path, tensor) of every parameter and buffer below a module."""
-    if depth > _MAX_DEPTH:
-        raise CheckpointRefused("refused: modules nested too deeply")
-    for table in ("_parameters", "_buffers"):
-        held = node.attributes.get(table)
-        for key, view in held.items() if isinstance(held, dict) else ():
-            if isinstance(view, TensorView):
-                yield f"{prefix}{key}", view
-    for key, part in _children(node).items():
-        yield from _tensors(part, f"{prefix}{key}.", depth + 1)
+def _key(key: Any) -> str:
+    if isinstance(key, str) and len(key) <= _MAX_KEY:
+        return key
+    raise CheckpointRefused("refused: a module or tensor with a strange name")
+
+
+def _tensors(network: Node) -> Iterator[tuple[str, TensorView]]:
+    """(attribute path, tensor) of every parameter and buffer below a module.
+
+    Raises:
+        CheckpointRefused: too many modules, or too deep: modules that hold one another grow without end.
+    """
+    waiting = [("", network, 0)]
+    for _ in range(_MAX_MODULES):
+        if not waiting:
+            return
+        prefix, node, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
+            raise CheckpointRefused("refused: modules nested too deeply")
+        for table in ("_parameters", "_buffers"):
+            held = node.attributes.get(table)
+            for key, view in held.items() if isinstance(held, dict) else ():
+                if isinstance(view, TensorView):
+                    yield f"{prefix}{_key(key)}", view
+        parts = reversed(_children(node).items())
+        waiting += [(f"{prefix}{key}.", part, depth + 1) for key, part in parts]
+    raise CheckpointRefused("refused: more modules than any known encoder has")
 
 
 def _unknown(name: str, what: str) -> CheckpointRefused:
-    return CheckpointRefused(
-        f"{name}: {what} is not known here", remedy="see `umedfeat weights list` for the official files"
-    )
+    return CheckpointRefused(f"{name}: {what} is not known here", remedy=_OFFICIAL)

@@ -7,7 +7,11 @@ from typing import Literal
 
 import torch
 
+from umedfeat.errors import CheckpointRefused
+
 __all__ = ["Checkpoint", "EncoderConfig", "PoolOrder"]
+
+_MAX_SIZE, _MAX_STAGES, _MAX_WINDOW = 1 << 16, 8, 64
 
 PoolOrder = Literal["pool_first", "pool_last"]
 
@@ -35,6 +39,28 @@ class EncoderConfig:
     out_channels: int = -1
     pool_order: PoolOrder | None = None
     generation: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no network has.
+
+        Raises:
+            CheckpointRefused: the file says so.
+        """
+        sizes = (self.embed_dim, *self.depths, *self.num_heads)
+        sound = (
+            self.family in ("swin", "convnext-timm", "convnext-tv")
+            and isinstance(self.variant, str)
+            and all(type(size) is int and 0 < size <= _MAX_SIZE for size in sizes)
+            and 0 < len(self.depths) <= _MAX_STAGES
+            and len(self.num_heads) == (len(self.depths) if self.family == "swin" else 0)
+            and type(self.window) is int
+            and (1 < self.window <= _MAX_WINDOW if self.family == "swin" else self.window == 0)
+            and type(self.out_channels) is int
+            and -1 <= self.out_channels <= _MAX_SIZE
+            and self.pool_order in (None, "pool_first", "pool_last")
+        )
+        if not sound:
+            raise CheckpointRefused("refused: the file describes a network of impossible sizes")
 
     @property
     def dim(self) -> int:

@@ -49,7 +49,7 @@ def torchvision_convnext(config: EncoderConfig, tensors: Mapping[str, torch.Tens
     """torchvision's ConvNeXt as a feature pyramid."""
     from torchvision import models
 
-    builder = getattr(models, config.variant, None)
+    builder = getattr(models, config.variant, None) if config.variant.startswith("convnext_") else None
     if builder is None:
         raise CheckpointRefused(f"torchvision knows no {config.variant!r}", remedy="upgrade torchvision")
     features = builder(weights=None).features

@@ -70,7 +70,7 @@ def ensure_weights(model: OfficialModel, *, offline: bool = False, progress: boo
         verify_pin(model, path)
         return path
     if offline:
-        raise _unavailable(model, "it is not in the cache, and --offline was given")
+        raise _unavailable(model, f"it is not in the cache ({path.parent}), and the network is not used (offline)")
     _tell_licence(model)
     reasons = []
     try:
@@ -78,6 +78,7 @@ def ensure_weights(model: OfficialModel, *, offline: bool = False, progress: boo
         with _download_lock(path):
             for url in model.urls:
                 if path.is_file():  # another process was faster
+                    verify_pin(model, path)
                     return path
                 try:
                     _fetch(url, path, progress)
@@ -123,6 +124,10 @@ class _FetchFailed(Exception):
     """One URL could not be fetched."""
 
 
+def _part_of(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
 def _pin_file(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
@@ -149,15 +154,16 @@ def _unavailable(model: OfficialModel, reason: str) -> WeightsUnavailable:
 
 @contextlib.contextmanager
 def _download_lock(path: Path) -> Iterator[None]:
-    """One download of a file at a time; a lock older than the stall time is dead."""
-    lock = path.with_name(path.name + ".lock")
+    """One download of a file at a time; a lock whose download has received nothing for long is dead."""
+    lock, part = path.with_name(path.name + ".lock"), _part_of(path)
     while True:
         try:
             descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             break
         except FileExistsError:
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - lock.stat().st_mtime > 2 * _STALL_SECONDS:
+                received = part.stat().st_mtime if part.is_file() else 0.0
+                if time.time() - max(lock.stat().st_mtime, received) > 2 * _STALL_SECONDS:
                     lock.unlink()
             time.sleep(0.2)
     try:
@@ -171,7 +177,7 @@ def _fetch(url: str, path: Path, progress: bool) -> None:
     """Download with resume into ``<path>.part``; rename when it is whole and a zip."""
     if not _is_safe(url):
         raise _FetchFailed("only https is used")
-    part = path.with_name(path.name + ".part")
+    part = _part_of(path)
     fault = ""
     for attempt in range(_TRIES):
         if attempt:
@@ -181,8 +187,11 @@ def _fetch(url: str, path: Path, progress: bool) -> None:
             _check_content(part)
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             fault = _reason(error)
-            if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404, 410):
-                break
+            if isinstance(error, urllib.error.HTTPError):
+                if error.code in (401, 403, 404, 410):
+                    break
+                if error.code == 416:  # the part does not fit into the file: it is another one by now
+                    part.unlink(missing_ok=True)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _FetchFailed(f"the disk of the cache is full ({path.parent})") from error
@@ -201,15 +210,25 @@ def _continue_download(url: str, part: Path, progress: bool) -> None:
     if have and tag:
         headers |= {"Range": f"bytes={have}-", "If-Range": tag}
     with _opened(urllib.request.Request(url, headers=headers)) as reply:
+        current = reply.headers.get("ETag") or reply.headers.get("Last-Modified") or ""
         if reply.status != 206:
             have = 0
-        tag_file.write_text(reply.headers.get("ETag") or reply.headers.get("Last-Modified") or "")
+        elif not _continues(reply, have) or (current and current != tag):
+            part.unlink()
+            raise http.client.HTTPException("the server sent another part than asked for")
+        tag_file.write_text(current or tag if have else current)
         length = reply.headers.get("Content-Length")
         total = have + int(length) if length else None
         if total is not None and total > _MAX_BYTES:
             raise http.client.HTTPException(f"{total} bytes are more than any known model")
         _receive(reply, part, have, total, progress)
     tag_file.unlink(missing_ok=True)
+
+
+def _continues(reply: Any, have: int) -> bool:
+    """Does a partial answer begin where ours ends? (What it does not say is checked when the file is whole.)"""
+    stated = reply.headers.get("Content-Range")
+    return stated is None or str(stated).strip().startswith(f"bytes {have}-")
 
 
 class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
@@ -251,7 +270,11 @@ def _check_content(part: Path) -> None:
         magic = stream.read(512)
     if magic[:4] != b"PK\3\4" or not zipfile.is_zipfile(part):
         part.unlink()
-        kind = "a web page" if magic.lstrip()[:1] == b"<" else "something else than a weights file, or a cut one"
+        kind = (
+            "a web page (to log in or to confirm?)"
+            if magic.lstrip()[:1] == b"<"
+            else "something else than a weights file, or a cut one"
+        )
         raise http.client.HTTPException(f"the server sent {kind}")
 
 

@@ -26,12 +26,12 @@ class GlobalPool(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        self.weight = nn.Parameter(checkpoint.tensors["encoder.norm.weight"], requires_grad=False)
-        self.bias = nn.Parameter(checkpoint.tensors["encoder.norm.bias"], requires_grad=False)
+        self.weight = nn.Parameter(checkpoint.tensors["encoder.norm.weight"].double(), requires_grad=False)
+        self.bias = nn.Parameter(checkpoint.tensors["encoder.norm.bias"].double(), requires_grad=False)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        tokens = maps.float().flatten(2).transpose(1, 2)
-        return functional.layer_norm(tokens, self.weight.shape, self.weight, self.bias, 1e-5).mean(1)
+        tokens = maps.double().flatten(2).transpose(1, 2)
+        return functional.layer_norm(tokens, self.weight.shape, self.weight, self.bias, 1e-5).mean(1).float()
 
 
 def imagenet_swin(weights: Path | None, *, offline: bool) -> Checkpoint:

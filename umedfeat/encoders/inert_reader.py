@@ -19,9 +19,10 @@ from umedfeat.errors import CheckpointRefused
 
 __all__ = ["ClassName", "Node", "StorageRef", "TensorView", "read_tree"]
 
-MAX_STREAM_BYTES = 32 << 20
-_MAX_OPERATIONS = 4_000_000
-_MAX_DEPTH = 200
+#: The largest official encoder has a stream of 150 kB and 60 000 operations.
+MAX_STREAM_BYTES = 4 << 20
+_MAX_OPERATIONS = 1_000_000
+_MAX_NAME = 300
 
 #: Names that stand for data of known shape; everything else is either in an inert namespace or refused.
 _REBUILD = {"torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"}
@@ -287,7 +288,7 @@ class _Machine:
         if function.name == "collections.OrderedDict" and not args:
             return {}
         if function.name.endswith(".set") and len(args) == 1 and isinstance(args[0], list):
-            return tuple(args[0])
+            return args[0]  # no copy: a thousand sets of one long list stay one list
         if function.name.endswith(".getattr"):
             return self._nested_class(args)
         if function.inert:
@@ -298,7 +299,8 @@ class _Machine:
         """A class inside of a class (a config of a module): a longer name, nothing else."""
         outer, attribute = args if len(args) == 2 else (None, None)
         inner = isinstance(attribute, str) and attribute.isidentifier() and not attribute.startswith("_")
-        if inner and isinstance(outer, ClassName) and outer.inert:
+        short = isinstance(outer, ClassName) and len(outer.name) + len(str(attribute)[:_MAX_NAME]) < _MAX_NAME
+        if inner and short and isinstance(outer, ClassName) and outer.inert:
             return ClassName(f"{outer.name}.{attribute}")
         raise self.refused("getattr on something else than a nested class")
 
@@ -315,8 +317,8 @@ class _Machine:
     def _build(self, _: Any) -> None:
         state = self._pop()
         target = self._stack[-1]
-        if isinstance(target, Node) and isinstance(state, dict):
-            target.state.update(state)
+        if isinstance(target, Node) and isinstance(state, dict) and not target.state:
+            target.state = state  # no copy: a thousand objects of one large state stay one dict
         elif isinstance(target, dict) and isinstance(state, dict):
             return  # attributes of an OrderedDict (version metadata) carry nothing
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["GOLDEN_UMEDPT", "IMAGENET_SWIN", "MODELS", "OfficialModel"]
+__all__ = ["GOLDEN_IMAGE", "GOLDEN_UMEDPT", "IMAGENET_SWIN", "MODELS", "OfficialModel"]
 
 IMAGENET_SWIN = "imagenet-swinv2-t"
 
@@ -16,6 +16,10 @@ _LICENCE = (
 #: First values of the embedding of the authors' example image, resized to 256 × 256 (bilinear, OpenCV), by
 #: ``encoder-1.0.4.pt.zip``; tolerance 1e-6 in fp32.
 GOLDEN_UMEDPT = (-0.16809800267219543, 0.8937981724739075, 0.1215958520770073, 0.2989726662635803, 0.02798079140484333)
+
+
+#: Where that image is: a photograph of a teddy bear, in the authors' keeping.
+GOLDEN_IMAGE = "https://owncloud.fraunhofer.de/index.php/s/n6gycdah9SaxOdD/download"
 
 
 @dataclass(frozen=True)

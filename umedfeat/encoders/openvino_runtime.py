@@ -19,7 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from umedfeat.encoders.runtime import checked_images, cpu_threads
+from umedfeat.encoders.openvino_sums import sum_in_pieces
+from umedfeat.encoders.runtime import TorchEncoder, checked_images, cpu_threads
 from umedfeat.encoders.squeezer import Embedder
 
 __all__ = ["OpenVinoEncoder", "openvino_is_installed"]
@@ -50,6 +51,7 @@ class OpenVinoEncoder:
         self.image_size = image_size
         self.settings = {**settings, "precision": "fp32", "runtime": "openvino", "compiled": False}
         self._network = network.eval().requires_grad_(False)
+        self._torch = TorchEncoder(network, name=name, dim=dim, image_size=image_size, settings=settings)
         self._idle: OrderedDict[tuple[int, int], SimpleQueue[Any]] = OrderedDict()
         self._threads: ThreadPoolExecutor | None = None
 
@@ -58,15 +60,13 @@ class OpenVinoEncoder:
     @overload
     def __call__(self, images: torch.Tensor, *, return_pyramid: Literal[True]) -> list[torch.Tensor]: ...
     def __call__(self, images: torch.Tensor, *, return_pyramid: bool = False) -> torch.Tensor | list[torch.Tensor]:
-        """See ``Encoder.__call__``; with ``return_pyramid`` the feature maps, computed with torch."""
+        """See ``Encoder.__call__``; feature maps (``return_pyramid``) and tiny images are computed with torch."""
         checked_images(images)
         if return_pyramid:
-            with torch.inference_mode():
-                levels: list[torch.Tensor] = self._network.pyramid(images)
-                return levels
+            return self._torch(images, return_pyramid=True)
+        if not len(images) or self._network.wants_float64(images):
+            return self._torch(images)
         out = torch.empty(len(images), self.dim)
-        if not len(images):
-            return out
         idle = self._requests(int(images.shape[2]), int(images.shape[3]))
         pixels = np.ascontiguousarray(images.numpy(), dtype=np.float32)
         list(self._pool().map(lambda place: self._one(idle, pixels, out, place), range(len(pixels))))
@@ -121,6 +121,7 @@ def _compiled(network: nn.Module, height: int, width: int) -> SimpleQueue[Any]:
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns that sizes become constants, which is what is wanted
         graph = openvino.convert_model(network, example_input=torch.zeros(shape), input=[shape], share_weights=False)
+    sum_in_pieces(graph)
     threads = cpu_threads()
     compiled = openvino.Core().compile_model(
         graph,

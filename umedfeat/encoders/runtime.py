@@ -15,10 +15,13 @@ from typing import Any, Literal, overload
 import torch
 from torch import nn
 
+from umedfeat.encoders.squeezer import Embedder
 from umedfeat.errors import SetupError
 from umedfeat.machine import usable_cores
 
 __all__ = ["TorchEncoder", "checked_images", "choose_device", "choose_precision", "cpu_threads"]
+
+Network = Callable[[torch.Tensor], torch.Tensor]
 
 log = logging.getLogger("umedfeat")
 
@@ -56,6 +59,8 @@ def choose_precision(precision: str, device: str) -> str:
         return "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "fp32"
     if precision == "fp16" and not on_gpu:
         raise SetupError("--precision fp16 needs a GPU", remedy="--precision fp32, or auto")
+    if precision not in _DTYPES:
+        raise SetupError(f"precision {precision!r} is unknown", remedy=f"auto, {', '.join(_DTYPES)}")
     return precision
 
 
@@ -95,6 +100,7 @@ class TorchEncoder:
         self.settings = {**settings, "precision": precision, "runtime": "torch", "compiled": compiled}
         self._network = network.eval().requires_grad_(False).to(device)
         self._run = _compiled(self._network) if compiled else self._network
+        self._exact: Embedder | None = None
         self._threads: ThreadPoolExecutor | None = None
 
     @overload
@@ -121,7 +127,7 @@ class TorchEncoder:
         if stages is None:
             raise SetupError(f"{self.name} gives no feature pyramid", remedy="use umedpt or one of its relatives")
         with torch.inference_mode():
-            return [level.float().cpu() for level in stages(images.to(self.device))]
+            return [level.float().cpu().contiguous() for level in stages(images.to(self.device))]
 
     def _on_gpu(self, images: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode(), self._autocast():
@@ -129,17 +135,27 @@ class TorchEncoder:
 
     def _on_cpu(self, images: torch.Tensor) -> torch.Tensor:
         out = torch.empty(len(images), self.dim)
+        run = self._in_float64() if self._wants_float64(images) else self._run
         starts = range(0, len(images), CPU_BATCH)
-        list(self._pool().map(lambda start: self._one_batch(images, out, start), starts))
+        list(self._pool().map(lambda start: self._one_batch(run, images, out, start), starts))
         return out
 
-    def _one_batch(self, images: torch.Tensor, out: torch.Tensor, start: int) -> None:
+    def _one_batch(self, run: Network, images: torch.Tensor, out: torch.Tensor, start: int) -> None:
         part = images[start : start + CPU_BATCH]
         if len(part) < CPU_BATCH:
             part = torch.cat([part, part[-1:].expand(CPU_BATCH - len(part), -1, -1, -1)])
         with torch.inference_mode(), self._autocast():
-            rows = self._run(part.contiguous()).float()
+            rows = run(part.contiguous()).float()
             out[start : start + CPU_BATCH] = rows[: len(out) - start]
+
+    def _wants_float64(self, images: torch.Tensor) -> bool:
+        exact = self.precision == "fp32" and isinstance(self._network, Embedder)
+        return exact and self._network.wants_float64(images)  # type: ignore[operator]
+
+    def _in_float64(self) -> Network:
+        if self._exact is None:
+            self._exact = self._network.in_float64()  # type: ignore[operator]
+        return self._exact
 
     def _autocast(self) -> torch.autocast:
         kind = self.device.partition(":")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,11 @@ __all__ = ["Embedder", "Squeezer"]
 
 _EPS = 1e-5
 
+#: Deepest maps of fewer positions are computed in float64: too few to average the rounding of fp32 away, so that it
+#: would be as large as the original's. Such images (up to 96 × 96 pixels) cost little.
+_FEW_POSITIONS = 10
+_DEEPEST_STRIDE = 32
+
 
 class Squeezer(nn.Module):
     """(n, C, h, w) → (n, D): average pool, 1×1 convolution, GroupNorm(1), exact GELU, in one of two orders.
@@ -26,23 +32,24 @@ class Squeezer(nn.Module):
     def __init__(self, config: EncoderConfig, tensors: Mapping[str, torch.Tensor], order: PoolOrder) -> None:
         super().__init__()
         self.order = order
-        weight = tensors.get("squeezer.conv.weight")
-        self.weight = None if weight is None else nn.Parameter(weight, requires_grad=False)
-        bias = tensors.get("squeezer.conv.bias")
-        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        self.norm_weight = nn.Parameter(tensors["squeezer.norm.weight"], requires_grad=False)
-        self.norm_bias = nn.Parameter(tensors["squeezer.norm.bias"], requires_grad=False)
+        weight, bias = tensors.get("squeezer.conv.weight"), tensors.get("squeezer.conv.bias")
+        self.weight = None if weight is None else _float64(weight)
+        self.bias = None if bias is None else _float64(bias)
+        self.norm_weight = _float64(tensors["squeezer.norm.weight"])
+        self.norm_bias = _float64(tensors["squeezer.norm.bias"])
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         maps = maps.double()  # costs nothing here, and leaves the vector with the encoder's rounding alone
         if self.order == "pool_first":
             maps = maps.mean((2, 3), keepdim=True)
         if self.weight is not None:
-            bias = None if self.bias is None else self.bias.double()
-            maps = functional.conv2d(maps, self.weight.double(), bias)
-        weight, bias = self.norm_weight.double(), self.norm_bias.double()
-        maps = functional.gelu(functional.group_norm(maps, 1, weight, bias, _EPS))
+            maps = functional.conv2d(maps, self.weight, self.bias)
+        maps = functional.gelu(functional.group_norm(maps, 1, self.norm_weight, self.norm_bias, _EPS))
         return maps.mean((2, 3)).float()
+
+
+def _float64(tensor: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.double(), requires_grad=False)
 
 
 class Embedder(nn.Module):
@@ -63,6 +70,22 @@ class Embedder(nn.Module):
         vectors: torch.Tensor = self.squeezer(self.encoder(images)[-1])
         return vectors
 
+    def wants_float64(self, images: torch.Tensor) -> bool:
+        """Are these images so small that only float64 keeps the error below that of the original?"""
+        rows, columns = (-(-side // _DEEPEST_STRIDE) for side in images.shape[-2:])
+        return rows * columns < _FEW_POSITIONS
+
+    def in_float64(self) -> Embedder:
+        """A copy that computes in float64 and still takes and gives float32."""
+        return _Float64(copy.deepcopy(self.encoder).double(), copy.deepcopy(self.squeezer)).eval()
+
     def pyramid(self, images: torch.Tensor) -> Any:
         """Feature maps (n, C, h, w) of every stage, strides 4, 8, 16, 32."""
         return self.encoder(images)
+
+
+class _Float64(Embedder):
+    """An Embedder in float64."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images.double())

@@ -31,6 +31,10 @@ __all__ = ["Geometry", "SwinV2", "window_geometry"]
 _MASKED = -100.0
 _MAX_LOGIT_SCALE = math.log(100.0)
 _EPS = 1e-5
+#: Shorter vectors are not normalised (``functional.normalize``).
+_SHORTEST = 1e-12
+#: Tokens whose block fits a core's second-level cache.
+_CACHED_TOKENS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +120,12 @@ class SwinV2(nn.Module):
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps (n, C, h, w), strides 4, 8, 16, 32."""
         maps = functional.conv2d(images, self.patch_weight, self.patch_bias, stride=4)
-        n, _, height, width = maps.shape
+        height, width = maps.shape[2:]
         tokens = self.patch_norm(maps.flatten(2).transpose(1, 2))
         levels = []
         for stage in self.stages:
             tokens = stage.blocks_on(tokens, height, width)
-            levels.append(tokens.transpose(1, 2).reshape(n, tokens.shape[2], height, width))
+            levels.append(tokens.view(-1, height, width, tokens.shape[2]).permute(0, 3, 1, 2))
             if stage.merge is not None:
                 tokens = stage.merge(tokens, height, width)
                 height, width = (height + 1) // 2, (width + 1) // 2
@@ -135,7 +139,7 @@ class _Norm(nn.Module):
         self.bias = _frozen(own[f"{name}.bias"])
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return functional.layer_norm(tokens, self.weight.shape, self.weight, self.bias, _EPS)
+        return functional.layer_norm(_at_least_float(tokens), self.weight.shape, self.weight, self.bias, _EPS)
 
 
 class _Stage(nn.Module):
@@ -157,65 +161,106 @@ class _Stage(nn.Module):
         return _reordered(tokens, before, None)
 
 
+class _Linear(nn.Module):
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.weight = _frozen(weight)
+        self.bias = None if bias is None else _frozen(bias)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return functional.linear(tokens, self.weight, self.bias)
+
+
 class _Block(nn.Module):
     """Attention within windows, then an MLP, each with a norm behind it and a residual around it."""
-
-    bias_table: torch.Tensor
 
     def __init__(
         self, own: Mapping[str, torch.Tensor], name: str, config: EncoderConfig, stage: int, *, shifted: bool
     ) -> None:
         super().__init__()
         self.window, self.shifted, self.heads = config.window, shifted, config.num_heads[stage]
-        self.qkv_weight = _frozen(own[f"{name}.attn.qkv.weight"])
-        bias = own[f"{name}.attn.qkv.bias"].clone()
-        channels = bias.numel() // 3
-        bias[channels : 2 * channels] = 0  # V2 has no key bias
-        self.qkv_bias = _frozen(bias)
-        self.proj_weight = _frozen(own[f"{name}.attn.proj.weight"])
-        self.proj_bias = _frozen(own[f"{name}.attn.proj.bias"])
+        weights, biases = (own[f"{name}.attn.qkv.{kind}"].chunk(3) for kind in ("weight", "bias"))
+        self.query, self.value = _Linear(weights[0], biases[0]), _Linear(weights[2], biases[2])
+        self.key = _Linear(weights[1], None)  # V2 has no key bias
+        self.proj, self.up, self.down = (
+            _Linear(own[f"{name}.{part}.weight"], own[f"{name}.{part}.bias"])
+            for part in ("attn.proj", "mlp.0", "mlp.3")
+        )
         self.norm1, self.norm2 = _Norm(own, f"{name}.norm1"), _Norm(own, f"{name}.norm2")
-        self.up_weight, self.up_bias = _frozen(own[f"{name}.mlp.0.weight"]), _frozen(own[f"{name}.mlp.0.bias"])
-        self.down_weight, self.down_bias = _frozen(own[f"{name}.mlp.3.weight"]), _frozen(own[f"{name}.mlp.3.bias"])
-        scale = own[f"{name}.attn.logit_scale"].clamp(max=_MAX_LOGIT_SCALE).exp()
-        self.scale = _frozen(scale.reshape(1, self.heads, 1, 1))
+        scale = own[f"{name}.attn.logit_scale"].double().clamp(max=_MAX_LOGIT_SCALE).exp()
+        self.scale = _frozen(scale.reshape(self.heads, 1, 1))
         self.position = _frozen(_position_bias(own, f"{name}.attn", self.window, self.heads))
         self._biases: dict[tuple[Any, ...], torch.Tensor] = {}
 
     def forward(self, tokens: torch.Tensor, geometry: Geometry) -> torch.Tensor:
-        attended: torch.Tensor = self.norm1(self._attend(tokens, geometry))
-        tokens = tokens + attended
-        hidden = functional.gelu(functional.linear(tokens, self.up_weight, self.up_bias))
-        changed: torch.Tensor = self.norm2(functional.linear(hidden, self.down_weight, self.down_bias))
-        return tokens + changed
-
-    def _attend(self, tokens: torch.Tensor, geometry: Geometry) -> torch.Tensor:
-        n, length, channels = tokens.shape
+        """(n, h · w, C) in window order. On a CPU a few windows at a time: what they need stays in the core's cache."""
+        n, length, _ = tokens.shape
         area = self.window**2
-        qkv = functional.linear(tokens, self.qkv_weight, self.qkv_bias)
         padded = geometry.windows * area != length
-        if padded:
-            filled = self.qkv_bias.to(qkv.dtype).repeat(n, geometry.windows * area, 1)
-            qkv = filled.index_copy_(1, _slots(geometry.key, tokens.device), qkv)
-        qkv = qkv.view(n * geometry.windows, area, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
-        query = functional.normalize(qkv[0], dim=-1) * self.scale
-        key = functional.normalize(qkv[1], dim=-1)
-        bias = self._bias(n, geometry, query)
-        mixed = functional.scaled_dot_product_attention(query, key, qkv[2], attn_mask=bias, scale=1.0)
-        mixed = mixed.transpose(1, 2).reshape(n, geometry.windows * area, channels)
-        if padded:
-            mixed = mixed.index_select(1, _slots(geometry.key, tokens.device))
-        return functional.linear(mixed, self.proj_weight, self.proj_bias)
+        tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
+        if length <= _CACHED_TOKENS or padded or tracing or not tokens.is_cpu:
+            slots = _slots(geometry.key, tokens.device) if padded else None
+            return self._changed(tokens, geometry.windows, self._bias(n, geometry, tokens), slots)
+        bias, masked = self._bias(1, geometry, tokens), geometry.mask is not None
+        out = torch.empty_like(tokens)
+        step = -(-geometry.windows // -(-length // _CACHED_TOKENS))
+        for image in range(n):
+            for first in range(0, geometry.windows, step):
+                last = min(first + step, geometry.windows)
+                place = (slice(image, image + 1), slice(first * area, last * area))
+                self._changed(tokens[place], last - first, bias[first:last] if masked else bias, None, out[place])
+        return out
 
-    def _bias(self, n: int, geometry: Geometry, like: torch.Tensor) -> torch.Tensor:
-        """Relative position bias, plus the shift mask of each window where there is one."""
+    def _changed(
+        self,
+        tokens: torch.Tensor,
+        windows: int,
+        bias: torch.Tensor,
+        slots: torch.Tensor | None,
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The block on some windows of every image; ``slots`` where tokens lie in them, None where they fill them."""
+        tokens = tokens + self.norm1(self._attended(tokens, windows, bias, slots))
+        changed = self.norm2(self.down(functional.gelu(self.up(tokens))))
+        return torch.add(tokens, changed) if out is None else torch.add(tokens, changed, out=out)
+
+    def _attended(
+        self, tokens: torch.Tensor, windows: int, bias: torch.Tensor, slots: torch.Tensor | None
+    ) -> torch.Tensor:
+        n, _, channels = tokens.shape
+        value = self._headed(self.value, tokens, windows, slots)
+        query, key = (_at_least_float(self._headed(to, tokens, windows, slots)) for to in (self.query, self.key))
+        query, key = query * (self.scale / _length(query)), key / _length(key)
+        mixed = functional.scaled_dot_product_attention(
+            query.to(value.dtype), key.to(value.dtype), value, attn_mask=bias, scale=1.0
+        )
+        mixed = mixed.transpose(1, 2).reshape(n, windows * self.window**2, channels)
+        projected: torch.Tensor = self.proj(mixed if slots is None else mixed.index_select(1, slots))
+        return projected
+
+    def _headed(self, to: _Linear, tokens: torch.Tensor, windows: int, slots: torch.Tensor | None) -> torch.Tensor:
+        """Queries, keys or values (n · windows, heads, window², channels of a head); a padding token's is the bias."""
+        n, _, channels = tokens.shape
+        found: torch.Tensor = to(tokens)
+        if slots is not None:
+            padding = torch.zeros(channels, device=tokens.device) if to.bias is None else to.bias
+            filled = padding.to(found.dtype).repeat(n, windows * self.window**2, 1)
+            found = filled.index_copy_(1, slots, found)
+        if self.heads == 1:  # nothing to transpose; OpenVINO 2026.4 drops that transposition and its shape with it
+            return found.view(n * windows, 1, self.window**2, channels)
+        return found.view(n * windows, self.window**2, self.heads, channels // self.heads).transpose(1, 2)
+
+    def _bias(self, n: int, geometry: Geometry, tokens: torch.Tensor) -> torch.Tensor:
+        """Relative position bias, plus the shift mask of each window where there is one; in what attention computes."""
+        kind = tokens.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tokens.dtype
         if geometry.mask is None:
-            return self.position.to(like.dtype)
-        key = (geometry.key, n, like.dtype, like.device)
+            return self.position.to(dtype)
+        key = (geometry.key, n, dtype, tokens.device)
         bias = self._biases.get(key)
         if bias is None:
-            mask = torch.from_numpy(geometry.mask).to(like.device)[:, None]
-            bias = (self.position + mask).repeat(n, 1, 1, 1).to(like.dtype)
+            mask = torch.from_numpy(geometry.mask).to(tokens.device)[:, None]
+            bias = (self.position + mask).repeat(n, 1, 1, 1).to(dtype)
             if len(self._biases) >= 8:
                 self._biases.clear()
             self._biases[key] = bias
@@ -242,12 +287,13 @@ class _Merge(nn.Module):
 
 
 def _position_bias(own: Mapping[str, torch.Tensor], name: str, window: int, heads: int) -> torch.Tensor:
-    """(1, heads, window², window²): 16 · sigmoid of the small network over log-spaced offsets."""
-    steps = torch.arange(-(window - 1), window, dtype=torch.float32)
+    """(1, heads, window², window²): 16 · sigmoid of the small network over log-spaced offsets; float64."""
+    up, down = own[f"{name}.cpb_mlp.0.weight"].double(), own[f"{name}.cpb_mlp.2.weight"].double()
+    steps = torch.arange(-(window - 1), window, dtype=torch.float64)
     table = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1) / (window - 1) * 8
     table = torch.sign(table) * torch.log2(table.abs() + 1.0) / 3.0
-    hidden = functional.relu(functional.linear(table, own[f"{name}.cpb_mlp.0.weight"], own[f"{name}.cpb_mlp.0.bias"]))
-    values = functional.linear(hidden, own[f"{name}.cpb_mlp.2.weight"]).reshape(-1, heads)
+    hidden = functional.relu(functional.linear(table, up, own[f"{name}.cpb_mlp.0.bias"].double()))
+    values = functional.linear(hidden, down).reshape(-1, heads)
     places = np.stack(np.meshgrid(np.arange(window), np.arange(window), indexing="ij")).reshape(2, -1)
     offset = places[:, :, None] - places[:, None, :] + window - 1
     index = torch.from_numpy(offset[0] * (2 * window - 1) + offset[1])
@@ -256,12 +302,14 @@ def _position_bias(own: Mapping[str, torch.Tensor], name: str, window: int, head
 
 def _reordered(tokens: torch.Tensor, before: Geometry | None, after: Geometry | None) -> torch.Tensor:
     """Tokens from one window order to another; None is row-major. Nothing happens where both are the same."""
-    place = _gather(before.key if before else None, after.key if after else None)
-    return tokens if place is None else tokens.index_select(1, place.to(tokens.device))
+    place = _gather(before.key if before else None, after.key if after else None, tokens.device)
+    return tokens if place is None else tokens.index_select(1, place)
 
 
 @lru_cache(maxsize=512)
-def _gather(before: tuple[int, int, int, bool] | None, after: tuple[int, int, int, bool] | None) -> torch.Tensor | None:
+def _gather(
+    before: tuple[int, int, int, bool] | None, after: tuple[int, int, int, bool] | None, device: torch.device
+) -> torch.Tensor | None:
     """For every place of the new order, the place of its token in the old one."""
     if before == after:
         return None
@@ -273,12 +321,22 @@ def _gather(before: tuple[int, int, int, bool] | None, after: tuple[int, int, in
         return None
     place = np.empty_like(old)
     place[old] = np.arange(len(old))
-    return torch.from_numpy(place[new])
+    return torch.from_numpy(place[new]).to(device)
 
 
 @lru_cache(maxsize=512)
 def _slots(key: tuple[int, int, int, bool], device: torch.device) -> torch.Tensor:
     return torch.from_numpy(window_geometry(*key).slots).to(device)
+
+
+def _at_least_float(tensor: torch.Tensor) -> torch.Tensor:
+    """Tokens and directions are normalised in float32 also where the products are bfloat16 or float16."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _length(vectors: torch.Tensor) -> torch.Tensor:
+    lengths: torch.Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return lengths.clamp_min(_SHORTEST)
 
 
 def _frozen(tensor: torch.Tensor) -> nn.Parameter:

@@ -73,7 +73,7 @@ def build_network(checkpoint: Checkpoint, order: PoolOrder | None) -> Embedder:
         network = Embedder(encoder, pool).eval()
         with torch.inference_mode():
             network(torch.zeros(1, 3, 32, 32))
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         fault = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise CheckpointRefused(f"the tensors do not make a {checkpoint.config.family} network: {fault}") from error
     return network
