@@ -306,7 +306,7 @@ def test_no_text_of_any_tag_reaches_an_output(tmp_path: Path, key: Path, capfd: 
         assert run(["info", features, option]) == 0
     for layout in ("clam", "trident", "stamp", "pt"):
         assert run(["export", features, "--layout", layout, "--out", str(out / layout)]) == 0
-    assert run([*extract[:4], str(out / "stopped.h5"), *ENCODER, "--on-error", "stop", "-vv"], debug=True) == 130
+    assert run([*extract[:4], str(out / "stopped.h5"), *ENCODER, "--on-error", "stop", "-vv"], debug=True) == 1
     with FeatureFile(features) as file:
         assert {"CT", "DX", "WSI", "photo", "unknown"} <= set(file.items["modality"])
     printed = capfd.readouterr()
@@ -354,7 +354,7 @@ def test_keep_ids_warns_and_keeps_them(tmp_path: Path, key: Path, capsys: pytest
     assert run([*extract, "--out", str(tmp_path / "keyed.h5")]) == 0
     assert "--keep-ids" not in capsys.readouterr().err
     assert run([*extract, "--out", str(tmp_path / "kept.h5"), "--keep-ids"]) == 0
-    assert "Warning: --keep-ids stores patient and study identifiers readable" in capsys.readouterr().err
+    assert "WARNING: --keep-ids stores patient and study identifiers readable" in capsys.readouterr().err
     with FeatureFile(tmp_path / "kept.h5") as kept, FeatureFile(tmp_path / "keyed.h5") as keyed:
         assert kept.items["patient"].tolist() == ["ID-4711"]
         assert kept.items["study"].tolist() == [film.StudyInstanceUID]
