@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ Mask = npt.NDArray[np.bool_]
 
 _WHOLE = 1 << 20  # whole numbers up to this magnitude are counted one by one
 _HALF = 1 << 16
+_BLOCK = 1 << 16
 
 
 class Statistics(NamedTuple):
@@ -61,8 +63,9 @@ def percentile_statistics(
 
 def _finite(values: Values, padding: Mask | None) -> Values:
     kept = values.ravel() if padding is None else values[~padding]
-    finite: Values = kept[np.isfinite(kept)] + np.float32(0)  # -0 becomes +0
-    return finite
+    finite = np.isfinite(kept)
+    plain: Values = (kept if finite.all() else kept[finite]) + np.float32(0)  # -0 becomes +0
+    return plain
 
 
 def _kept(values: Values, padding: Mask | None, counts: _WholeCounts) -> Values:
@@ -94,15 +97,29 @@ class _WholeCounts:
         if not values.size:
             return True
         first, last = float(values.min()), float(values.max())
-        if first < -_WHOLE or last > _WHOLE or not np.array_equal(values, np.rint(values)):
+        if first < -_WHOLE or last > _WHOLE:
             return False
-        counted = np.bincount((values - np.float32(first)).astype(np.int64))
+        span = int(last - first) + 1
+        size = _BLOCK if span <= _BLOCK else len(values)  # blocks stay in the processor's caches
+        counted = np.zeros(span, np.int64)
+        for begin in range(0, len(values), size):
+            block = values[begin : begin + size]
+            whole = block.astype(np.int32)
+            if not np.array_equal(whole, block):
+                return False
+            whole -= int(first)
+            counted += np.bincount(whole, minlength=span)
         start = int(first) + _WHOLE
-        self.counts[start : start + len(counted)] += counted
+        self.counts[start : start + span] += counted
         return True
 
     def at(self, rank: int) -> float:
-        return float(np.searchsorted(np.cumsum(self.counts), rank, side="right") - _WHOLE)
+        return float(np.searchsorted(self._up_to, rank, side="right") - _WHOLE)
+
+    @cached_property
+    def _up_to(self) -> npt.NDArray[np.int64]:
+        """Values counted up to each number; asked for when all are counted."""
+        return np.cumsum(self.counts)
 
 
 class _PatternCounts:

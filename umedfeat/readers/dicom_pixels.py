@@ -121,10 +121,19 @@ def physical(dataset: pydicom.Dataset, stored: npt.NDArray[Any], frame: int, nam
     if dataset.get("ModalityLUTSequence"):
         values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
     else:
-        rescale = rescale_of(dataset, frame, name)
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = (stored.astype(np.float64) * rescale.slope + rescale.intercept).astype(np.float32)
+        values = _rescaled(stored, rescale_of(dataset, frame, name))
     return values, padding if padding is not None and padding.any() else None
+
+
+def _rescaled(stored: npt.NDArray[Any], rescale: Rescale) -> Values:
+    """Stored value × slope + intercept, in float64; in float32 where that is exact, in half the time."""
+    exact = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2 and rescale.slope == 1
+    if exact and rescale.intercept.is_integer() and abs(rescale.intercept) < 1 << 23:
+        values = stored.astype(np.float32)
+        values += np.float32(rescale.intercept)
+        return values
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (stored.astype(np.float64) * rescale.slope + rescale.intercept).astype(np.float32)
 
 
 def _padding(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> Mask | None:
