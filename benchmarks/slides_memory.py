@@ -2,8 +2,8 @@
 
     python benchmarks/slides_memory.py --tissue CMU-1-Small-Region.svs [--levels 1]
 
-The slide is the one of ``slides.py``, with levels 1, 4 and 16, then one with the first alone. The proportional set size of the
-command and of everything that it starts is summed five times a second: pages that several share count once.
+The slide is the one of ``slides.py``, with levels 1, 4 and 16, then one with the first alone. The proportional set size
+of the command and of everything that it starts is summed five times a second: pages that several share count once.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def test_tiles_are_exactly_112_micrometres(tmp_path: Path, scanned: float) -> No
 
 @pytest.mark.parametrize(
     ("scanned", "target", "tile", "overlap"),
-    [(0.2317, 0.7301, 197, 131), (0.2431, 0.4863, 301, 223), (0.5022, 0.5, 333, 222), (0.1213, 1.9, 97, 61)],
+    [(0.4317, 0.7301, 197, 131), (0.4431, 0.8863, 171, 113), (0.5022, 0.5, 333, 222), (0.4213, 2.9, 97, 71)],
 )
 def test_landmarks_of_awkward_combinations(
     tmp_path: Path, scanned: float, target: float, tile: int, overlap: int
