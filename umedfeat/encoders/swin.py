@@ -33,6 +33,8 @@ _MAX_LOGIT_SCALE = math.log(100.0)
 _EPS = 1e-5
 #: Shorter vectors are not normalised (``functional.normalize``).
 _SHORTEST = 1e-12
+#: Sums of so many terms and more are made of pieces of so many.
+_LONG, _PIECE = 384, 96
 #: Tokens whose block fits a core's second-level cache.
 _CACHED_TOKENS = 1024
 
@@ -168,7 +170,18 @@ class _Linear(nn.Module):
         self.bias = None if bias is None else _frozen(bias)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return functional.linear(tokens, self.weight, self.bias)
+        """On a CPU in float32 a long sum is made of short ones: its rounding grows with the root of their length."""
+        terms = self.weight.shape[1]
+        plain = tokens.dtype != torch.float32 or not tokens.is_cpu or torch.is_autocast_enabled("cpu")
+        if terms < _LONG or plain or _is_traced():
+            return functional.linear(tokens, self.weight, self.bias)
+        rows, weight = tokens.reshape(-1, terms), self.weight.t()
+        first = slice(0, _PIECE)
+        out = rows[:, first] @ weight[first] if self.bias is None else self.bias.addmm(rows[:, first], weight[first])
+        for start in range(_PIECE, terms, _PIECE):
+            piece = slice(start, start + _PIECE)
+            out.addmm_(rows[:, piece], weight[piece])
+        return out.view(*tokens.shape[:-1], len(self.weight))
 
 
 class _Block(nn.Module):
@@ -197,8 +210,7 @@ class _Block(nn.Module):
         n, length, _ = tokens.shape
         area = self.window**2
         padded = geometry.windows * area != length
-        tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
-        if length <= _CACHED_TOKENS or padded or tracing or not tokens.is_cpu:
+        if length <= _CACHED_TOKENS or padded or not tokens.is_cpu or _is_traced():
             slots = _slots(geometry.key, tokens.device) if padded else None
             return self._changed(tokens, geometry.windows, self._bias(n, geometry, tokens), slots)
         bias, masked = self._bias(1, geometry, tokens), geometry.mask is not None
@@ -272,7 +284,7 @@ class _Merge(nn.Module):
 
     def __init__(self, own: Mapping[str, torch.Tensor], name: str) -> None:
         super().__init__()
-        self.weight = _frozen(own[f"{name}.reduction.weight"])
+        self.reduction = _Linear(own[f"{name}.reduction.weight"], None)
         self.norm = _Norm(own, f"{name}.norm")
 
     def forward(self, tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -282,7 +294,7 @@ class _Merge(nn.Module):
             grid = functional.pad(grid, (0, 0, 0, width % 2, 0, height % 2))
         four = [grid[:, row::2, column::2] for row, column in ((0, 0), (1, 0), (0, 1), (1, 1))]
         joined = torch.cat(four, dim=-1).flatten(1, 2)
-        merged: torch.Tensor = self.norm(functional.linear(joined, self.weight))
+        merged: torch.Tensor = self.norm(self.reduction(joined))
         return merged
 
 
@@ -327,6 +339,12 @@ def _gather(
 @lru_cache(maxsize=512)
 def _slots(key: tuple[int, int, int, bool], device: torch.device) -> torch.Tensor:
     return torch.from_numpy(window_geometry(*key).slots).to(device)
+
+
+def _is_traced() -> bool:
+    """Is a graph being made of this, for OpenVINO or by ``torch.compile``? It gets the plain operations."""
+    traced: bool = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
+    return traced
 
 
 def _at_least_float(tensor: torch.Tensor) -> torch.Tensor:
