@@ -141,6 +141,11 @@ def test_write_report_makes_the_folder(tmp_path: Path) -> None:
     assert path.name == "report.html" and path.stat().st_size < 300_000
 
 
+def test_budgets_of_the_same_patients_share_a_tick() -> None:
+    page = checked(render_report(study(3, fractions=(0.01, 0.02, 1.0))))
+    assert ">1 %, 2 %</text>" in page
+
+
 def test_large_cohorts_are_thinned_and_it_is_said() -> None:
     cases = gaussian_cases(1600, 2, 4)
     settings = ProbeSettings(fractions=(0.01,), bootstrap=20, repeats=1, classifiers=("prototype",))

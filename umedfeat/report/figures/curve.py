@@ -82,11 +82,14 @@ def _axes(metric: str, values: list[float], budgets: Sequence[Budget]) -> Axes:
 
 
 def _x_ticks(budgets: Sequence[Budget], x: tuple[float, float]) -> list[tuple[float, str]]:
-    """Budgets by name and number, those that would stand on each other left out."""
+    """Budgets by name and number; of those that would stand on each other the largest, equal ones together."""
     ticks: list[tuple[float, str]] = []
     for budget in reversed(budgets):
         place = _place(budget)
-        if not ticks or (ticks[-1][0] - place) / (x[1] - x[0]) > 0.09:
+        if ticks and ticks[-1][0] == place:
+            patients, names = ticks[-1][1].split("\n")
+            ticks[-1] = (place, f"{patients}\n{budget.name}, {names}")
+        elif not ticks or (ticks[-1][0] - place) / (x[1] - x[0]) > 0.09:
             ticks.append((place, f"{budget.n_patients}\n{budget.name}"))
     return ticks[::-1]
 
