@@ -18,7 +18,7 @@ from umedfeat.cli import root
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run(script: str, *arguments: Path) -> str:
+def run(script: str, *arguments: Path | str) -> str:
     command = [sys.executable, str(ROOT / "examples" / script), *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -33,6 +33,21 @@ def test_features_from_python(tmp_path: Path) -> None:
         pixels = np.random.default_rng(k).integers(0, 255, (64, 64, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "in" / f"{k}.png")
     assert "2 inputs, 2 rows of 1280 values" in run("features_from_python.py", tmp_path / "in", tmp_path / "f.h5")
+
+
+def test_few_shot_study(tmp_path: Path) -> None:
+    images = tmp_path / "in"
+    images.mkdir()
+    rows = ["file,label"]
+    for k in range(16):
+        pixels = np.random.default_rng(k).integers(0, 60, (64, 64, 3), dtype=np.uint8)
+        pixels[..., k % 2] += 150
+        Image.fromarray(pixels).save(images / f"{k}.png")
+        rows.append(f"{k}.png,{'red' if k % 2 == 0 else 'green'}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+    shown = run("few_shot_study.py", images, tmp_path / "labels.csv", tmp_path / "study", "--cv", "0")
+    assert "16 items, no patient information" in shown
+    assert (tmp_path / "study" / "report.html").is_file() and (tmp_path / "study" / "results.csv").is_file()
 
 
 def readme_calls() -> list[str]:
