@@ -2,7 +2,8 @@
 
 OpenVINO's fp32 kernels add the K terms of a product in chains of 768 and more; the rounding errors of a chain grow with
 the root of its length. Torch's product works in blocks of 192. Here every long product becomes a sum of short ones,
-added as a tree. The deepest layers get the shortest pieces: few positions of the map are left to average their errors.
+added as a tree. Long products stand where few positions of the map are left to average the errors; cutting the shorter
+ones too would cost another 4 % of the speed and gain little.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import numpy as np
 
 __all__ = ["sum_in_pieces"]
 
-#: Terms in one piece, and in one piece of a product of ``_LONG`` terms or more.
-_PIECE, _SHORT_PIECE, _LONG = 192, 96, 768
+#: Products of so many terms and more are cut, into pieces of so many.
+_LONG, _PIECE = 768, 96
 
 
 def sum_in_pieces(graph: Any) -> int:
@@ -24,8 +25,9 @@ def sum_in_pieces(graph: Any) -> int:
     count, splits = 0, dict[Any, Any]()
     for node in graph.get_ordered_ops():
         weight = _constant_weight(node)
-        if weight is None or len(lengths := _piece_lengths(weight.shape[1])) == 1:
+        if weight is None or weight.shape[1] < _LONG:
             continue
+        lengths = _piece_lengths(weight.shape[1])
         tokens = node.input_value(0)
         place = (tokens.get_node().get_friendly_name(), tokens.get_index(), tuple(lengths))
         if place not in splits:  # queries, keys and values are made from the same tokens
@@ -37,8 +39,7 @@ def sum_in_pieces(graph: Any) -> int:
 
 def _piece_lengths(terms: int) -> list[int]:
     """Into which pieces a product of so many terms is cut; they add up to ``terms``."""
-    piece = _SHORT_PIECE if terms >= _LONG else _PIECE
-    return [min(piece, terms - first) for first in range(0, terms, piece)]
+    return [min(_PIECE, terms - first) for first in range(0, terms, _PIECE)]
 
 
 def _constant_weight(node: Any) -> Any:
