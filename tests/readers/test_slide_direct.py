@@ -22,8 +22,6 @@ from umedfeat.readers.slide_backends import Block
 from umedfeat.readers.slide_openslide import OpenSlideBackend
 from umedfeat.readers.slide_tiff import TiffBackend
 
-pytest.importorskip("simplejpeg", reason="no wheel for this platform: OpenSlide reads everything")
-
 SVS = "CMU-1-Small-Region.svs"
 
 

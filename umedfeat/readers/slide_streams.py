@@ -12,11 +12,7 @@ from collections.abc import Iterator
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
-
-try:  # the common JPEG decoders fill damaged streams up; this one refuses them
-    import simplejpeg
-except ImportError:  # pragma: no cover - no wheel for the platform: OpenSlide decodes
-    simplejpeg = None
+import simplejpeg  # the common JPEG decoders fill damaged streams up; this one refuses them
 
 __all__ = ["Damaged", "Jpeg2000Decoder", "JpegDecoder", "Unusual"]
 
@@ -47,14 +43,12 @@ class JpegDecoder:
         ycbcr: what the TIFF says of the colours; what the streams say is not asked, as OpenSlide does not.
 
     Raises:
-        Unusual: the tables are damaged, or there is no such codec on this platform.
+        Unusual: the tables are damaged.
     """
 
     name = "libjpeg-turbo"
 
     def __init__(self, size: tuple[int, int], shared: bytes, *, ycbcr: bool) -> None:
-        if simplejpeg is None:
-            raise Unusual("no codec")
         self._size = size
         self._start = _START + _adobe(ycbcr)
         if shared:

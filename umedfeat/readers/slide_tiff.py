@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 import tifffile
 from PIL import Image
 
@@ -21,11 +22,6 @@ from umedfeat.items import RegionUnreadable
 from umedfeat.readers.slide_backends import Block, on_white
 from umedfeat.readers.slide_scale import ome_scale
 from umedfeat.readers.slide_streams import Damaged, JpegDecoder, Unusual
-
-try:  # platforms without its wheel do without its warnings
-    import simplejpeg
-except ImportError:  # pragma: no cover
-    simplejpeg = None
 
 __all__ = ["TIFF_FAULTS", "TiffBackend", "has_sub_levels", "orientation_of"]
 
@@ -224,8 +220,6 @@ def _orientation(page: Any) -> str:
 
 def _refuse_damaged_jpeg(data: bytes, shared: bytes | None, index: int) -> None:
     """libjpeg fills what it cannot decode with grey, and tifffile's codec does not pass its warning on."""
-    if simplejpeg is None:
-        return
     whole = data if shared is None else data[:2] + shared[2:-2] + data[2:]
     try:
         simplejpeg.decode_jpeg(whole, "RGB", fastdct=True, fastupsample=True, strict=True)
