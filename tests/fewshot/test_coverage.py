@@ -36,6 +36,20 @@ def test_intervals_cover_the_closed_form_truth(patients, distance):
         assert abs(np.mean(errors[name])) < 4 * np.std(errors[name]) / np.sqrt(STUDIES), name
 
 
+@pytest.mark.parametrize("name", ["auroc", "auprc", "accuracy"])
+def test_perfect_predictions_are_not_certain(name):
+    """Rank metrics are summed in float32: resampled values of 0.9999999 are no spread."""
+    rng = np.random.default_rng(0)
+    stratum, patient = np.arange(14) % 2, np.repeat(np.arange(14), 2)
+    chance = 0.1 + 0.2 * rng.random(28) + 0.6 * stratum[patient]
+    weights = np.vstack([np.ones((1, 14)), patient_weights(stratum, 500, rng)])
+    found = measure(Evaluated("binary", stratum[patient], np.stack([1 - chance, chance], axis=1), patient), weights)
+    bounds = interval(found[name][0], found[name][1:], METRICS[name], stratum, 0.95)
+    assert bounds.kind == "exact bound"
+    assert bounds.low < 0.7
+    assert bounds.high == 1
+
+
 def test_perfect_results_get_an_exact_bound():
     """All 12 + 12 right: [1, 1] would claim certainty."""
     stratum = np.arange(24) % 2

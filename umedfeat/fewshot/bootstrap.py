@@ -22,6 +22,9 @@ __all__ = ["Interval", "interval", "patient_weights"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
+#: Rank metrics are summed in float32: what differs by less is one value.
+_ROUNDING = 2e-6
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -59,7 +62,7 @@ def interval(estimate: float, resampled: Floats, metric: Metric, stratum: Ints, 
     freedom = int(sizes.sum() - len(sizes))
     if not np.isfinite(estimate) or len(usable) < 0.9 * len(resampled) or freedom < 1:
         return Interval(float("nan"), float("nan"), "")
-    if np.ptp(usable) < 1e-12:
+    if np.ptp(usable) < _ROUNDING:
         return _exact_bound(estimate, metric, int(sizes.min()), confidence)
     spread = float(usable.std(ddof=1))
     low, high = _around(estimate, spread, float(t.ppf(0.5 + confidence / 2, freedom)), metric)
@@ -87,7 +90,8 @@ def _around(estimate: float, spread: float, factor: float, metric: Metric) -> tu
 
 def _exact_bound(estimate: float, metric: Metric, fewest: int, confidence: float) -> Interval:
     """Every resampling gave one value: a bound like Clopper and Pearson's for no error among the smallest class."""
-    if metric.scale != "unit" or 0 < estimate < 1:
+    perfect, worst = estimate > 1 - _ROUNDING, estimate < _ROUNDING
+    if metric.scale != "unit" or not (perfect or worst):
         return Interval(float("nan"), float("nan"), "")
     miss = float(beta.ppf(confidence / 2 + 0.5, 1, fewest))
-    return Interval(1 - miss, 1.0, "exact bound") if estimate == 1 else Interval(0.0, miss, "exact bound")
+    return Interval(1 - miss, 1.0, "exact bound") if perfect else Interval(0.0, miss, "exact bound")
