@@ -159,7 +159,7 @@ def _table(result: ProbeResult, test_set: str) -> list[Row]:
 
 def _cell(row: Estimate) -> tuple[str, str]:
     if not math.isfinite(row.value):
-        return "–", f"undefined in {row.undefined} draws"
+        return "–", "undefined" if row.undefined == 1 else f"{row.undefined} undefined"
     return f"{row.value:.3f}", f"{row.low:.3f} to {row.high:.3f}" if row.interval else ""
 
 
