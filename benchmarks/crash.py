@@ -125,7 +125,7 @@ def kill_command(folder: Path, kills: int, moments: random.Random, device: str) 
         while exit_code != 1:  # broken.png failed, all others are embedded
             process = command_process(killing.arguments(source, out, "--device", device), scratch)
             killing.wait_for_lock(out, process.is_alive)
-            killing.kill(process.pid, moments, duration * 0.8)
+            killing.kill(process.pid, moments, duration * 1.1)
             process.join()
             exit_code = process.exitcode
             if exit_code == -signal.SIGKILL:
