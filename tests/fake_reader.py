@@ -35,7 +35,7 @@ class FakePolicy(Policy):
 
 
 def fake_source(id: str, rows: int = 5, *, dtype: str = "uint8", **behaviour: Any) -> Source:
-    """behaviour: drops=[rows]; plan and read: see ``_misbehave``; read_at=row or "every"."""
+    """behaviour: drops=[rows]; plan and read: see ``_misbehave``; read_at=row or "every"; log=file of what is done."""
     selector = json.dumps({"rows": rows, "dtype": dtype, **behaviour})
     path = Path(__file__)
     return Source(id=id, format="fake", path=path, files=(path,), name=f"{id}.fake", selector=selector)
@@ -54,6 +54,9 @@ class FakeReader:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._facts = json.loads(source.selector)
+        if "log" in self._facts:
+            with Path(self._facts["log"]).open("a") as log:
+                log.write(f"{source.id}\n")
 
     def plan(self) -> Plan:
         self._misbehave(self._facts.get("plan"))

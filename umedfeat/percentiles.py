@@ -114,12 +114,12 @@ class _WholeCounts:
         return True
 
     def at(self, rank: int) -> float:
-        return float(np.searchsorted(self._up_to, rank, side="right") - _WHOLE)
+        return float(np.searchsorted(self._up_to, rank, side="right")) + self.minimum
 
     @cached_property
     def _up_to(self) -> npt.NDArray[np.int64]:
-        """Values counted up to each number; asked for when all are counted."""
-        return np.cumsum(self.counts)
+        """Values counted up to each number from the smallest to the largest; asked for when all are counted."""
+        return np.cumsum(self.counts[int(self.minimum) + _WHOLE : int(self.maximum) + _WHOLE + 1])
 
 
 class _PatternCounts:

@@ -40,6 +40,8 @@ _SHEAR_LIMIT = 2.0  # degrees of gantry tilt above which reslicing would shear a
 _MAX_SLICES = 1_000_000
 _CT_AIR = -1024.0  # below lie sentinels outside of the field of view, with or without a tag that says so
 _LIKE_CT = "values look like Hounsfield units: declare modality CT (--modality, manifest) to window them"
+_KEPT_BYTES = 64 << 20
+_SAMPLE = 16  # pixels apart
 _STEP_TOLERANCE = 0.05  # share of the slice distance by which slices may be out of step when reslicing
 
 
@@ -64,6 +66,7 @@ class VolumeReader:
         self._view = _view(self._facts, policy)
         self._prepared: dict[str, Any] = dict(prepared or {})
         self._spool: Spool | None = None
+        self._last: tuple[int, Values, Mask | None] | None = None
         _check_size(self._facts, self._view, policy)
 
     def plan(self) -> Plan:
@@ -118,6 +121,7 @@ class VolumeReader:
         if self._spool is not None:
             self._spool.close()
             self._spool = None
+        self._last = None
         self._stack.close()
 
     def _read_one(self, index: int) -> npt.NDArray[np.generic] | RegionUnreadable:
@@ -138,12 +142,19 @@ class VolumeReader:
         return self._spool.slice(k), None
 
     def _slice(self, k: int) -> tuple[Values, Mask | None]:
-        """Stored slice k; what lies below the Hounsfield scale is padding in every format."""
-        values, padding = self._stack.slice(k)
-        if self._facts.modality != "CT" or not self._facts.calibrated or self._facts.colour:
-            return values, padding
-        below = values < _CT_AIR
-        return values, below if padding is None else padding | below
+        """Stored slice k; what lies below the Hounsfield scale is padding in every format.
+
+        The last small one is kept: a single image is counted, looked at and shown one after the other.
+        """
+        if self._last is None or self._last[0] != k:
+            values, padding = self._stack.slice(k)
+            if self._facts.modality == "CT" and self._facts.calibrated and not self._facts.colour:
+                below = values < _CT_AIR
+                padding = below if padding is None else padding | below
+            if values.nbytes > _KEPT_BYTES:
+                return values, padding
+            self._last = (k, values, padding)
+        return self._last[1:]
 
     def _padded_slice(self, k: int) -> Values:
         try:
@@ -214,18 +225,26 @@ class VolumeReader:
         for k in sorted(range(count), key=lambda k: abs(k - count // 2)):
             try:
                 values, padding = self._slice(k)
-                shown = self._window(values, padding, k)
+                if self._varies(values, padding, k):
+                    return
             except RegionUnreadable as fault:
                 faults.append(fault)
                 continue
-            if shown.min() != shown.max():
-                return
             kept = values[np.isfinite(values) if padding is None else np.isfinite(values) & ~padding]
             if kept.size:
                 low, high = min(low, float(kept.min())), max(high, float(kept.max()))
         if len(faults) == count:
             raise _unreadable(self._facts, faults)
         raise _constant(self._facts, how, (low, high))
+
+    def _varies(self, values: Values, padding: Mask | None, k: int) -> bool:
+        """Does a slice show more than one grey? A sample that varies is proof enough."""
+        for step in (_SAMPLE, 1):
+            part = (slice(None, None, step), slice(None, None, step))
+            shown = self._window(values[part], None if padding is None else padding[part], k)
+            if shown.min() != shown.max():
+                return True
+        return False
 
     def _displayed_shape(self) -> tuple[int, int]:
         rows, cols = (self._facts.shape[i] for i in IN_PLANE[self._view.axis])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +117,54 @@ def test_too_many_unreadable_regions_fail_the_source() -> None:
     sink = run([fake_source("a", 50, drops=[1]), fake_source("b", 100, drops=[1])])
     assert sorted(sink.features) == ["b"]
     assert "1 of 50 regions are unreadable (bad bytes)" in sink.failures["a"].message
+
+
+def test_sources_of_one_region_are_opened_once(tmp_path: Path) -> None:
+    """A radiograph is decoded for its plan: its pixels come with it, whatever else the run holds."""
+    log = tmp_path / "opened"
+    single = [fake_source(f"x{k}", 1, dtype="float32" if k % 3 else "uint8", log=str(log)) for k in range(40)]
+    several = [fake_source(f"s{k}", 7) for k in range(5)]
+    sink = run([*single[:20], *several, *single[20:]], batch_size=4)
+    for source in single:
+        dtype = "float32" if int(source.id[1:]) % 3 else "uint8"
+        np.testing.assert_array_equal(sink.features[source.id], expected(source.id, 1, dtype))
+    for source in several:
+        np.testing.assert_array_equal(sink.features[source.id], expected(source.id, 7))
+    assert sorted(log.read_text().split()) == sorted(source.id for source in single)
+
+
+@pytest.mark.parametrize("how", ["error", "crash", "kill", "memory"])
+def test_the_only_region_of_a_source_that_cannot_be_read_costs_only_itself(how: str) -> None:
+    sources = [fake_source("a", 1), fake_source("bad", 1, read=how, read_at=0), fake_source("c", 1)]
+    sink = run(sources)
+    assert sorted(sink.features) == ["a", "c"]
+    assert sink.failures["bad"].stage == ("plan" if how == "kill" else "read")
+
+
+def test_an_only_region_that_is_unreadable_is_told_as_any_other() -> None:
+    sink = run([fake_source("a", 1), fake_source("bad", 1, drops=[0])])
+    assert sorted(sink.features) == ["a"]
+    assert "1 of 1 regions are unreadable (bad bytes)" in sink.failures["bad"].message
+
+
+def test_pixels_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow encoder must not let the pixels of a hundred thousand radiographs pile up."""
+    most = []
+    take = loop._Loop._take_carried
+
+    def watched(self: loop._Loop, *, full: bool) -> bool:
+        most.append(self._carried.waiting)
+        return take(self, full=full)
+
+    def slow(self: FakeEncoder, images: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.02)
+        return expected_features(images)
+
+    monkeypatch.setattr(loop._Loop, "_take_carried", watched)
+    monkeypatch.setattr(FakeEncoder, "__call__", slow)
+    sink = run([fake_source(f"x{k}", 1) for k in range(200)], workers=2, batch_size=4)
+    assert len(sink.features) == 200
+    assert max(most) <= loop._CARRIED_BATCHES * 4 + 4  # and what two processes had under way
 
 
 def test_values_that_are_not_finite_fail_the_source(monkeypatch: pytest.MonkeyPatch) -> None:

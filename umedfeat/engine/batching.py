@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +20,14 @@ class Pending:
     """A planned source on its way: rows handed out so far, rows embedded so far.
 
     ``features``: (n, D), filled row by row. ``dropped``: row of the plan → why it could not be read.
+    ``pixels``: of the only region, where they came with the plan, until a batch holds them.
     """
 
     number: int
     source: Source
     plan: Plan
     features: npt.NDArray[np.float32]
+    pixels: npt.NDArray[Any] | None = None
     handed_out: int = 0
     embedded: int = 0
     dropped: dict[int, Dropped] = field(default_factory=dict)

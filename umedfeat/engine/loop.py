@@ -3,9 +3,11 @@
 ::
 
     sources ─Job→ workers ─Planned→ RowQueues ─Batch→ workers ─Read→ devices ─→ scatter ─→ sink
+                          └─ with pixels → RowQueues ─Batch────────→
 
-Reading has priority over planning, which fills the idle time, unless the planned rows run low. A source is handed to
-the sink when all its rows are embedded, so that a crash never leaves half an item.
+A source of one region (a radiograph) is decoded to be planned, so its pixels come with the plan. Else reading has
+priority over planning, which fills the idle time, unless the planned rows run low. A source is handed to the sink when
+all its rows are embedded, so that a crash never leaves half an item.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ __all__ = ["Engine", "EngineSettings", "Sink", "StageSeconds"]
 #: Regions and sources planned ahead of reading; they bound the memory of the plans.
 _PLANNED_REGIONS = 1_000_000
 _PLANNED_SOURCES = 4096
+#: Batches of pixels that came with their plans; they bound the memory of those that wait.
+_CARRIED_BATCHES = 3
 #: Batches per reading process below which the next source is planned before anything else is read.
 _LOW_WATER = 4
 
@@ -140,6 +144,7 @@ class _Loop:
         self._planning: set[int] = set()
         self._pending: dict[int, Pending] = {}
         self._rows = RowQueues(self._settings.batch_size)
+        self._carried = RowQueues(self._settings.batch_size)
         self._read: deque[Batch] = deque()
         self._first_encode: float | None = None
 
@@ -175,31 +180,38 @@ class _Loop:
     # ---- handing out work -------------------------------------------------------------------------------------
 
     def _hand_out(self) -> None:
+        while self._take_carried(full=True):
+            pass
         while self._pool.room > 0:
             if self._rows_run_low() and self._hand_out_plan():
                 continue
             if self._hand_out_batch(full=True) or self._hand_out_plan():
                 continue
             starving = not (self._reading or self._read)
-            if not (starving and not self._planning and self._hand_out_batch(full=False)):
+            if not starving or self._planning:
+                return
+            if not (self._hand_out_batch(full=False) or self._take_carried(full=False)):
                 return
 
     def _rows_run_low(self) -> bool:
         """Will the rows be read before the next source could be planned?"""
         batches = _LOW_WATER * self._settings.workers
-        return not self._planning and self._rows.waiting < batches * self._settings.batch_size
+        waiting = self._rows.waiting + self._carried.waiting
+        return not self._planning and waiting < batches * self._settings.batch_size
 
     def _hand_out_plan(self) -> bool:
         if not self._jobs or not self._may_plan():
             return False
         number = self._jobs.popleft()
         self._planning.add(number)
-        self._pool.submit(Job(number, self._sources[number]))
+        self._pool.submit(Job(number, self._sources[number], read=True))
         return True
 
     def _may_plan(self) -> bool:
         """Memory bounds the plans; while there is enough to read, plans leave half of the processes to reading."""
         if self._rows.waiting >= _PLANNED_REGIONS or len(self._pending) + len(self._planning) >= _PLANNED_SOURCES:
+            return False
+        if self._carried.waiting >= _CARRIED_BATCHES * self._settings.batch_size:
             return False
         plenty = self._rows.has_batch(full=True)
         return not plenty or len(self._planning) < max(1, self._settings.workers // 2)
@@ -213,12 +225,25 @@ class _Loop:
         self._pool.submit(self._rows.take_batch(slot, full=full))
         return True
 
+    def _take_carried(self, *, full: bool) -> bool:
+        """Gather pixels that came with their plans: nothing of such a batch is left to be read."""
+        if not self._carried.has_batch(full=full) or (slot := self._pool.slots.take()) is None:
+            return False
+        batch = self._carried.take_batch(slot, full=full)
+        target = self._pool.slots.array(slot, (batch.size, *batch.shape, 3), batch.dtype)
+        for place, segment in enumerate(batch.segments):
+            pending = self._pending[segment.number]
+            target[place], pending.pixels = pending.pixels, None
+        self._read.append(batch)
+        return True
+
     # ---- receiving answers ------------------------------------------------------------------------------------
 
     def _receive(self, answer: Planned | Read | Died) -> None:
         if isinstance(answer, Planned):
             self._planning.discard(answer.number)
             self._seconds.plan += answer.seconds
+            self._seconds.read += answer.read_seconds
             self._receive_plan(answer)
         elif isinstance(answer, Read):
             self._seconds.read += answer.seconds
@@ -234,11 +259,12 @@ class _Loop:
             self._engine._progress.planned(0)
             return
         self._engine._progress.planned(len(plan.regions))
-        pending = Pending(
-            answer.number, source, plan, new_buffer(len(plan.regions), self._dim, self._settings.spill_dir)
-        )
+        features = new_buffer(len(plan.regions), self._dim, self._settings.spill_dir)
+        pending = Pending(answer.number, source, plan, features, answer.pixels)
         self._pending[answer.number] = pending
-        if len(plan.regions):
+        if answer.pixels is not None:
+            self._carried.add(pending)
+        elif len(plan.regions):
             self._rows.add(pending)
         else:
             self._complete(pending)

@@ -32,10 +32,14 @@ _OPEN_READERS = 8
 
 @dataclass(frozen=True)
 class Job:
-    """Plan one source. ``number`` is the source's place in the run."""
+    """Plan one source. ``number`` is the source's place in the run.
+
+    ``read``: a source of one region, which planning has decoded, is read at once.
+    """
 
     number: int
     source: Source
+    read: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,17 @@ class Started:
 
 @dataclass(frozen=True)
 class Planned:
-    """Answer to a Job: the plan, or why there is none."""
+    """Answer to a Job: the plan, or why there is none.
+
+    ``pixels``: (H, W, 3) of the only region, where the job asked for it and it could be read.
+    """
 
     number: int
     plan: Plan | None
     error: InputError | None
     seconds: float
+    pixels: npt.NDArray[Any] | None = None
+    read_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -115,17 +124,32 @@ class OpenReaders:
             reader.close()
 
 
-def plan_source(source: Source, policy: Policy) -> Plan:
-    """Open, plan and close one source.
+def plan_source(job: Job, policy: Policy) -> Planned:
+    """Open, plan and close one source."""
+    source, begin = job.source, time.perf_counter()
+    try:
+        with named_faults(source), contextlib.closing(open_reader(source, policy)) as reader:
+            plan = reader.plan()
+            if not plan.content_sha256:
+                plan = replace(plan, content_sha256=content_sha256(source.files))
+            planned = time.perf_counter()
+            pixels = _only_region(reader, plan) if job.read and len(plan.regions) == 1 else None
+    except InputError as error:
+        return Planned(job.number, None, error, time.perf_counter() - begin)
+    return Planned(job.number, plan, None, planned - begin, pixels, time.perf_counter() - planned)
 
-    Raises:
-        InputError: it cannot be embedded.
-    """
-    with named_faults(source), contextlib.closing(open_reader(source, policy)) as reader:
-        plan = reader.plan()
-        if plan.content_sha256:
-            return plan
-        return replace(plan, content_sha256=content_sha256(source.files))
+
+def _only_region(reader: Reader, plan: Plan) -> npt.NDArray[Any] | None:
+    """The pixels of a plan of one region, or None: reading it again, as any other region, tells the fault."""
+    pixels = np.empty((*plan.shape, 3), plan.dtype)
+    try:
+        (image,) = reader.read(plan.regions)
+        if isinstance(image, RegionUnreadable):
+            return None
+        pixels[:] = image
+    except Exception:  # noqa: BLE001 - see named_faults
+        return None
+    return pixels
 
 
 @contextlib.contextmanager
@@ -196,9 +220,4 @@ def _answer(
         target = slots.array(message.slot, (message.size, *message.shape, 3), message.dtype)
         return read_batch(message, target, readers, lambda number: link.send(Started(number)))
     link.send(Started(message.number))
-    begin = time.perf_counter()
-    try:
-        plan = plan_source(message.source, policy)
-    except InputError as error:
-        return Planned(message.number, None, error, time.perf_counter() - begin)
-    return Planned(message.number, plan, None, time.perf_counter() - begin)
+    return plan_source(message, policy)

@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from umedfeat.errors import UnreadableInput, UnsupportedInput
 
-__all__ = ["decode_frame"]
+__all__ = ["FrameDecoder", "decode_frame"]
 
 #: Lossy frames differ slightly by decoder, so the order is fixed; the one that was used is recorded. GDCM comes last,
 #: and never for baseline JPEG and JPEG 2000, where damaged files make it crash. Only pydicom's own RLE decoder survives
@@ -52,8 +52,25 @@ _NEWER = {
     "1.2.840.10008.1.2.4.112": "JPEG XL",
 }
 _DICOM_ROOT = "1.2.840.10008."
+_KEPT_BYTES = 64 << 20
 _JP2_START = b"\x00\x00\x00\x0cjP  "
 _J2K_START = b"\xff\x4f\xff\x51"
+
+
+class FrameDecoder:
+    """``decode_frame`` that keeps the last small frame: a single image is asked for several times in a row."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._last: tuple[pydicom.Dataset, int, npt.NDArray[Any], str] | None = None
+
+    def __call__(self, dataset: pydicom.Dataset, frame: int) -> tuple[npt.NDArray[Any], str]:
+        """(stored values, decoder); the values are shared, do not write to them."""
+        if self._last is not None and self._last[0] is dataset and self._last[1] == frame:
+            return self._last[2:]
+        stored, plugin = decode_frame(dataset, frame, self._name)
+        self._last = (dataset, frame, stored, plugin) if stored.nbytes <= _KEPT_BYTES else None
+        return stored, plugin
 
 
 def decode_frame(dataset: pydicom.Dataset, frame: int, name: str) -> tuple[npt.NDArray[Any], str]:

@@ -15,7 +15,7 @@ from umedfeat.errors import TooLarge, UmedfeatError, UnreadableInput
 from umedfeat.intensity import StoredVoi
 from umedfeat.items import Json, RegionUnreadable
 from umedfeat.policy import Limits
-from umedfeat.readers.dicom_decode import decode_frame
+from umedfeat.readers.dicom_decode import FrameDecoder
 from umedfeat.readers.dicom_frames import chosen_volume, functional_group, volumes_in
 from umedfeat.readers.dicom_header import without_warnings
 from umedfeat.readers.dicom_on_disk import close_pixels, read_dataset
@@ -157,6 +157,7 @@ class SeriesStack:
         self._files = files
         self._name = name
         self._open: tuple[int, pydicom.Dataset] | None = None
+        self._decode = FrameDecoder(name)
         first = self._dataset(0)
         orientation = [float(value) for value in first.ImageOrientationPatient]
         places = carry.get("places") or [self._place(k) for k in range(len(files))]
@@ -191,7 +192,7 @@ class SeriesStack:
         try:
             with parsing(self._name):
                 dataset = self._dataset(k)
-                stored, _ = decode_frame(dataset, 0, self._name)
+                stored, _ = self._decode(dataset, 0)
                 return physical(dataset, stored, 0, self._name)
         except UnreadableInput as error:
             place = ", ".join(f"{value:g}" for value in self._origins[k])
@@ -219,7 +220,7 @@ class SeriesStack:
 
     def _decoder(self) -> str:
         try:
-            return decode_frame(self._dataset(0), 0, self._name)[1]
+            return self._decode(self._dataset(0), 0)[1]
         except UnreadableInput:  # this slice is lost, the others may be sound
             return "unknown"
 
@@ -238,6 +239,7 @@ class FramesStack:
         self._name = name
         self._frames: tuple[tuple[int, ...], ...]
         self._dataset = _load(path, name, max_pixels)
+        self._decode = FrameDecoder(name)
         dataset = self._dataset
         volumes = volumes_in(dataset)
         detail: dict[str, Json] = {}
@@ -253,7 +255,7 @@ class FramesStack:
                 detail |= {"parted_by": volume.parted_by} if volume.parted_by else {}
         else:
             self._frames = tuple((frame,) for frame in range(int(dataset.get("NumberOfFrames", 1) or 1)))
-        _, decoder = decode_frame(dataset, self._frames[0][0], name)
+        _, decoder = self._decode(dataset, self._frames[0][0])
         self.facts = StackFacts(
             name=name,
             format=f"dicom-{modality.lower() or 'image'}",
@@ -288,7 +290,7 @@ class FramesStack:
         return values, np.logical_or.reduce(paddings) if paddings else None
 
     def _physical(self, frame: int) -> tuple[Values, Mask | None]:
-        stored, _ = decode_frame(self._dataset, frame, self._name)
+        stored, _ = self._decode(self._dataset, frame)
         return physical(self._dataset, stored, frame, self._name)
 
     def stored_voi(self, k: int) -> StoredVoi | None:
