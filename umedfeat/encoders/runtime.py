@@ -100,6 +100,7 @@ class TorchEncoder:
         self.settings = {**settings, "precision": precision, "runtime": "torch", "compiled": compiled}
         self._network = network.eval().requires_grad_(False).to(device)
         self._run = _compiled(self._network) if compiled else self._network
+        self._compiled_for = 0
         self._exact: Embedder | None = None
         self._threads: ThreadPoolExecutor | None = None
 
@@ -130,8 +131,13 @@ class TorchEncoder:
             return [level.float().cpu().contiguous() for level in stages(images.to(self.device))]
 
     def _on_gpu(self, images: torch.Tensor) -> torch.Tensor:
+        count = len(images)
+        if self.settings["compiled"]:  # for another number of images it would be compiled anew
+            self._compiled_for = max(self._compiled_for, count)
+            images = _padded(images, self._compiled_for)
         with torch.inference_mode(), self._autocast():
-            return self._run(images.to(self.device, memory_format=torch.channels_last)).float().cpu()
+            rows = self._run(images.to(self.device, memory_format=torch.channels_last)).float()
+            return rows[:count].cpu()
 
     def _on_cpu(self, images: torch.Tensor) -> torch.Tensor:
         out = torch.empty(len(images), self.dim)
@@ -141,9 +147,7 @@ class TorchEncoder:
         return out
 
     def _one_batch(self, run: Network, images: torch.Tensor, out: torch.Tensor, start: int) -> None:
-        part = images[start : start + CPU_BATCH]
-        if len(part) < CPU_BATCH:
-            part = torch.cat([part, part[-1:].expand(CPU_BATCH - len(part), -1, -1, -1)])
+        part = _padded(images[start : start + CPU_BATCH], CPU_BATCH)
         with torch.inference_mode(), self._autocast():
             rows = run(part.contiguous()).float()
             out[start : start + CPU_BATCH] = rows[: len(out) - start]
@@ -167,6 +171,12 @@ class TorchEncoder:
                 cpu_threads(), "encoder", initializer=torch.set_num_threads, initargs=(1,)
             )
         return self._threads
+
+
+def _padded(images: torch.Tensor, count: int) -> torch.Tensor:
+    """At least ``count`` images: the last one is repeated."""
+    missing = count - len(images)
+    return images if missing <= 0 else torch.cat([images, images[-1:].expand(missing, -1, -1, -1)])
 
 
 def checked_images(images: torch.Tensor) -> None:

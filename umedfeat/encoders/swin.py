@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,8 @@ _SHORTEST = 1e-12
 _LONG, _PIECE = 384, 96
 #: Tokens whose block fits a core's second-level cache.
 _CACHED_TOKENS = 1024
+#: Sizes of images (and batches) whose constants are kept.
+_KEPT_SIZES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +98,31 @@ def _shift_mask(padded: Sequence[int], window: int, shift: Sequence[int]) -> npt
     return mask
 
 
+class Place(NamedTuple):
+    """The constants of one block for one size of map and batch.
+
+    Attributes:
+        gather: place of every token in the order before, or None where the order stays.
+        slots: places of the tokens among their windows' slots where there is padding, else None.
+        windows: of one image.
+        bias: (1, windows or n · windows; heads, window², window²), added to the attention.
+        masked: each window has a bias of its own.
+    """
+
+    gather: torch.Tensor | None
+    slots: torch.Tensor | None
+    windows: int
+    bias: torch.Tensor
+    masked: bool
+
+
+class StagePlaces(NamedTuple):
+    """Those of one resolution; ``back`` leads from the last block's order to row-major."""
+
+    blocks: list[Place]
+    back: torch.Tensor | None
+
+
 class SwinV2(nn.Module):
     """(n, 3, H, W) RGB in [0, 1] → the feature maps of every stage; no final norm, no head.
 
@@ -118,20 +145,39 @@ class SwinV2(nn.Module):
             merge = _Merge(own, f"features.{place + 1}") if number + 1 < len(config.depths) else None
             stages.append(_Stage(blocks, merge))
         self.stages: Sequence[_Stage] = nn.ModuleList(stages)  # type: ignore[assignment]
+        self._places: dict[tuple[Any, ...], list[StagePlaces]] = {}
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps (n, C, h, w), strides 4, 8, 16, 32."""
+        places = self._places_of(images)
         maps = functional.conv2d(images, self.patch_weight, self.patch_bias, stride=4)
         height, width = maps.shape[2:]
         tokens = self.patch_norm(maps.flatten(2).transpose(1, 2))
         levels = []
-        for stage in self.stages:
-            tokens = stage.blocks_on(tokens, height, width)
+        for stage, place in zip(self.stages, places, strict=True):
+            tokens = stage.blocks_on(tokens, place)
             levels.append(tokens.view(-1, height, width, tokens.shape[2]).permute(0, 3, 1, 2))
             if stage.merge is not None:
                 tokens = stage.merge(tokens, height, width)
                 height, width = (height + 1) // 2, (width + 1) // 2
         return levels
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _places_of(self, images: torch.Tensor) -> list[StagePlaces]:
+        """What depends on the size alone; made once, and never by a compiler, which would make it anew each time."""
+        kind = images.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else images.dtype
+        key = (images.shape, images.device, dtype, torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+        if key not in self._places:
+            if len(self._places) >= _KEPT_SIZES:
+                self._places.clear()
+            height, width = (side // 4 for side in images.shape[2:])
+            found = []
+            for stage in self.stages:
+                found.append(stage.places(height, width, len(images), dtype, images.device))
+                height, width = (height + 1) // 2, (width + 1) // 2
+            self._places[key] = found
+        return self._places[key]
 
 
 class _Norm(nn.Module):
@@ -152,15 +198,25 @@ class _Stage(nn.Module):
         self.blocks: Sequence[_Block] = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.merge = merge
 
-    def blocks_on(self, tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """Each block works in its own window order; between two blocks one gather changes the order."""
-        before = None
+    def places(self, height: int, width: int, n: int, dtype: torch.dtype, device: torch.device) -> StagePlaces:
+        """The constants of every block on n maps of one size."""
+        before: Geometry | None = None
+        found = []
         for block in self.blocks:
             geometry = window_geometry(height, width, block.window, block.shifted)
-            tokens = _reordered(tokens, before, geometry)
+            gather = _gather(before.key if before else None, geometry.key, device)
+            padded = geometry.windows * block.window**2 != height * width
+            slots = torch.from_numpy(geometry.slots).to(device) if padded else None
+            bias = block.bias(geometry, 1 if block.in_parts(height * width, slots, device) else n, dtype, device)
+            found.append(Place(gather, slots, geometry.windows, bias, geometry.mask is not None))
             before = geometry
-            tokens = block(tokens, geometry)
-        return _reordered(tokens, before, None)
+        return StagePlaces(found, _gather(before.key if before else None, None, device))
+
+    def blocks_on(self, tokens: torch.Tensor, places: StagePlaces) -> torch.Tensor:
+        """Each block works in its own window order; between two blocks one gather changes the order."""
+        for block, place in zip(self.blocks, places.blocks, strict=True):
+            tokens = block(_reordered(tokens, place.gather), place)
+        return _reordered(tokens, places.back)
 
 
 class _Linear(nn.Module):
@@ -203,24 +259,38 @@ class _Block(nn.Module):
         scale = own[f"{name}.attn.logit_scale"].double().clamp(max=_MAX_LOGIT_SCALE).exp()
         self.scale = _frozen(scale.reshape(self.heads, 1, 1))
         self.position = _frozen(_position_bias(own, f"{name}.attn", self.window, self.heads))
-        self._biases: dict[tuple[Any, ...], torch.Tensor] = {}
 
-    def forward(self, tokens: torch.Tensor, geometry: Geometry) -> torch.Tensor:
-        """(n, h · w, C) in window order. On a CPU a few windows at a time: what they need stays in the core's cache."""
+    def forward(self, tokens: torch.Tensor, place: Place) -> torch.Tensor:
+        """(n, h · w, C) in window order."""
+        n, length, _ = tokens.shape
+        if self.in_parts(length, place.slots, tokens.device):
+            return self._in_parts(tokens, place)
+        whole = not place.masked or len(place.bias) == n * place.windows
+        bias = place.bias if whole else place.bias.repeat(n, 1, 1, 1)
+        return self._changed(tokens, place.windows, bias, place.slots)
+
+    def in_parts(self, length: int, slots: torch.Tensor | None, device: torch.device) -> bool:
+        """On a CPU a few windows at a time: what they need stays in the core's cache."""
+        return length > _CACHED_TOKENS and slots is None and device.type == "cpu" and not _is_traced()
+
+    def bias(self, geometry: Geometry, n: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """Relative position bias, plus the shift mask of each window of n images where there is one."""
+        if geometry.mask is None:
+            return self.position.to(dtype)
+        mask = torch.from_numpy(geometry.mask).to(device)[:, None]
+        return (self.position + mask).repeat(n, 1, 1, 1).to(dtype)
+
+    def _in_parts(self, tokens: torch.Tensor, place: Place) -> torch.Tensor:
         n, length, _ = tokens.shape
         area = self.window**2
-        padded = geometry.windows * area != length
-        if length <= _CACHED_TOKENS or padded or not tokens.is_cpu or _is_traced():
-            slots = _slots(geometry.key, tokens.device) if padded else None
-            return self._changed(tokens, geometry.windows, self._bias(n, geometry, tokens), slots)
-        bias, masked = self._bias(1, geometry, tokens), geometry.mask is not None
         out = torch.empty_like(tokens)
-        step = -(-geometry.windows // -(-length // _CACHED_TOKENS))
+        step = -(-place.windows // -(-length // _CACHED_TOKENS))
         for image in range(n):
-            for first in range(0, geometry.windows, step):
-                last = min(first + step, geometry.windows)
-                place = (slice(image, image + 1), slice(first * area, last * area))
-                self._changed(tokens[place], last - first, bias[first:last] if masked else bias, None, out[place])
+            for first in range(0, place.windows, step):
+                last = min(first + step, place.windows)
+                part = (slice(image, image + 1), slice(first * area, last * area))
+                bias = place.bias[first:last] if place.masked else place.bias
+                self._changed(tokens[part], last - first, bias, None, out[part])
         return out
 
     def _changed(
@@ -262,22 +332,6 @@ class _Block(nn.Module):
             return found.view(n * windows, 1, self.window**2, channels)
         return found.view(n * windows, self.window**2, self.heads, channels // self.heads).transpose(1, 2)
 
-    def _bias(self, n: int, geometry: Geometry, tokens: torch.Tensor) -> torch.Tensor:
-        """Relative position bias, plus the shift mask of each window where there is one; in what attention computes."""
-        kind = tokens.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tokens.dtype
-        if geometry.mask is None:
-            return self.position.to(dtype)
-        key = (geometry.key, n, dtype, tokens.device)
-        bias = self._biases.get(key)
-        if bias is None:
-            mask = torch.from_numpy(geometry.mask).to(tokens.device)[:, None]
-            bias = (self.position + mask).repeat(n, 1, 1, 1).to(dtype)
-            if len(self._biases) >= 8:
-                self._biases.clear()
-            self._biases[key] = bias
-        return bias
-
 
 class _Merge(nn.Module):
     """Four neighbours become one token: (n, h · w, C) → (n, ⌈h/2⌉ · ⌈w/2⌉, 2C)."""
@@ -312,17 +366,18 @@ def _position_bias(own: Mapping[str, torch.Tensor], name: str, window: int, head
     return 16 * torch.sigmoid(values[index.reshape(-1)]).reshape(window**2, window**2, heads).permute(2, 0, 1)[None]
 
 
-def _reordered(tokens: torch.Tensor, before: Geometry | None, after: Geometry | None) -> torch.Tensor:
-    """Tokens from one window order to another; None is row-major. Nothing happens where both are the same."""
-    place = _gather(before.key if before else None, after.key if after else None, tokens.device)
-    return tokens if place is None else tokens.index_select(1, place)
+def _reordered(tokens: torch.Tensor, gather: torch.Tensor | None) -> torch.Tensor:
+    return tokens if gather is None else tokens.index_select(1, gather)
 
 
 @lru_cache(maxsize=512)
 def _gather(
     before: tuple[int, int, int, bool] | None, after: tuple[int, int, int, bool] | None, device: torch.device
 ) -> torch.Tensor | None:
-    """For every place of the new order, the place of its token in the old one."""
+    """For every place of the new order, the place of its token in the old one; None is row-major.
+
+    None where both orders are the same.
+    """
     if before == after:
         return None
     sides = before or after
@@ -334,11 +389,6 @@ def _gather(
     place = np.empty_like(old)
     place[old] = np.arange(len(old))
     return torch.from_numpy(place[new]).to(device)
-
-
-@lru_cache(maxsize=512)
-def _slots(key: tuple[int, int, int, bool], device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(window_geometry(*key).slots).to(device)
 
 
 def _is_traced() -> bool:
