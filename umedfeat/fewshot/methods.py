@@ -128,9 +128,10 @@ def _uncertainty(result: ProbeResult) -> str:
     return (
         "Every metric is the mean over draws; the spread over draws is reported separately. "
         f"{settings.confidence:.0%} confidence intervals resample test patients within class ({settings.bootstrap} "
-        "resamplings, fitted classifiers held fixed, Student interval on the metric's normal scale) and refer to the "
-        "performance of these classifiers on new patients of the same population; they do not cover the choice of "
-        "training patients. P-values against chance exchange labels between test patients."
+        "resamplings, fitted classifiers held fixed; score intervals for metrics between 0 and 1, Student intervals on "
+        "the metric's normal scale for the others) and refer to the performance of these classifiers on new patients "
+        "of the same population; they do not cover the choice of training patients. P-values against "
+        "chance exchange labels between test patients."
     )
 
 

@@ -32,7 +32,7 @@ class Metric:
 
     Attributes:
         label: for tables. best: the value of perfect predictions.
-        scale: where its error is about normal: "unit" (logit of [0, 1]), "signed" (Fisher's z of [-1, 1]),
+        scale: where its error is about normal: "unit" ([0, 1], score interval), "signed" (Fisher's z of [-1, 1]),
             "positive" (logarithm), "below one" (logarithm of what is missing to 1), "real".
         greater_is_better: direction of improvement (closer to ``best`` for the calibration slope).
     """

@@ -1,0 +1,107 @@
+"""Do the intervals of differences tell the truth? Simulated studies as in ``probe_calibration.py``.
+
+    python benchmarks/probe_calibration_differences.py --studies 1000
+
+- "drop": trained in centre A, tested on other patients of A and on centre B, where the classes lie nearer together. The
+  same classifiers, different patients: the headline of ``--external`` and ``--loco``.
+- "difference": two encoders of the same patients, one with noise added; the same draws, the same test patients: the
+  rows of ``umedfeat compare``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+from probe_calibration import FIRST_SEED, Recorded, cohort_of, table_head, table_rows, truths
+
+import umedfeat.fewshot.fitting as fitting
+from umedfeat.fewshot.cohort import build_cohort
+from umedfeat.fewshot.compare import compare_cohorts
+from umedfeat.fewshot.settings import ProbeSettings
+from umedfeat.fewshot.study import Origin, run_study
+
+SETTINGS = {"fractions": (0.1, 1.0), "repeats": 5, "classifiers": ("linear",), "bootstrap": 500}
+DROPS = {  # name: patients of centre A and of B, distances of the classes there
+    "drop, 30 and 60 patients, AUROC 0.85 to 0.76": ((100, 60), (1.5, 1.0)),
+    "drop, 18 and 20 patients, AUROC 0.95 to 0.85": ((60, 20), (2.5, 1.5)),
+}
+DIFFERENCES = {  # name: patients, distance of the classes, standard deviation of the noise in the second encoder
+    "difference, 90 test patients": (300, 1.0, 1.0),
+    "difference, 30 test patients": (100, 1.5, 1.0),
+    "difference, 18 test patients": (60, 2.5, 1.0),
+}
+Found = list[tuple[str, str, float, float, float, float]]
+
+
+def drop_study(sizes: tuple[int, int], distances: tuple[float, float], seed: int) -> Found:
+    """(budget, metric, true drop, estimate, low, high) of one study."""
+    Recorded.found = []
+    settings = ProbeSettings(**SETTINGS, seed=seed, external="centre=B")
+    parts = [cohort_of(n, d, seed + k * 1_000_000) for k, (n, d) in enumerate(zip(sizes, distances, strict=True))]
+    rows = np.concatenate([part[0] for part in parts])
+    labels = [label for part in parts for label in part[1]]
+    patients = [f"{centre}{name}" for centre, part in zip("AB", parts, strict=True) for name in part[2]]
+    meta = {"centre": [name[0] for name in patients]}
+    ids = [f"i{k:05d}" for k in range(len(rows))]
+    cohort = build_cohort(rows, np.arange(len(rows)), labels, settings, ids=ids, patients=patients, meta=meta)
+    result = run_study(cohort, settings, Origin(), jobs=1)
+    weights = iter(Recorded.found)
+    found: Found = []
+    for budget in result.budgets:
+        fits = [next(weights) for _ in range(budget.repeats)]
+        inside, outside = ([truths(*fit, distance) for fit in fits] for distance in distances)
+        for drop in result.drops:
+            if drop.budget == budget.name and drop.metric in inside[0]:
+                true = float(np.mean([a[drop.metric] - b[drop.metric] for a, b in zip(inside, outside, strict=True)]))
+                found.append((budget.name, drop.metric, true, drop.drop, drop.low, drop.high))
+    return found
+
+
+def difference_study(patients: int, distance: float, noise: float, seed: int) -> Found:
+    """(budget, metric, true difference, estimate, low, high) of one study."""
+    Recorded.found = []
+    settings = ProbeSettings(**SETTINGS, seed=seed)
+    rows, labels, names = cohort_of(patients, distance, seed)
+    added = np.random.default_rng([seed, 7]).normal(0, noise, rows.shape).astype(np.float32)
+    ids = [f"i{k:05d}" for k in range(len(rows))]
+    cohorts = {
+        name: build_cohort(features, np.arange(len(rows)), labels, settings, ids=ids, patients=names)
+        for name, features in {"noisy": rows + added, "clean": rows}.items()
+    }
+    result = compare_cohorts(cohorts, settings, baseline="clean", jobs=1)
+    weights = iter(Recorded.found)
+    true: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for name, spread in (("noisy", np.sqrt(1 + noise**2)), ("clean", 1.0)):
+        for budget in result.results[0].budgets:
+            fits = [next(weights) for _ in range(budget.repeats)]
+            scaled = [truths(slope * spread, intercept, distance / spread) for slope, intercept in fits]
+            true.setdefault(name, {})[budget.name] = scaled
+    found: Found = []
+    for row in result.differences:
+        pairs = zip(true["noisy"][row.budget], true["clean"][row.budget], strict=True)
+        if row.metric in true["noisy"][row.budget][0]:
+            truth = float(np.mean([a[row.metric] - b[row.metric] for a, b in pairs]))
+            found.append((row.budget, row.metric, truth, row.value, row.low, row.high))
+    return found
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--studies", type=int, default=1000)
+    options = parser.parse_args()
+    fitting.LinearProbe = Recorded
+    seeds = range(FIRST_SEED, FIRST_SEED + options.studies)
+    table_head()
+    for name, (sizes, distances) in DROPS.items():
+        table_rows(name, (drop_study(sizes, distances, seed) for seed in seeds))
+    for name, (patients, distance, noise) in DIFFERENCES.items():
+        table_rows(name, (difference_study(patients, distance, noise, seed) for seed in seeds))
+
+
+if __name__ == "__main__":
+    began = time.time()
+    main()
+    print(f"\n{time.time() - began:.0f} s")
