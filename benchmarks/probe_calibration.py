@@ -108,8 +108,8 @@ def calibration(studies: int, scenarios: Iterable[str]) -> None:
 
 def table_head() -> None:
     heads = ["scenario", "budget", "metric", "mean truth", "bias ± its SE", "coverage of 95 %", "truth above"]
-    print("|", " | ".join([*heads, "truth below", "mean width"]), "|")
-    print("|" + "---|" * (len(heads) + 2), flush=True)
+    print("|", " | ".join([*heads, "truth below", "mean width", "no interval"]), "|")
+    print("|" + "---|" * (len(heads) + 3), flush=True)
 
 
 def table_rows(name: str, studies: Iterable[Iterable[tuple[str, str, float, float, float, float]]]) -> None:
@@ -120,12 +120,13 @@ def table_rows(name: str, studies: Iterable[Iterable[tuple[str, str, float, floa
             by_key[budget, metric].append(tuple(numbers))
     for (budget, metric), rows in by_key.items():
         truth, value, low, high = np.asarray(rows).T
-        error = value - truth
+        error, none = value - truth, np.isnan(low).mean()
+        truth, low, high = (each[np.isfinite(low)] for each in (truth, low, high))
         inside = (low <= truth) & (truth <= high)
         print(
             f"| {name} | {budget} | {metric} | {truth.mean():.3f} | {error.mean():+.4f} ± "
             f"{error.std() / np.sqrt(len(error)):.4f} | {inside.mean():.1%} | {(truth > high).mean():.1%} | "
-            f"{(truth < low).mean():.1%} | {np.nanmean(high - low):.3f} |",
+            f"{(truth < low).mean():.1%} | {(high - low).mean():.3f} | {none:.1%} |",
             flush=True,
         )
 

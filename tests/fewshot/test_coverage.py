@@ -46,7 +46,7 @@ def test_perfect_predictions_are_not_certain(name):
     found = measure(Evaluated("binary", stratum[patient], np.stack([1 - chance, chance], axis=1), patient), weights)
     bounds = interval(found[name][0], found[name][1:], METRICS[name], stratum, 0.95)
     assert bounds.kind == "exact bound"
-    assert bounds.low < 0.7
+    assert bounds.low == pytest.approx(0.025 ** (1 / 14), abs=1e-6)
     assert bounds.high == 1
 
 
@@ -55,8 +55,18 @@ def test_perfect_results_get_an_exact_bound():
     stratum = np.arange(24) % 2
     bounds = interval(1.0, np.ones(200), METRICS["balanced_accuracy"], stratum, 0.95)
     assert bounds.kind == "exact bound"
-    assert bounds.low == pytest.approx(0.025 ** (1 / 12), abs=1e-6)
+    assert bounds.low == pytest.approx(0.025 ** (1 / 24), abs=1e-6)
     assert bounds.high == 1.0
+
+
+def test_the_bound_of_a_perfect_result_hides_errors_in_the_rare_class():
+    """3 + 97 patients: three right ones say little about a half of the macro-average."""
+    stratum = np.array([0] * 3 + [1] * 97)
+    found = 1 - interval(1.0, np.ones(200), METRICS["balanced_accuracy"], stratum, 0.95).low
+    rare = np.linspace(0, 1 - 0.025 ** (1 / 3), 2000)  # every split of what is possible between the two classes
+    common = 1 - (0.025 / (1 - rare) ** 3) ** (1 / 97)
+    assert found == pytest.approx(float(((rare + common) / 2).max()), abs=1e-4)
+    assert found > 0.35
 
 
 def test_r_squared_stays_below_one_and_is_covered():
