@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import OutputError
+from umedfeat.store.raw_rows import RawRows
 from umedfeat.store.read import FeatureFile
 
 __all__ = ["FilePool", "Pieces", "gather"]
@@ -44,12 +45,27 @@ class Pieces:
             yield self.file[piece], self.start[piece] + places - (ends[piece] - self.count[piece])
 
 
+@dataclass(frozen=True)
+class _Open:
+    """An open file and what was asked of it; raw rows are None where a dataset is not stored as such."""
+
+    file: FeatureFile
+    datasets: dict[str, h5py.Dataset] = field(default_factory=dict)
+    raw: dict[str, RawRows | None] = field(default_factory=dict)
+
+    def close(self) -> None:
+        for rows in self.raw.values():
+            if rows is not None:
+                rows.close()
+        self.file.close()
+
+
 class FilePool:
-    """Feature files by number, opened on demand, only so many at a time."""
+    """Feature files by number, opened on demand, only so many at a time. For one thread."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
-        self._open: OrderedDict[int, FeatureFile] = OrderedDict()
+        self._open: OrderedDict[int, _Open] = OrderedDict()
 
     def __enter__(self) -> FilePool:
         return self
@@ -66,12 +82,29 @@ class FilePool:
 
     def dataset(self, number: int, name: str) -> h5py.Dataset:
         """A dataset of a file."""
+        opened = self._opened(number)
+        if name not in opened.datasets:
+            opened.datasets[name] = opened.file.dataset(name)
+        return opened.datasets[name]
+
+    def raw(self, number: int, name: str) -> RawRows | None:
+        """The rows of a wide dataset past HDF5, or None where that does not go."""
+        opened = self._opened(number)
+        if name not in opened.raw:
+            dataset = self.dataset(number, name)
+            try:
+                opened.raw[name] = RawRows(dataset) if dataset.ndim == 2 else None
+            except ValueError:
+                opened.raw[name] = None
+        return opened.raw[name]
+
+    def _opened(self, number: int) -> _Open:
         if number not in self._open:
             while len(self._open) >= _OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
-            self._open[number] = FeatureFile(self._paths[number])
+            self._open[number] = _Open(FeatureFile(self._paths[number]))
         self._open.move_to_end(number)
-        return self._open[number].dataset(name)
+        return self._open[number]
 
 
 def gather(pool: FilePool, pieces: Pieces, names: Sequence[str], size: int) -> Iterator[list[npt.NDArray[Any]]]:
@@ -99,8 +132,15 @@ def _fill(target: npt.NDArray[Any], places: Ints, pool: FilePool, number: int, n
     """``target[places] = dataset[rows]`` for ascending rows."""
     try:
         dataset = pool.dataset(number, name)
+        first, at = int(rows[0]), int(places[0])
+        if _consecutive(rows) and _consecutive(places):
+            part, raw = target[at : at + len(rows)], pool.raw(number, name)
+            raw.read_into(part, first) if raw is not None else dataset.read_direct(
+                part, np.s_[first : first + len(part)]
+            )
+            return
         if rows[-1] - rows[0] < _SPREAD * len(rows):
-            _fill_span(target, places, dataset, rows)
+            target[places] = dataset[first : int(rows[-1]) + 1][rows - first]
             return
         for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
             target[places[run]] = dataset[int(rows[run[0]]) : int(rows[run[-1]]) + 1]
@@ -111,10 +151,5 @@ def _fill(target: npt.NDArray[Any], places: Ints, pool: FilePool, number: int, n
         ) from error
 
 
-def _fill_span(target: npt.NDArray[Any], places: Ints, dataset: h5py.Dataset, rows: Ints) -> None:
-    first, last = int(rows[0]), int(rows[-1]) + 1
-    at = int(places[0])
-    if len(rows) == last - first and np.array_equal(places, np.arange(at, at + len(places))):
-        dataset.read_direct(target, np.s_[first:last], np.s_[at : at + len(places)])
-    else:
-        target[places] = dataset[first:last][rows - first]
+def _consecutive(numbers: Ints) -> bool:
+    return int(numbers[-1] - numbers[0]) == len(numbers) - 1 and bool((np.diff(numbers) == 1).all())

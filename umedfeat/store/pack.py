@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from umedfeat.errors import OutputError
 from umedfeat.items import Failure, Skipped, Source
+from umedfeat.store.ahead import ahead
 from umedfeat.store.file_writer import Contents, block_rows, move_whole, write_file
 from umedfeat.store.gather import FilePool, Pieces, gather
 from umedfeat.store.read import FeatureFile
@@ -77,7 +79,7 @@ def pack(
     file = np.array([f for f, _ in places], dtype=np.int64)
     item = np.array([k for _, k in places], dtype=np.int64)
     size = block_rows(dim, header.dtype)
-    with FilePool(paths) as pool:
+    with FilePool(paths) as pool, FilePool(paths) as ahead_pool:
         contents = _contents(parts, places, failures, skipped)
         _describe(contents, described or {})
         if move and len(parts) == 1 and _holds(parts[0], contents):
@@ -88,7 +90,8 @@ def pack(
         starts = np.array([parts[f].items["start"][k] for f, k in places], dtype=np.int64)
         pieces = Pieces(file, starts, contents.items["count"].astype(np.int64))
         names = [name for name, _ in ROW_DATASETS.values()]
-        write_file(out, header, dim, contents, _told(gather(pool, pieces, names, size), on_rows))
+        with contextlib.closing(ahead(gather(ahead_pool, pieces, names, size))) as blocks:
+            write_file(out, header, dim, contents, _told(blocks, on_rows))
 
 
 def _holds(part: _Part, contents: Contents) -> bool:
