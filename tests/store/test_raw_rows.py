@@ -1,17 +1,14 @@
-"""Rows past HDF5 are the rows HDF5 reads; what comes ahead is what would have come."""
+"""Rows past HDF5 are the rows HDF5 reads."""
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from umedfeat.store.ahead import ahead
 from umedfeat.store.raw_rows import RawRows
 
 
@@ -52,31 +49,3 @@ def test_a_file_cut_under_it_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="ends before"):
         raw.read_into(np.empty((1000, 12), "<f4"), 0)
     raw.close()
-
-
-def test_ahead_gives_the_same_things_and_errors_in_their_place() -> None:
-    def things() -> Iterator[int]:
-        yield from range(5)
-        raise KeyError("sixth")
-
-    assert list(ahead(range(100))) == list(range(100))
-    iterator = ahead(things())
-    assert [next(iterator) for _ in range(5)] == list(range(5))
-    with pytest.raises(KeyError, match="sixth"):
-        next(iterator)
-
-
-def test_ahead_is_bounded_and_ends_with_its_reader() -> None:
-    made = []
-
-    def things() -> Iterator[int]:
-        for k in range(1000):
-            made.append(k)
-            yield k
-
-    threads = threading.active_count()
-    iterator = ahead(things(), depth=2)
-    assert next(iterator) == 0
-    iterator.close()
-    assert threading.active_count() == threads
-    assert len(made) <= 5

@@ -108,20 +108,24 @@ class FilePool:
 
 
 def gather(pool: FilePool, pieces: Pieces, names: Sequence[str], size: int) -> Iterator[list[npt.NDArray[Any]]]:
-    """Read datasets of all pieces, in blocks of ``size`` rows: one array per name.
+    """Read datasets of all pieces, in blocks of ``size`` rows: one array per name, valid until the next block.
 
-    Memory stays below about six blocks, however the pieces are scattered; neighbouring rows are read together.
+    Memory stays below about six blocks, however the pieces are scattered; neighbouring rows are read together. Blocks
+    share their memory: asking the system for 16 MiB each time costs more than filling them.
 
     Raises:
         OutputError: a file is damaged; it is named.
     """
+    room: dict[str, npt.NDArray[Any]] = {}
     for file, row in pieces.blocks(size):
         order = np.lexsort((row, file))
         groups = np.split(order, np.flatnonzero(np.diff(file[order])) + 1)
         arrays: list[npt.NDArray[Any]] = []
         for name in names:
-            example = pool.dataset(int(file[0]), name)
-            target = np.empty((len(row), *example.shape[1:]), dtype=example.dtype)
+            if name not in room:
+                example = pool.dataset(int(file[0]), name)
+                room[name] = np.empty((size, *example.shape[1:]), dtype=example.dtype)
+            target = room[name][: len(row)]
             for places in groups:
                 _fill(target, places, pool, int(file[places[0]]), name, row[places])
             arrays.append(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy.typing as npt
 
 from umedfeat.errors import OutputError
 from umedfeat.items import Failure, Skipped, Source
-from umedfeat.store.ahead import ahead
 from umedfeat.store.file_writer import Contents, block_rows, move_whole, write_file
 from umedfeat.store.gather import FilePool, Pieces, gather
 from umedfeat.store.read import FeatureFile
@@ -78,8 +76,8 @@ def pack(
     places = _places(parts, choose)
     file = np.array([f for f, _ in places], dtype=np.int64)
     item = np.array([k for _, k in places], dtype=np.int64)
-    size = block_rows(dim, header.dtype)
-    with FilePool(paths) as pool, FilePool(paths) as ahead_pool:
+    size = block_rows(dim, header.dtype)  # what write_file takes at a time: gather's blocks are not kept
+    with FilePool(paths) as pool:
         contents = _contents(parts, places, failures, skipped)
         _describe(contents, described or {})
         if move and len(parts) == 1 and _holds(parts[0], contents):
@@ -90,8 +88,7 @@ def pack(
         starts = np.array([parts[f].items["start"][k] for f, k in places], dtype=np.int64)
         pieces = Pieces(file, starts, contents.items["count"].astype(np.int64))
         names = [name for name, _ in ROW_DATASETS.values()]
-        with contextlib.closing(ahead(gather(ahead_pool, pieces, names, size))) as blocks:
-            write_file(out, header, dim, contents, _told(blocks, on_rows))
+        write_file(out, header, dim, contents, _told(gather(pool, pieces, names, size), on_rows))
 
 
 def _holds(part: _Part, contents: Contents) -> bool:

@@ -1,4 +1,4 @@
-"""Rows read past HDF5: its lock would keep a file from being read while another one is written."""
+"""Rows read past HDF5, straight into their place: its chunk cache would copy them once more."""
 
 from __future__ import annotations
 
