@@ -5,7 +5,7 @@
 
 The original formulation is what the original package runs: torchvision's Swin V2 modules and a plain squeezer, with
 torch's own threads. Machines are noisy: every round measures all of them one after the other, ratios are of one round,
-and medians with quartiles are printed.
+and medians with quartiles are printed. ``encoder_gpu.py`` is the table of a GPU.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 from torchvision import models
 
 from umedfeat.encoders import load_encoder
-from umedfeat.encoders.base import Encoder
 from umedfeat.encoders.checkpoint import read_checkpoint
 from umedfeat.encoders.openvino_runtime import openvino_is_installed
 from umedfeat.report.terminal import render_table
@@ -65,6 +63,7 @@ def measure(weights: Path, size: int, rounds: int) -> list[list[object]]:
     reference = original(weights)
     options = {"weights": weights, "device": "cpu", "precision": "fp32", "pool_order": "pool_first"}
     ours = {"ours, torch": load_encoder("umedpt", runtime="torch", **options)}
+    ours["ours, torch compiled"] = load_encoder("umedpt", runtime="torch", compile=True, **options)
     if openvino_is_installed():
         ours["ours, OpenVINO"] = load_encoder("umedpt", runtime="openvino", **options)
     with torch.inference_mode():
@@ -96,32 +95,6 @@ def measure(weights: Path, size: int, rounds: int) -> list[list[object]]:
     return rows
 
 
-def _gpu_figures(encoder: Encoder, images: torch.Tensor, exact: torch.Tensor) -> list[object]:
-    vectors = encoder(images)
-    speed = float(np.median([rate(lambda: encoder(images), len(images)) for _ in range(5)]))
-    raw = functional.cosine_similarity(vectors, exact).min()
-    centred = functional.cosine_similarity(vectors - exact.mean(0), exact - exact.mean(0)).min()
-    return [len(images), f"{speed:.0f}", f"{raw:.6f}", f"{centred:.6f}"]
-
-
-def gpu_table(weights: Path) -> str:
-    """bf16 and fp32 throughput over batch sizes, and how far they agree."""
-    if not torch.cuda.is_available():
-        return "GPU: none here, nothing measured."
-    rows: list[list[object]] = []
-    for size in (224, 256):
-        images = torch.rand(256, 3, size, size)
-        exact = load_encoder("umedpt", weights=weights, device="cuda", precision="fp32")(images)
-        for precision in ("fp32", "bf16", "fp16"):
-            for compiled in (False, True):
-                encoder = load_encoder("umedpt", weights=weights, device="cuda", precision=precision, compile=compiled)
-                rows += [
-                    [f"{size} px", precision, compiled, *_gpu_figures(encoder, images[:n], exact[:n])]
-                    for n in (32, 128, 256)
-                ]
-    return render_table(["size", "precision", "compiled", "batch", "images/s", "cosine", "centred cosine"], rows)
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -134,7 +107,6 @@ def main() -> None:
     ]
     header = ["size", "formulation", "images/s (quartiles)", "× batch 8", "× batch 32", "of matmul peak", "max |diff|"]
     print(render_table(header, rows))
-    print(gpu_table(arguments.weights))
 
 
 if __name__ == "__main__":
