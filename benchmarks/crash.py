@@ -103,18 +103,24 @@ def _command(arguments: list[str], scratch: Path) -> None:
     umedfeat.cli.main(arguments)
 
 
+def run_undisturbed(source: Path, out: Path, scratch: Path, device: str) -> float:
+    """Seconds that a whole run takes."""
+    begin = time.perf_counter()
+    process = command_process(killing.arguments(source, out, "--device", device), scratch)
+    process.join()
+    duration = time.perf_counter() - begin
+    print(f"undisturbed on {device}: exit {process.exitcode}, {duration:.1f} s", flush=True)
+    return duration
+
+
 def kill_command(folder: Path, kills: int, moments: random.Random, device: str) -> tuple[Counter[str], int, int]:
     """(kills by phase, runs, faults) of the whole command."""
     source, scratch = killing.write_inputs(folder / "in", 120, every_reader=True), folder / "scratch"
     scratch.mkdir()
     undisturbed = folder / "undisturbed.h5"
-    process = command_process(killing.arguments(source, undisturbed), scratch)
-    killing.wait_for_lock(undisturbed, process.is_alive)
-    begin = time.perf_counter()
-    process.join()
-    duration = time.perf_counter() - begin
-    print(f"undisturbed: exit {process.exitcode}, {duration:.1f} s with the lock held", flush=True)
+    run_undisturbed(source, undisturbed, scratch, "cpu")
     expected = undisturbed.read_bytes()
+    duration = run_undisturbed(source, folder / "again.h5", scratch, device)
     phases: Counter[str] = Counter()
     runs = faults = 0
     while phases.total() < kills:
@@ -124,8 +130,8 @@ def kill_command(folder: Path, kills: int, moments: random.Random, device: str) 
         exit_code = None
         while exit_code != 1:  # broken.png failed, all others are embedded
             process = command_process(killing.arguments(source, out, "--device", device), scratch)
-            killing.wait_for_lock(out, process.is_alive)
-            killing.kill(process.pid, moments, duration * 1.1)
+            killing.wait_for_lock(out, process.is_alive)  # once: a killed run's lock is still there for the next
+            killing.kill(process.pid, moments, duration * 1.2)
             process.join()
             exit_code = process.exitcode
             if exit_code == -signal.SIGKILL:
