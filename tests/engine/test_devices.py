@@ -63,7 +63,7 @@ def test_a_device_that_dies_is_named_and_its_batches_go_to_the_other(
     log = logging.getLogger("umedfeat")
     log.addHandler(caplog.handler)
     try:
-        sink, _ = embed(pool("fake", how))
+        sink, _ = embed(pool(how, "fake"))  # the first gets the first batch, also where reading is slow
     finally:
         log.removeHandler(caplog.handler)
     assert_complete(sink)
