@@ -39,12 +39,12 @@ Run = Callable[[], torch.Tensor]
 
 
 def pictures(count: int, size: int) -> torch.Tensor:
-    """Smooth colours with some noise: nearer to tissue than noise alone, whose embeddings are all alike."""
+    """Smooth colours with some noise, of 8 bits: nearer to tissue than noise alone, whose embeddings are all alike."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, 3, 6, 6, generator=generator)
     fine = torch.rand(count, 3, size, size, generator=generator)
     smooth = functional.interpolate(coarse, size, mode="bicubic", align_corners=False)
-    return (0.85 * smooth + 0.15 * fine).clamp(0, 1)
+    return (0.85 * smooth + 0.15 * fine).clamp(0, 1).mul(255).round().div(255)
 
 
 class Bench:

@@ -168,16 +168,17 @@ class SwinV2(nn.Module):
         kind = images.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else images.dtype
         key = (images.shape, images.device, dtype, torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
-        if key not in self._places:
-            if len(self._places) >= _KEPT_SIZES:
-                self._places.clear()
+        found = self._places.get(key)
+        if found is None:
             height, width = (side // 4 for side in images.shape[2:])
             found = []
             for stage in self.stages:
                 found.append(stage.places(height, width, len(images), dtype, images.device))
                 height, width = (height + 1) // 2, (width + 1) // 2
+            if len(self._places) >= _KEPT_SIZES:  # other threads keep what they have in hand
+                self._places.clear()
             self._places[key] = found
-        return self._places[key]
+        return found
 
 
 class _Norm(nn.Module):

@@ -108,24 +108,20 @@ class FilePool:
 
 
 def gather(pool: FilePool, pieces: Pieces, names: Sequence[str], size: int) -> Iterator[list[npt.NDArray[Any]]]:
-    """Read datasets of all pieces, in blocks of ``size`` rows: one array per name, valid until the next block.
+    """Read datasets of all pieces, in blocks of ``size`` rows: one array per name.
 
-    Memory stays below about six blocks, however the pieces are scattered; neighbouring rows are read together. Blocks
-    share their memory: asking the system for 16 MiB each time costs more than filling them.
+    Memory stays below about six blocks, however the pieces are scattered; neighbouring rows are read together.
 
     Raises:
         OutputError: a file is damaged; it is named.
     """
-    room: dict[str, npt.NDArray[Any]] = {}
     for file, row in pieces.blocks(size):
         order = np.lexsort((row, file))
         groups = np.split(order, np.flatnonzero(np.diff(file[order])) + 1)
         arrays: list[npt.NDArray[Any]] = []
         for name in names:
-            if name not in room:
-                example = pool.dataset(int(file[0]), name)
-                room[name] = np.empty((size, *example.shape[1:]), dtype=example.dtype)
-            target = room[name][: len(row)]
+            example = pool.dataset(int(file[0]), name)
+            target = np.empty((len(row), *example.shape[1:]), dtype=example.dtype)
             for places in groups:
                 _fill(target, places, pool, int(file[places[0]]), name, row[places])
             arrays.append(target)
@@ -139,9 +135,10 @@ def _fill(target: npt.NDArray[Any], places: Ints, pool: FilePool, number: int, n
         first, at = int(rows[0]), int(places[0])
         if _consecutive(rows) and _consecutive(places):
             part, raw = target[at : at + len(rows)], pool.raw(number, name)
-            raw.read_into(part, first) if raw is not None else dataset.read_direct(
-                part, np.s_[first : first + len(part)]
-            )
+            if raw is not None:
+                raw.read_into(part, first)
+            else:
+                dataset.read_direct(part, np.s_[first : first + len(part)])
             return
         if rows[-1] - rows[0] < _SPREAD * len(rows):
             target[places] = dataset[first : int(rows[-1]) + 1][rows - first]

@@ -76,7 +76,7 @@ def pack(
     places = _places(parts, choose)
     file = np.array([f for f, _ in places], dtype=np.int64)
     item = np.array([k for _, k in places], dtype=np.int64)
-    size = block_rows(dim, header.dtype)  # what write_file takes at a time: gather's blocks are not kept
+    size = block_rows(dim, header.dtype)
     with FilePool(paths) as pool:
         contents = _contents(parts, places, failures, skipped)
         _describe(contents, described or {})
