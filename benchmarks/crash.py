@@ -28,13 +28,13 @@ import timm  # noqa: F401  (imported once, before the forks)
 import torchvision  # noqa: F401
 
 import umedfeat.cli
-import umedfeat.pipeline
+import umedfeat.extraction.run
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path.insert(0, str(TESTS / "cli"))
+FACTORIES = Path(__file__).resolve().parents[1] / "tests" / "factories"
+sys.path.insert(0, str(FACTORIES))
 import killing  # noqa: E402
 
-WRITER = TESTS / "store" / "crash_writer.py"
+WRITER = FACTORIES / "crash_writer.py"
 
 
 def start_writer(out: Path) -> subprocess.Popen[bytes]:

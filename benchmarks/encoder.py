@@ -21,9 +21,9 @@ from torch import nn
 from torchvision import models
 
 from umedfeat.encoders import load_encoder
-from umedfeat.encoders.checkpoint import read_checkpoint
-from umedfeat.encoders.openvino_runtime import openvino_is_installed
-from umedfeat.report.terminal import render_table
+from umedfeat.encoders.runtimes.openvino_runtime import openvino_is_installed
+from umedfeat.encoders.weights.checkpoint import read_checkpoint
+from umedfeat.terminal.tables import render_table
 
 GFLOP = {224: 9.91, 256: 11.93}
 

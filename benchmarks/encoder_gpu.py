@@ -28,10 +28,10 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from umedfeat.encoders import load_encoder
-from umedfeat.encoders.checkpoint import read_checkpoint
 from umedfeat.encoders.umedpt import build_network
+from umedfeat.encoders.weights.checkpoint import read_checkpoint
 from umedfeat.engine.embed import Embedder, Uploader
-from umedfeat.report.terminal import render_table
+from umedfeat.terminal.tables import render_table
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 HEADER = ["size", "precision", "way", "batch", "images/s", "× eager", "of peak", "cosine", "centred cosine", "MiB"]

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "factories"))
 
 DIM = 512
 CASES: dict[str, tuple[tuple[int, int], ...]] = {
@@ -36,9 +36,9 @@ def run(sources: int, rows: int, out: Path) -> None:
 
     from umedfeat.engine.device import LocalDevice
     from umedfeat.engine.loop import Engine, EngineSettings
-    from umedfeat.progress import SilentProgress
-    from umedfeat.sink import StoreSink
+    from umedfeat.extraction.sink import StoreSink
     from umedfeat.store import FeatureStore, Header
+    from umedfeat.terminal.progress import SilentProgress
 
     class Wide(FakeEncoder):
         dim = DIM

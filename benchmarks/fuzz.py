@@ -193,11 +193,11 @@ def mutation(raw: bytes, name: str, number: int, seed: int) -> bytes:
 
 def read_as_a_run_does(path: Path) -> Outcome:
     """Sniff, collect, plan, read the first and last regions."""
+    from umedfeat.contract import Found, RegionUnreadable
     from umedfeat.errors import InputError
-    from umedfeat.items import RegionUnreadable
+    from umedfeat.naming import Pseudonyms
     from umedfeat.policy import ImagePolicy, Policy, VolumePolicy
-    from umedfeat.privacy import Pseudonyms
-    from umedfeat.readers import Found, reader_format
+    from umedfeat.readers import reader_format
 
     policy = Policy(volume=VolumePolicy(volume_index="0", include_derived=True), image=ImagePolicy(size=64))
     head = path.read_bytes()[:4096]

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "readers")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "factories")]
 
 #: Inputs and the pixels of each: slides of so many pixels a side, volumes of 512 x 512, radiographs.
 SLIDES, SLIDE_SIDE = 2, 4_480

@@ -25,7 +25,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
-from umedfeat.fewshot.cohort import Cohort, build_cohort
+from umedfeat.fewshot.cohort.cohort import Cohort, build_cohort
 from umedfeat.fewshot.settings import FRACTIONS, KNN_NEIGHBOURS, LOGISTIC_C, ProbeSettings
 from umedfeat.fewshot.study import Origin, Study, run_study
 

@@ -20,10 +20,10 @@ from typing import ClassVar
 import numpy as np
 from scipy.stats import kstest, norm
 
-import umedfeat.fewshot.fitting as fitting
+import umedfeat.fewshot.classifiers.fitting as fitting
 from umedfeat.fewshot import probe
-from umedfeat.fewshot.cohort import build_cohort
-from umedfeat.fewshot.linear import LinearProbe
+from umedfeat.fewshot.classifiers.linear import LinearProbe
+from umedfeat.fewshot.cohort.cohort import build_cohort
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.study import Origin, run_study
 

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.contract import Plan, RegionUnreadable, Source
 from umedfeat.errors import InputError
-from umedfeat.items import Plan, RegionUnreadable, Source
 from umedfeat.policy import Policy, SlidePolicy
 from umedfeat.readers import open_reader
 

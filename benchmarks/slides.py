@@ -29,7 +29,7 @@ import simplejpeg
 import tifffile
 from PIL import Image
 
-from umedfeat.items import RegionUnreadable, Source
+from umedfeat.contract import RegionUnreadable, Source
 from umedfeat.policy import Policy, SlidePolicy
 from umedfeat.readers import open_reader
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "store"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "factories"))
 from store_cases import header, item
 
 from umedfeat.store import FeatureStore, Item, merge, verify

@@ -23,12 +23,12 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
+sys.path[:0] = [str(ROOT / "tests" / "factories"), str(ROOT)]
 
 from tissue_cases import EITHER, MPP, Case, cases, score  # noqa: E402
 
-from umedfeat.polygons import fill_polygon  # noqa: E402
-from umedfeat.tissue import tissue_mask  # noqa: E402
+from umedfeat.readers.slides.polygons import fill_polygon  # noqa: E402
+from umedfeat.readers.slides.tissue import tissue_mask  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data"
 Mask = npt.NDArray[np.bool_]

@@ -102,9 +102,10 @@ def make(folder: Path) -> None:
 
 def measure(path: Path, plane: str) -> None:
     """In the child: collect, plan, read 32 regions in batches of 8; print peak memory and seconds as JSON."""
+    from umedfeat.contract import Found
+    from umedfeat.naming import Pseudonyms
     from umedfeat.policy import Policy, VolumePolicy
-    from umedfeat.privacy import Pseudonyms
-    from umedfeat.readers import Found, reader_format
+    from umedfeat.readers import reader_format
 
     policy = Policy(volume=VolumePolicy(plane=plane, slices="32", modality="MR"))
     paths = sorted(path.iterdir()) if path.is_dir() else [path]

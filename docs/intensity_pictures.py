@@ -13,10 +13,10 @@ import numpy as np
 import pydicom.data
 from PIL import Image, ImageDraw, ImageFont
 
-from umedfeat.items import Reader, Source
+from umedfeat.contract import Found, Reader, Source
+from umedfeat.naming import Pseudonyms
 from umedfeat.policy import ImagePolicy, IntensityPolicy, Policy, VolumePolicy
-from umedfeat.privacy import Pseudonyms
-from umedfeat.readers import Found, reader_format
+from umedfeat.readers import reader_format
 
 SIDE, GAP, CAPTION = 168, 8, 20
 CT = Path(str(pydicom.data.get_testdata_file("CT_small.dcm", download=False)))

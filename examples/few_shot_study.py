@@ -13,9 +13,10 @@ import argparse
 from pathlib import Path
 
 import umedfeat
-from umedfeat.fewshot import ProbeSettings, probe_file, write_study
-from umedfeat.fewshot.terminal import render_study
-from umedfeat.report.page import write_report
+from umedfeat.fewshot import ProbeSettings, probe_file
+from umedfeat.report.files import write_study
+from umedfeat.report.study_page import write_report
+from umedfeat.report.tables import render_study
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 

@@ -6,24 +6,21 @@ The drawn inputs need no download. ``python tests/test_pinned.py`` prints what t
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import dicom_factory
 import nibabel
 import numpy as np
+import slide_factory
 from PIL import Image
 
 import umedfeat
 from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.naming import Pseudonyms, load_key
 from umedfeat.policy import Policy
-from umedfeat.privacy import Pseudonyms, load_key
 from umedfeat.store import FeatureFile
-
-sys.path.insert(0, str(Path(__file__).parent / "readers"))
-import dicom_factory
-import slide_factory
 
 PINS = Path(__file__).with_name("pinned.json")
 

@@ -12,8 +12,8 @@ from umedfeat._version import __version__
 
 if TYPE_CHECKING:
     from umedfeat.encoders import load_encoder
+    from umedfeat.extraction.run import extract
     from umedfeat.fewshot import compare, probe
-    from umedfeat.pipeline import extract
     from umedfeat.policy import Policy
     from umedfeat.store import FeatureFile
 
@@ -23,7 +23,7 @@ _HOME = {
     "FeatureFile": "umedfeat.store",
     "Policy": "umedfeat.policy",
     "compare": "umedfeat.fewshot",
-    "extract": "umedfeat.pipeline",
+    "extract": "umedfeat.extraction.run",
     "load_encoder": "umedfeat.encoders",
     "probe": "umedfeat.fewshot",
 }

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from killing import running_in_group
+from nifti_factory import write as write_volume
 from PIL import Image
 
-from tests.readers.nifti_factory import write as write_volume
 from umedfeat.cli import run
 from umedfeat.demo.cohort import _ct, _radiographs, _real
 from umedfeat.demo.cohort import _slide as write_demo_slide
@@ -265,9 +265,9 @@ def test_interrupt_keeps_what_is_finished(tmp_path: Path, number: signal.Signals
 
 def test_every_shared_file_is_accounted_for(data_dir: Path, tmp_path: Path) -> None:
     """Every real file ends as part of an embedded or failed source, or skipped with a reason; none is lost."""
+    from umedfeat.discovery import discover
+    from umedfeat.naming import Pseudonyms
     from umedfeat.policy import Policy
-    from umedfeat.privacy import Pseudonyms
-    from umedfeat.sources import discover
 
     found = discover([data_dir], Policy(), Pseudonyms(b"k" * 16))
     claimed = [path for source in found.sources for path in source.files]
@@ -295,7 +295,7 @@ def test_nan_from_the_encoder_fails_only_its_input(tmp_path: Path, monkeypatch: 
     """A half-precision encoder overflows on one image of a batch: that input fails by name, the others are kept."""
     import torch
 
-    from umedfeat.encoders.runtime import TorchEncoder
+    from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder
 
     source = write_images(tmp_path / "in", 4)
     reddish = np.random.default_rng(9).integers(0, 9, (64, 80, 3)) + np.array([240, 10, 10])

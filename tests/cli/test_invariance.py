@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from lookalike import write_official
 from PIL import Image
 
 from umedfeat.cli import run
 from umedfeat.demo.cohort import _ct
 from umedfeat.store import FeatureFile
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "encoders"))
-from lookalike import write_official
 
 #: Options, inputs in this order, inputs of an earlier run that is resumed.
 RUNS = [

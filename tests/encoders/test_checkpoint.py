@@ -9,8 +9,8 @@ import torch
 from lookalike import write_official
 
 from umedfeat.encoders import load_encoder
-from umedfeat.encoders.checkpoint import read_checkpoint
-from umedfeat.encoders.safetensors_io import write_safetensors
+from umedfeat.encoders.weights.checkpoint import read_checkpoint
+from umedfeat.encoders.weights.safetensors_io import write_safetensors
 from umedfeat.errors import CheckpointRefused
 
 

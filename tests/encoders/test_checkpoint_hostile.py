@@ -33,9 +33,9 @@ from lookalike import (
 )
 from torch import nn
 
-from umedfeat.encoders.checkpoint import read_checkpoint
 from umedfeat.encoders.config import Checkpoint
-from umedfeat.encoders.inert_reader import Node, _Machine, read_tree
+from umedfeat.encoders.weights.checkpoint import read_checkpoint
+from umedfeat.encoders.weights.inert_reader import Node, _Machine, read_tree
 from umedfeat.errors import CheckpointRefused
 
 PACKAGE = Path(__file__).resolve().parents[2] / "umedfeat"

@@ -10,7 +10,7 @@ import torch
 from lookalike import write_official
 
 from umedfeat.encoders import load_encoder
-from umedfeat.encoders.runtime import TorchEncoder
+from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder
 
 
 def test_a_compiler_that_fails_is_told_once_and_done_without(

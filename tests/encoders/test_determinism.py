@@ -8,9 +8,10 @@ import pytest
 import torch
 from lookalike import write_official
 
-from umedfeat.encoders import load_encoder, openvino_runtime
-from umedfeat.encoders import runtime as runtime_module
+from umedfeat.encoders import load_encoder
 from umedfeat.encoders.base import Encoder
+from umedfeat.encoders.runtimes import openvino_runtime
+from umedfeat.encoders.runtimes import torch_runtime as runtime_module
 
 
 @pytest.fixture(params=["umedpt on torch", "umedpt on openvino", "efficientnet-lite0"])

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from umedfeat.encoders import download
-from umedfeat.encoders.download import ensure_weights, pin_of
-from umedfeat.encoders.models import MODELS, OfficialModel
+from umedfeat.encoders.weights import download
+from umedfeat.encoders.weights.download import ensure_weights, pin_of
+from umedfeat.encoders.weights.models import MODELS, OfficialModel
 from umedfeat.errors import CheckpointRefused, WeightsUnavailable
 
 Handler = http.server.BaseHTTPRequestHandler

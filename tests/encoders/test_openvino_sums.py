@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from umedfeat.encoders.openvino_sums import sum_in_pieces
+from umedfeat.encoders.runtimes.openvino_sums import sum_in_pieces
 
 openvino = pytest.importorskip("openvino")
 

@@ -13,9 +13,10 @@ import torch
 from lookalike import tiny_squeezer, write_official
 from torch import nn
 
-from umedfeat.encoders import load_encoder, swin
-from umedfeat.encoders.checkpoint import read_checkpoint
+from umedfeat.encoders import load_encoder
+from umedfeat.encoders.networks import swin
 from umedfeat.encoders.umedpt import build_network
+from umedfeat.encoders.weights.checkpoint import read_checkpoint
 
 TOLERANCE = 2e-5
 TINY = ["v163_swin_tiny_skel", "v104_swin_tiny_h512_cuda"]

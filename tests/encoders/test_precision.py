@@ -10,10 +10,11 @@ import torch
 from lookalike import write_official
 from torch.nn import functional
 
-from umedfeat.encoders import load_encoder, swin
-from umedfeat.encoders.checkpoint import read_checkpoint
-from umedfeat.encoders.runtime import choose_precision
+from umedfeat.encoders import load_encoder
+from umedfeat.encoders.networks import swin
+from umedfeat.encoders.runtimes.torch_runtime import choose_precision
 from umedfeat.encoders.umedpt import build_network
+from umedfeat.encoders.weights.checkpoint import read_checkpoint
 from umedfeat.errors import SetupError
 
 

@@ -14,9 +14,10 @@ from lookalike import write_official
 from PIL import Image
 
 from umedfeat.cli import root
-from umedfeat.encoders import golden, load_encoder
-from umedfeat.encoders.download import ensure_weights
-from umedfeat.encoders.models import GOLDEN_IMAGE, MODELS
+from umedfeat.encoders import load_encoder
+from umedfeat.encoders.weights import golden
+from umedfeat.encoders.weights.download import ensure_weights
+from umedfeat.encoders.weights.models import GOLDEN_IMAGE, MODELS
 from umedfeat.errors import CheckpointRefused, SetupError, WeightsUnavailable
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parents[1]
+FACTORIES = Path(__file__).parents[1] / "factories"
 SCRIPT = """
 import os, signal, sys
-sys.path[:0] = [{tests!r}, {cli!r}]
+sys.path.insert(0, {factories!r})
 from fake_reader import FakePolicy, fake_source
-from umedfeat.engine.pool import WorkerPool
-from umedfeat.engine.worker import Job
+from umedfeat.engine.local.pool import WorkerPool
+from umedfeat.engine.local.worker import Job
 
 if __name__ == "__main__":
     pool = WorkerPool(FakePolicy(), workers=1, slot_bytes=4096, timeout=60)
@@ -30,7 +30,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("how", ["kill", "forget"])
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_child_that_hangs_ends_with_its_parent(how: str, tmp_path: Path) -> None:
-    (tmp_path / "parent.py").write_text(SCRIPT.format(tests=str(HERE), cli=str(HERE / "cli")))
+    (tmp_path / "parent.py").write_text(SCRIPT.format(factories=str(FACTORIES)))
     command = [sys.executable, str(tmp_path / "parent.py"), how]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     told, _ = process.communicate(timeout=60)  # ends only when no child holds the pipe

@@ -14,14 +14,14 @@ from fake_encoder import FakeChoice, FakeEncoder, FakeGpu, expected_features
 from fake_reader import FakePolicy, fake_source
 from fake_sink import Collected, expected
 
+from umedfeat.contract import Source
 from umedfeat.engine.device import Devices, LocalDevice
-from umedfeat.engine.device_pool import DevicePool
 from umedfeat.engine.embed import fitting_batch_size
+from umedfeat.engine.local.device_pool import DevicePool
 from umedfeat.engine.loop import Engine, EngineSettings
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.errors import SetupError
-from umedfeat.items import Source
-from umedfeat.progress import SilentProgress
+from umedfeat.terminal.progress import SilentProgress
 
 SOURCES = [fake_source(f"s{k}", 11) for k in range(6)]
 
@@ -94,7 +94,7 @@ def test_devices_that_compute_other_numbers_are_refused() -> None:
 
 
 def test_devices_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("umedfeat.engine.device_pool.usable_cores", lambda: 2)
+    monkeypatch.setattr("umedfeat.engine.local.device_pool.usable_cores", lambda: 2)
     sink, _ = embed(pool("cores", "cores"))
     assert all((features == 1).all() for features in sink.features.values())
 

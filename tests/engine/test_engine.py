@@ -13,14 +13,14 @@ from fake_encoder import FakeEncoder, expected_features
 from fake_reader import FakePolicy, fake_source
 from fake_sink import Collected, expected
 
+from umedfeat.contract import Source
 from umedfeat.engine import loop
 from umedfeat.engine.device import LocalDevice
 from umedfeat.engine.loop import Engine, EngineSettings
 from umedfeat.engine.planning import plan_all
 from umedfeat.errors import InputError
-from umedfeat.items import Source
 from umedfeat.policy import Limits
-from umedfeat.progress import SilentProgress
+from umedfeat.terminal.progress import SilentProgress
 
 
 def run(

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from study_cases import write_features
 
-from tests.fewshot.study_cases import write_features
 from umedfeat.cli import run
 from umedfeat.errors import CohortError
 from umedfeat.fewshot import ProbeSettings, probe, probe_file
-from umedfeat.fewshot.attention import AttentionProbe, Bags, forward, gradients, start
+from umedfeat.fewshot.classifiers.attention import AttentionProbe, Bags, forward, gradients, start
 
 
 def _bags(n_bags=20, dim=12, low=3, high=9, seed=0):

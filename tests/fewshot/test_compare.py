@@ -6,13 +6,14 @@ import csv
 
 import numpy as np
 import pytest
+from study_cases import gaussian_cases
 
-from tests.fewshot.study_cases import gaussian_cases
 from umedfeat.errors import CohortError
-from umedfeat.fewshot import compare, write_comparison
+from umedfeat.fewshot import compare
 from umedfeat.fewshot.compare import holm, sign_flip
-from umedfeat.fewshot.needed import crossing, data_needed
-from umedfeat.fewshot.terminal import render_comparison
+from umedfeat.fewshot.metrics.needed import crossing, data_needed
+from umedfeat.report.files import write_comparison
+from umedfeat.report.tables import render_comparison
 
 QUICK = {"fractions": (0.1, 0.5, 1.0), "repeats": 5, "classifiers": ("prototype",), "bootstrap": 300}
 

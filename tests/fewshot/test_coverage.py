@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from umedfeat.fewshot.bootstrap import interval, patient_weights
-from umedfeat.fewshot.metrics import METRICS, Evaluated, measure
+from umedfeat.fewshot.metrics.bootstrap import interval, patient_weights
+from umedfeat.fewshot.metrics.metrics import METRICS, Evaluated, measure
 
 STUDIES = 300
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from study_cases import gaussian_cases
 
-from tests.fewshot.study_cases import gaussian_cases
 from umedfeat.errors import CohortError, LeakageError
-from umedfeat.fewshot.cohort import build_cohort
-from umedfeat.fewshot.orders import labelling_order
+from umedfeat.fewshot.cohort.cohort import build_cohort
+from umedfeat.fewshot.draws.orders import labelling_order
 from umedfeat.fewshot.settings import ProbeSettings, default_repeats
 from umedfeat.fewshot.study import Study
 

@@ -10,11 +10,11 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
+from study_cases import gaussian_cases
 
-from tests.fewshot.study_cases import gaussian_cases
-from umedfeat.fewshot.cosine_estimators import KNNProbe, PrototypeProbe
-from umedfeat.fewshot.linear import LinearProbe, inner_folds
-from umedfeat.fewshot.ridge import RidgeProbe
+from umedfeat.fewshot.classifiers.cosine_estimators import KNNProbe, PrototypeProbe
+from umedfeat.fewshot.classifiers.linear import LinearProbe, inner_folds
+from umedfeat.fewshot.classifiers.ridge import RidgeProbe
 
 
 @pytest.mark.filterwarnings("ignore:Estimator.*:UserWarning", "ignore::sklearn.exceptions.SkipTestWarning")

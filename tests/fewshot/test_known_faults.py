@@ -6,19 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from study_cases import gaussian_cases
 
-from tests.fewshot.study_cases import gaussian_cases
 from umedfeat.errors import LeakageError
 from umedfeat.fewshot import ProbeSettings, probe
-from umedfeat.fewshot.attention import Bags
-from umedfeat.fewshot.bootstrap import patient_weights
-from umedfeat.fewshot.cohort import build_cohort
+from umedfeat.fewshot.classifiers.attention import Bags
+from umedfeat.fewshot.classifiers.fitting import Fitter
+from umedfeat.fewshot.cohort.cohort import build_cohort
 from umedfeat.fewshot.evaluate import evaluate
-from umedfeat.fewshot.fitting import Fitter
-from umedfeat.fewshot.metrics import Evaluated, measure
+from umedfeat.fewshot.metrics.bootstrap import patient_weights
+from umedfeat.fewshot.metrics.metrics import Evaluated, measure
+from umedfeat.fewshot.metrics.significance import significance_of
 from umedfeat.fewshot.result import Budget, Predictions
 from umedfeat.fewshot.sanity import check_sanity, refuse_failed
-from umedfeat.fewshot.significance import significance_of
 
 SMALL = ProbeSettings(fractions=(0.1, 1.0), repeats=6, bootstrap=200)
 

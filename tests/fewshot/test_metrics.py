@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from sklearn import metrics as reference
 from sklearn.linear_model import LogisticRegression
 
-from umedfeat.fewshot.metrics import Evaluated, measure
+from umedfeat.fewshot.metrics.metrics import Evaluated, measure
 
 
 def _case(seed, classes, n=60, patients=20, ties=False):

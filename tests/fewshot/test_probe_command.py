@@ -7,8 +7,8 @@ import json
 
 import numpy as np
 import pytest
+from study_cases import gaussian_cases, write_features
 
-from tests.fewshot.study_cases import gaussian_cases, write_features
 from umedfeat.cli import run
 from umedfeat.store import FeatureFile
 

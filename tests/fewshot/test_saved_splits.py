@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from study_cases import gaussian_cases, write_features
 
-from tests.fewshot.study_cases import gaussian_cases, write_features
 from umedfeat.cli import run
 from umedfeat.errors import CohortError
 from umedfeat.fewshot import ProbeSettings
-from umedfeat.fewshot.saved import with_splits
+from umedfeat.fewshot.draws.saved import with_splits
 
 CASES = gaussian_cases(40, 2, 8, shift=1.5)
 NAMES = [f"im{k:03d}.png" for k in range(80)]

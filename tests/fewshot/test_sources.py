@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from study_cases import gaussian_cases, write_features
 
-from tests.fewshot.study_cases import gaussian_cases, write_features
 from umedfeat.errors import CohortError, SetupError
+from umedfeat.fewshot.cohort.labels import encode, infer_task
+from umedfeat.fewshot.cohort.sources import cohort_of, label_items
+from umedfeat.fewshot.cohort.table import read_table
 from umedfeat.fewshot.files import compare_files, probe_file
-from umedfeat.fewshot.labels import encode, infer_task
 from umedfeat.fewshot.settings import ProbeSettings
-from umedfeat.fewshot.sources import cohort_of, label_items
-from umedfeat.fewshot.table import read_table
 
 QUICK = ProbeSettings(fractions=(1.0,), classifiers=("prototype",), bootstrap=100)
 CASES = gaussian_cases(20, 2, 6)

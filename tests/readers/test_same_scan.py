@@ -17,9 +17,11 @@ from dicom_factory import image, save
 from nifti_factory import reordered, write
 from scipy.spatial.transform import Rotation
 
+from umedfeat.contract import Found
+from umedfeat.naming import Pseudonyms
 from umedfeat.policy import ImagePolicy, Policy, VolumePolicy
-from umedfeat.privacy import Pseudonyms
-from umedfeat.readers import Found, dicom, nifti
+from umedfeat.readers.dicom import reader as dicom
+from umedfeat.readers.volumes import reader as nifti
 
 SERIES = {
     "CT": "ibsi/STS_025/CT/image",

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import checked_links
+from study_cases import gaussian_cases, write_features
 
-from tests.fewshot.study_cases import gaussian_cases, write_features
-from tests.report.test_page import checked_links
 from umedfeat.cli import run
 
 

@@ -3,60 +3,30 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import checked_links
 from PIL import Image
+from study_cases import gaussian_cases, write_features
 
 import umedfeat
-from tests.fewshot.study_cases import gaussian_cases, write_features
 from umedfeat.cli import run
 from umedfeat.fewshot import ProbeSettings
 from umedfeat.fewshot.result import ProbeResult
-from umedfeat.preview.cards import picture_name
 from umedfeat.report.figures.axes import linear_ticks
 from umedfeat.report.figures.embedding_map import MOST_POINTS, principal_plane
-from umedfeat.report.page import render_report, write_report
+from umedfeat.report.preview.cards import picture_name
+from umedfeat.report.study_page import render_report, write_report
 
 SETTINGS = {"fractions": (0.2, 1.0), "bootstrap": 50, "repeats": 3}
-
-
-class Balanced(HTMLParser):
-    """Fails on tags that are not closed in order."""
-
-    VOID = frozenset({"meta", "img", "br"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 def checked(page: str) -> str:
     assert all(link.startswith("data:") for link in checked_links(page))
     assert "nan" not in re.sub(r"<[^>]*>", " ", page).lower().split()
     return page
-
-
-def checked_links(page: str) -> list[str]:
-    """Everything that the page refers to, if its tags are balanced."""
-    parser = Balanced()
-    parser.feed(page)
-    assert not parser.open
-    return parser.links
 
 
 def study(classes: int = 3, names: list[str] | None = None, **settings: object) -> ProbeResult:

@@ -13,14 +13,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import crash_writer
 import h5py
 import numpy as np
 import pytest
 from crash_writer import items as crash_items
 from store_cases import DIM, header, item, write
 
+from umedfeat.contract import Failure
 from umedfeat.errors import Interrupted, OutputError
-from umedfeat.items import Failure
 from umedfeat.store import FeatureFile, FeatureStore, Header, segment, verify
 from umedfeat.store.segment import segment_files
 
@@ -308,7 +309,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     with FeatureStore(expected, header(), dim=64) as store:
         store.fail(Failure("bad.svs", "read", "UnreadableInput", "bad.svs: truncated"))
         store.finish({})
-    script = Path(__file__).with_name("crash_writer.py")
+    script = Path(crash_writer.__file__)
     moments = random.Random(7)
     out = tmp_path / "feats.h5"
     kills = 0
@@ -333,7 +334,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
 
 
 def test_two_processes_on_one_output(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("crash_writer.py")
+    script = Path(crash_writer.__file__)
     out = tmp_path / "feats.h5"
     process = subprocess.Popen([sys.executable, str(script), str(out), "0.02"], stdout=subprocess.PIPE)
     try:

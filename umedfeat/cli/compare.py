@@ -55,12 +55,12 @@ def command(
     **options: Any,
 ) -> None:
     """Which encoder needs less data? Paired differences, and the data needed to match the baseline."""
+    from umedfeat.fewshot.cohort.table import read_table
     from umedfeat.fewshot.files import compare_files
-    from umedfeat.fewshot.table import read_table
-    from umedfeat.fewshot.terminal import render_comparison
-    from umedfeat.fewshot.write import comparison_summary, folder_name, write_comparison
-    from umedfeat.report.comparison import write_comparison_report
-    from umedfeat.report.page import write_report
+    from umedfeat.report.comparison_page import write_comparison_report
+    from umedfeat.report.files import comparison_summary, folder_name, write_comparison
+    from umedfeat.report.study_page import write_report
+    from umedfeat.report.tables import render_comparison
 
     if options["sanity"]:
         raise click.UsageError("--sanity belongs to umedfeat probe")

@@ -41,7 +41,7 @@ It is not UMedPT: what the demo shows is the way, not the performance.
 def command(folder: Path, choice: EncoderChoice, progress: str) -> int:
     """Build a small mixed cohort, embed it, ask how few labels are enough. Under two minutes on two cores."""
     from umedfeat.demo import run_demo
-    from umedfeat.progress import make_progress
+    from umedfeat.terminal.progress import make_progress
 
     click.echo(f"Building a cohort in {folder} and embedding it with {choice.name} …", err=True)
     demo = run_demo(folder, choice, make_progress(progress))
@@ -52,8 +52,8 @@ def command(folder: Path, choice: EncoderChoice, progress: str) -> int:
 def demo_text(demo: Demo) -> str:
     """What was done, on what, with which encoder, and where it lies."""
     from umedfeat.cli.extract import summary_text
-    from umedfeat.fewshot.terminal import render_study
-    from umedfeat.report.terminal import render_facts
+    from umedfeat.report.tables import render_study
+    from umedfeat.terminal.tables import render_facts
 
     written = [
         ("cohort", f"{demo.folder}/  (README.txt says what is real and what was drawn)"),

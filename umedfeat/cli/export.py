@@ -45,7 +45,7 @@ export for tools that read features and coords: it opens as it is.
 def command(file: Path, layout: str, out: Path | None, nominal_magnification: bool, as_json: bool) -> int:
     """Write CLAM, TRIDENT, STAMP, .pt, Parquet or AnnData files of the features."""
     from umedfeat.store import FeatureFile, export
-    from umedfeat.store.bar import RowBar
+    from umedfeat.terminal.rows import RowBar
 
     with FeatureFile(file) as features:
         rows = features.n_rows

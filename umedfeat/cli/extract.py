@@ -13,10 +13,10 @@ from umedfeat.cli.options import encoder_options, identity_options, input_option
 from umedfeat.policy import Policy
 
 if TYPE_CHECKING:
+    from umedfeat.contract import Failure
     from umedfeat.encoders.choice import EncoderChoice
-    from umedfeat.items import Failure
-    from umedfeat.pipeline import RunSettings, Summary
-    from umedfeat.privacy import Pseudonyms
+    from umedfeat.extraction.run import RunSettings, Summary
+    from umedfeat.naming import Pseudonyms
 
 __all__ = ["command"]
 
@@ -106,8 +106,8 @@ def command(
     """
     if geojson and preview is None:
         raise click.UsageError("--geojson needs a folder: add --preview DIR")
-    from umedfeat.pipeline import RunSettings, extract
-    from umedfeat.progress import make_progress
+    from umedfeat.extraction.run import RunSettings, extract
+    from umedfeat.terminal.progress import make_progress
 
     run = RunSettings(workers, batch_size, timeout, shard, overwrite, on_error == "stop", dtype)
     if dry_run:
@@ -136,8 +136,8 @@ def _dry_run(
     progress: str,
     as_json: bool,
 ) -> int:
-    from umedfeat.forecast import forecast
-    from umedfeat.progress import make_progress
+    from umedfeat.extraction.dry_run import forecast
+    from umedfeat.terminal.progress import make_progress
 
     plan = forecast(inputs, choice, policy, run, pseudonyms, make_progress(progress))
     click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else plan.to_text())
@@ -170,7 +170,7 @@ def summary_dict(summary: Summary) -> dict[str, object]:
 
 def summary_text(summary: Summary) -> str:
     """The summary for people."""
-    from umedfeat.report.terminal import render_facts, render_table
+    from umedfeat.terminal.tables import render_facts, render_table
 
     rows: list[list[object]] = [[name, n, r] for name, (n, r) in summary.by_modality.items()]
     parts = [render_table(["modality", "inputs", "regions"], rows)] if rows else []
@@ -199,7 +199,7 @@ def _failure(failure: Failure) -> str:
 
 
 def _time(summary: Summary) -> str:
-    from umedfeat.report.terminal import human_seconds
+    from umedfeat.terminal.tables import human_seconds
 
     seconds = summary.seconds
     if not seconds.regions:

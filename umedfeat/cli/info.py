@@ -42,7 +42,7 @@ def command(file: Path, part: str | None, as_json: bool) -> None:
 
 
 def _table(names: list[str], rows: list[list[object]]) -> str:
-    from umedfeat.report.terminal import render_table
+    from umedfeat.terminal.tables import render_table
 
     return render_table(names, rows) if rows else "none"
 

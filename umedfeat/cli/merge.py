@@ -35,7 +35,7 @@ Refused: files of other settings (the difference is told), one id with two conte
 def command(files: tuple[Path, ...], out: Path, overwrite: bool, partial: bool, as_json: bool) -> int:
     """Pack shards or several feature files of the same settings into one, sorted by id."""
     from umedfeat.store import FeatureFile, merge, missing_shards, refuse_existing
-    from umedfeat.store.bar import RowBar
+    from umedfeat.terminal.rows import RowBar
 
     if not overwrite:
         refuse_existing(out, files)

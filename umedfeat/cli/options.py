@@ -19,7 +19,7 @@ from umedfeat.policy import CT_WINDOWS, ImagePolicy, IntensityPolicy, Limits, Po
 
 if TYPE_CHECKING:
     from umedfeat.encoders.choice import EncoderChoice
-    from umedfeat.privacy import Pseudonyms
+    from umedfeat.naming import Pseudonyms
 
 __all__ = ["encoder_options", "identity_options", "input_options", "log_options", "policy_options"]
 
@@ -223,7 +223,7 @@ def _policy(
 ) -> Policy:
     masks = ""
     if mask_dir is not None:
-        from umedfeat.annotations import masks_digest
+        from umedfeat.readers.slides.annotations import masks_digest
 
         masks = masks_digest(mask_dir)
     side = tile_size or 0  # 0: the encoder's own, filled in when it is known
@@ -328,7 +328,7 @@ _IDENTITY_OPTIONS: list[Decorator] = [
 
 
 def _pseudonyms(id_key: Path | None, keep_ids: bool) -> Pseudonyms:
-    from umedfeat.privacy import Pseudonyms, load_key
+    from umedfeat.naming import Pseudonyms, load_key
 
     if keep_ids:
         log.warning("--keep-ids stores patient and study identifiers readable in the output file")
@@ -354,7 +354,7 @@ _LOG_OPTIONS: list[Decorator] = [
 
 
 def _log(verbose: int, quiet: bool, log_json: bool, progress: str | None) -> str:
-    from umedfeat.logs import configure_logging
+    from umedfeat.terminal.log import configure_logging
 
     configure_logging(-1 if quiet else verbose, as_json=log_json)
     return "none" if quiet else progress or ("json" if log_json else "bar")

@@ -12,7 +12,7 @@ from umedfeat.cli.options import identity_options, log_options, policy_options
 from umedfeat.policy import Policy
 
 if TYPE_CHECKING:
-    from umedfeat.privacy import Pseudonyms
+    from umedfeat.naming import Pseudonyms
 
 __all__ = ["command"]
 
@@ -71,7 +71,7 @@ def command(
     """
     if not paths and not inputs:
         raise click.UsageError("nothing to look at: name a file, a folder or a manifest, e.g. umedfeat preview slides/")
-    from umedfeat.preview import preview
+    from umedfeat.report.preview import preview
 
     summary = preview(
         (*paths, *inputs),

@@ -60,14 +60,14 @@ def command(
     **options: Any,
 ) -> None:
     """How few labels are enough? Linear probe, kNN and prototypes over fractions of the training patients."""
+    from umedfeat.fewshot.cohort.sources import cohort_of, label_items
+    from umedfeat.fewshot.cohort.table import read_table
     from umedfeat.fewshot.files import probe_cohort
     from umedfeat.fewshot.sanity import refuse_failed
-    from umedfeat.fewshot.sources import cohort_of, label_items
     from umedfeat.fewshot.study import Origin, Study
-    from umedfeat.fewshot.table import read_table
-    from umedfeat.fewshot.terminal import render_plan, render_study
-    from umedfeat.fewshot.write import summary_of, write_study
-    from umedfeat.report.page import write_report
+    from umedfeat.report.files import summary_of, write_study
+    from umedfeat.report.study_page import write_report
+    from umedfeat.report.tables import render_plan, render_study
 
     settings = settings_of(options)
     table = read_table(features)

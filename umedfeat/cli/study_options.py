@@ -170,7 +170,7 @@ def study_options(command: Any) -> Any:
 
 def settings_of(options: dict[str, Any]) -> ProbeSettings:
     """Options of the command line that decide the study; what was not given keeps its default."""
-    from umedfeat.fewshot.saved import with_splits
+    from umedfeat.fewshot.draws.saved import with_splits
     from umedfeat.fewshot.settings import ProbeSettings
 
     values = {name: value for name, value in options.items() if value not in (None, (), "")}

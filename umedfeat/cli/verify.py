@@ -31,7 +31,7 @@ checksum of every item's rows. Exit codes: 0 whole, 1 faults (one line each), 2 
 def command(files: tuple[Path, ...], as_json: bool) -> int:
     """Check feature files: schema, ranges, checksums."""
     from umedfeat.store import verify
-    from umedfeat.store.bar import RowBar
+    from umedfeat.terminal.rows import RowBar
 
     results = []
     for path in files:

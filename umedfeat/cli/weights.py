@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from umedfeat.encoders.models import OfficialModel
+    from umedfeat.encoders.weights.models import OfficialModel
 
 __all__ = ["command"]
 
@@ -40,9 +40,9 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
 def list_models(as_json: bool) -> None:
     """The official models: licence, citation, URLs, and whether they are in the cache."""
-    from umedfeat.encoders.download import cached_file
-    from umedfeat.encoders.models import MODELS
-    from umedfeat.report.terminal import render_table
+    from umedfeat.encoders.weights.download import cached_file
+    from umedfeat.encoders.weights.models import MODELS
+    from umedfeat.terminal.tables import render_table
 
     if as_json:
         models = [
@@ -65,8 +65,8 @@ def list_models(as_json: bool) -> None:
 @click.option("--offline", is_flag=True, help="Only look into the cache.")
 def fetch(name: str, offline: bool) -> None:
     """Download a model into the cache (resumes; pins its checksum on first use)."""
-    from umedfeat.encoders.download import ensure_weights
-    from umedfeat.logs import configure_logging
+    from umedfeat.encoders.weights.download import ensure_weights
+    from umedfeat.terminal.log import configure_logging
 
     configure_logging(0, as_json=False)
     click.echo(str(ensure_weights(_model(name), offline=offline)))
@@ -81,7 +81,7 @@ def fetch(name: str, offline: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
 def verify(what: str, golden: bool, image: Path | None, as_json: bool) -> None:
     """Check a model of the cache (its pin) or a file: structure, architecture, checksum. Nothing is executed."""
-    from umedfeat.encoders.checkpoint import read_checkpoint
+    from umedfeat.encoders.weights.checkpoint import read_checkpoint
 
     path = _path_of(what)
     checkpoint = read_checkpoint(path)
@@ -98,7 +98,7 @@ def verify(what: str, golden: bool, image: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
-    from umedfeat.report.terminal import render_facts
+    from umedfeat.terminal.tables import render_facts
 
     click.echo(render_facts(list(facts.items())))
     click.echo("sound")
@@ -109,8 +109,8 @@ def verify(what: str, golden: bool, image: Path | None, as_json: bool) -> None:
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
 def convert(source: Path, target: Path) -> None:
     """Write a weights file as safetensors, with the architecture in its metadata."""
-    from umedfeat.encoders.checkpoint import read_checkpoint
-    from umedfeat.encoders.safetensors_io import write_safetensors
+    from umedfeat.encoders.weights.checkpoint import read_checkpoint
+    from umedfeat.encoders.weights.safetensors_io import write_safetensors
 
     if target.suffix != ".safetensors":
         raise click.BadParameter(f"{target.name} must end in .safetensors", param_hint="TARGET")
@@ -121,13 +121,13 @@ def convert(source: Path, target: Path) -> None:
 @command.command(epilog="\b\nExample:\n  umedfeat weights where")
 def where() -> None:
     """The cache folder (set UMEDFEAT_CACHE to move it)."""
-    from umedfeat.encoders.download import cache_folder
+    from umedfeat.encoders.weights.download import cache_folder
 
     click.echo(str(cache_folder()))
 
 
 def _model(name: str) -> OfficialModel:
-    from umedfeat.encoders.models import MODELS
+    from umedfeat.encoders.weights.models import MODELS
     from umedfeat.errors import SetupError
 
     if name not in MODELS:
@@ -136,8 +136,8 @@ def _model(name: str) -> OfficialModel:
 
 
 def _path_of(what: str) -> Path:
-    from umedfeat.encoders.download import ensure_weights, verify_pin
-    from umedfeat.encoders.models import MODELS
+    from umedfeat.encoders.weights.download import ensure_weights, verify_pin
+    from umedfeat.encoders.weights.models import MODELS
 
     if what in MODELS:
         path = ensure_weights(MODELS[what], offline=True)
@@ -147,8 +147,8 @@ def _path_of(what: str) -> Path:
 
 
 def _golden(path: Path, image: Path | None) -> float:
-    from umedfeat.encoders.golden import golden_difference
-    from umedfeat.encoders.models import GOLDEN_IMAGE
+    from umedfeat.encoders.weights.golden import golden_difference
+    from umedfeat.encoders.weights.models import GOLDEN_IMAGE
     from umedfeat.errors import SetupError
 
     if image is None:

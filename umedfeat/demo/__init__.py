@@ -10,9 +10,9 @@ from umedfeat.errors import OutputError
 
 if TYPE_CHECKING:
     from umedfeat.encoders.choice import EncoderChoice
+    from umedfeat.extraction.run import Summary
     from umedfeat.fewshot.result import ProbeResult
-    from umedfeat.pipeline import Summary
-    from umedfeat.progress import Progress
+    from umedfeat.terminal.progress import Progress
 
 __all__ = ["Demo", "run_demo"]
 
@@ -41,8 +41,8 @@ def run_demo(folder: Path, encoder: EncoderChoice, progress: Progress) -> Demo:
     """
     from umedfeat.demo.cohort import build_cohort
     from umedfeat.demo.study import study_of
-    from umedfeat.pipeline import RunSettings, extract
-    from umedfeat.privacy import Pseudonyms
+    from umedfeat.extraction.run import RunSettings, extract
+    from umedfeat.naming import Pseudonyms
 
     _claim(folder)
     manifest = build_cohort(folder)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from umedfeat.fewshot import ProbeSettings, probe_file, write_study
+from umedfeat.fewshot import ProbeSettings, probe_file
 from umedfeat.fewshot.result import ProbeResult
-from umedfeat.report.page import write_report
+from umedfeat.report.files import write_study
+from umedfeat.report.study_page import write_report
 
 __all__ = ["study_of"]
 

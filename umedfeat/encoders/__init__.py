@@ -56,7 +56,7 @@ def load_encoder(
         WeightsUnavailable: the weights cannot be had; the message tells three ways out.
         CheckpointRefused: a weights file is unsafe, damaged, or does not fit.
     """
-    from umedfeat.encoders.runtime import choose_device, choose_precision
+    from umedfeat.encoders.runtimes.torch_runtime import choose_device, choose_precision
 
     path = None if weights is None else Path(weights)
     device = choose_device(device)
@@ -76,7 +76,7 @@ def _baseline(
     name: str, weights: Path | None, device: str, precision: str, runtime: str, compiled: bool, offline: bool
 ) -> Encoder:
     from umedfeat.encoders import baseline
-    from umedfeat.encoders.runtime import TorchEncoder
+    from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder
 
     if runtime == "openvino":
         raise SetupError(f"--runtime openvino computes UMedPT's Swin only, not {name}", remedy="--runtime auto")

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from umedfeat.encoders.checkpoint import file_sha256
 from umedfeat.encoders.config import Checkpoint, EncoderConfig
+from umedfeat.encoders.weights.checkpoint import file_sha256
 from umedfeat.errors import CheckpointRefused, WeightsUnavailable
 
 __all__ = ["GlobalPool", "imagenet_swin"]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from umedfeat.encoders.checkpoint import read_checkpoint
 from umedfeat.encoders.config import Checkpoint, PoolOrder
-from umedfeat.encoders.models import IMAGENET_SWIN, MODELS
-from umedfeat.encoders.runtime import TorchEncoder
-from umedfeat.encoders.squeezer import Embedder, Squeezer
+from umedfeat.encoders.networks.squeezer import Embedder, Squeezer
+from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder
+from umedfeat.encoders.weights.checkpoint import read_checkpoint
+from umedfeat.encoders.weights.models import IMAGENET_SWIN, MODELS
 from umedfeat.errors import CheckpointRefused, SetupError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def load_umedpt(
         return _encoder(network, checkpoint, name, settings, device, precision, runtime, compiled)
     model = MODELS[name]
     if weights is None:
-        from umedfeat.encoders.download import ensure_weights
+        from umedfeat.encoders.weights.download import ensure_weights
 
         weights = ensure_weights(model, offline=offline)
     checkpoint = read_checkpoint(weights)
@@ -62,9 +62,9 @@ def build_network(checkpoint: Checkpoint, order: PoolOrder | None) -> Embedder:
     Raises:
         CheckpointRefused: tensors are missing or do not fit each other.
     """
-    from umedfeat.encoders.convnext import timm_convnext, torchvision_convnext
     from umedfeat.encoders.imagenet import GlobalPool
-    from umedfeat.encoders.swin import SwinV2
+    from umedfeat.encoders.networks.convnext import timm_convnext, torchvision_convnext
+    from umedfeat.encoders.networks.swin import SwinV2
 
     families = {"swin": SwinV2, "convnext-timm": timm_convnext, "convnext-tv": torchvision_convnext}
     try:
@@ -90,7 +90,7 @@ def _encoder(
     compiled: bool,
 ) -> Encoder:
     if _uses_openvino(runtime, checkpoint, device, precision, compiled):
-        from umedfeat.encoders.openvino_runtime import OpenVinoEncoder
+        from umedfeat.encoders.runtimes.openvino_runtime import OpenVinoEncoder
 
         return OpenVinoEncoder(network, name=name, dim=checkpoint.config.dim, image_size=224, settings=settings)
     return TorchEncoder(
@@ -111,7 +111,7 @@ def _uses_openvino(runtime: str, checkpoint: Checkpoint, device: str, precision:
     Raises:
         SetupError: asked for where it cannot be.
     """
-    from umedfeat.encoders.openvino_runtime import openvino_is_installed
+    from umedfeat.encoders.runtimes.openvino_runtime import openvino_is_installed
 
     fits = device == "cpu" and precision == "fp32" and checkpoint.config.family == "swin"
     if runtime == "openvino":

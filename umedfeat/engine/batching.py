@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.engine.worker import Batch, Segment
-from umedfeat.items import Dropped, Plan, Source
+from umedfeat.contract import Dropped, Plan, Source
+from umedfeat.engine.local.worker import Batch, Segment
 
 __all__ = ["Pending", "RowQueues"]
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from umedfeat.encoders.base import Encoder
 from umedfeat.engine.embed import Embedded, Embedder, Uploaded, Uploader, default_batch_size
-from umedfeat.engine.slots import SlotView
-from umedfeat.engine.worker import Batch
+from umedfeat.engine.local.slots import SlotView
+from umedfeat.engine.local.worker import Batch
 from umedfeat.errors import SetupError
 
 __all__ = ["IN_FLIGHT", "Description", "Devices", "LocalDevice"]

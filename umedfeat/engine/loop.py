@@ -24,18 +24,18 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.contract import Dropped, Failure, Plan, Source
 from umedfeat.engine.batching import Pending, RowQueues
 from umedfeat.engine.buffers import keep_rows, new_buffer
 from umedfeat.engine.device import Devices
 from umedfeat.engine.embed import Embedded
-from umedfeat.engine.pool import Answer, Died, WorkerPool, slot_bytes_for
+from umedfeat.engine.local.pool import Answer, Died, WorkerPool, slot_bytes_for
+from umedfeat.engine.local.worker import Batch, Job, Planned, Read
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.engine.verdict import fault_of
-from umedfeat.engine.worker import Batch, Job, Planned, Read
 from umedfeat.errors import InputError, NotFinite, UnreadableInput, WorkerDied
-from umedfeat.items import Dropped, Failure, Plan, Source
 from umedfeat.policy import Policy
-from umedfeat.progress import Progress
+from umedfeat.terminal.progress import Progress
 
 __all__ = ["Engine", "EngineSettings", "Sink", "StageSeconds"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from umedfeat.engine.pool import Died, WorkerPool
-from umedfeat.engine.worker import Job, Planned
+from umedfeat.contract import Plan, Source
+from umedfeat.engine.local.pool import Died, WorkerPool
+from umedfeat.engine.local.worker import Job, Planned
 from umedfeat.errors import InputError, WorkerDied
-from umedfeat.items import Plan, Source
 from umedfeat.policy import Policy
 
 __all__ = ["plan_all"]

@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.cohort import Cohort, build_cohort
+from umedfeat.fewshot.cohort.cohort import Cohort, build_cohort
 from umedfeat.fewshot.compare import MARGIN, compare_cohorts
 from umedfeat.fewshot.files import compare_files, probe_cohort, probe_file
 from umedfeat.fewshot.result import Comparison, ProbeResult
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.study import Origin
-from umedfeat.fewshot.write import write_comparison, write_study
 
 __all__ = [
     "Comparison",
@@ -25,8 +24,6 @@ __all__ = [
     "compare_files",
     "probe",
     "probe_file",
-    "write_comparison",
-    "write_study",
 ]
 
 

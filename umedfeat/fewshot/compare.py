@@ -10,10 +10,10 @@ import numpy.typing as npt
 from scipy.stats import t
 
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.bootstrap import patient_weights
-from umedfeat.fewshot.cohort import Cohort
+from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.evaluate import measured, stratum_of, test_patients
-from umedfeat.fewshot.needed import data_needed
+from umedfeat.fewshot.metrics.bootstrap import patient_weights
+from umedfeat.fewshot.metrics.needed import data_needed
 from umedfeat.fewshot.parallel import available_cores, in_order
 from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, Predictions, ProbeResult
 from umedfeat.fewshot.settings import ProbeSettings

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.fewshot.bootstrap import interval, patient_weights
-from umedfeat.fewshot.cohort import Cohort
-from umedfeat.fewshot.metrics import METRICS, Evaluated, measure, metrics_of
+from umedfeat.fewshot.cohort.cohort import Cohort
+from umedfeat.fewshot.metrics.bootstrap import interval, patient_weights
+from umedfeat.fewshot.metrics.metrics import METRICS, Evaluated, measure, metrics_of
 from umedfeat.fewshot.result import Budget, Drop, Estimate, Predictions, Score
 from umedfeat.fewshot.settings import ProbeSettings
 

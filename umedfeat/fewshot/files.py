@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.cohort import Cohort
+from umedfeat.fewshot.cohort.cohort import Cohort
+from umedfeat.fewshot.cohort.sources import Labelled, aligned, cohort_of, label_items
+from umedfeat.fewshot.cohort.table import FeatureTable, read_table
 from umedfeat.fewshot.compare import MARGIN, compare_cohorts
 from umedfeat.fewshot.parallel import available_cores
 from umedfeat.fewshot.result import Comparison, ProbeResult
 from umedfeat.fewshot.sanity import check_sanity
 from umedfeat.fewshot.settings import ProbeSettings
-from umedfeat.fewshot.sources import Labelled, aligned, cohort_of, label_items
 from umedfeat.fewshot.study import Origin, Progress, run_study
-from umedfeat.fewshot.table import FeatureTable, read_table
 
 __all__ = ["compare_files", "probe_cohort", "probe_file"]
 

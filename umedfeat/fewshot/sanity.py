@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.stats import ttest_1samp
 
 from umedfeat.errors import LeakageError
-from umedfeat.fewshot.cohort import Cohort, relabelled
+from umedfeat.fewshot.cohort.cohort import Cohort, relabelled
 from umedfeat.fewshot.evaluate import measured, test_patients
 from umedfeat.fewshot.result import Sanity
 from umedfeat.fewshot.settings import ProbeSettings, Task

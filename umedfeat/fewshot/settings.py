@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from umedfeat.fewshot.saved import SavedSplits
+    from umedfeat.fewshot.draws.saved import SavedSplits
 
 __all__ = [
     "ATTENTION",

@@ -15,16 +15,16 @@ import numpy.typing as npt
 
 from umedfeat._version import __version__
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.cohort import Cohort
-from umedfeat.fewshot.draws import Draw, plan_draws
+from umedfeat.fewshot.classifiers.fitting import Fitter, Predicted
+from umedfeat.fewshot.cohort.cohort import Cohort
+from umedfeat.fewshot.draws.draws import Draw, plan_draws
+from umedfeat.fewshot.draws.splits import Division, divide
 from umedfeat.fewshot.evaluate import Evaluation, drops_between, evaluate
-from umedfeat.fewshot.fitting import Fitter, Predicted
-from umedfeat.fewshot.metrics import PRIMARY
+from umedfeat.fewshot.metrics.metrics import PRIMARY
+from umedfeat.fewshot.metrics.significance import significance_of
 from umedfeat.fewshot.parallel import available_cores, in_order
 from umedfeat.fewshot.result import Budget, FlowStep, Fold, Predictions, ProbeResult, Significance
 from umedfeat.fewshot.settings import ProbeSettings
-from umedfeat.fewshot.significance import significance_of
-from umedfeat.fewshot.splits import Division, divide
 
 __all__ = ["Origin", "Progress", "Study", "flow_of", "plan_warnings", "predict", "run_study"]
 

@@ -1,1 +1,1 @@
-"""What people look at: tables for the terminal, and the page of a study (``umedfeat.report.page.write_report``)."""
+"""What people look at: result files, tables, the page of a study or comparison, pictures of inputs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from umedfeat.fewshot.metrics import METRICS
+from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import Drop, Estimate, ProbeResult
 
 __all__ = ["headlines"]

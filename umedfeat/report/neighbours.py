@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from umedfeat.fewshot.result import Predictions, ProbeResult
-from umedfeat.preview.cards import picture_name
+from umedfeat.report.preview.cards import picture_name
 
 __all__ = ["Mistake", "Shown", "mistakes_of"]
 

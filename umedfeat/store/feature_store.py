@@ -17,8 +17,8 @@ from typing import Any
 import h5py
 
 from umedfeat._version import __version__
+from umedfeat.contract import Failure, Skipped, Source
 from umedfeat.errors import OutputError
-from umedfeat.items import Failure, Skipped, Source
 from umedfeat.store.file_writer import written_whole
 from umedfeat.store.item import Item
 from umedfeat.store.lock import OutputLock

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat._version import __version__
-from umedfeat.disk import is_full, reserve
 from umedfeat.errors import OutputError
+from umedfeat.store.disk import is_full, reserve
 from umedfeat.store.rows import ROW_DATASETS, Rows
 from umedfeat.store.schema import (
     DROPPED_COLUMNS,

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from umedfeat.errors import SetupError
-from umedfeat.report.terminal import human_bytes, render_facts, render_table
 from umedfeat.store.read import FeatureFile
 from umedfeat.store.table import Table
+from umedfeat.terminal.tables import human_bytes, render_facts, render_table
 
 __all__ = ["describe", "listing", "overview", "policy_in_words"]
 

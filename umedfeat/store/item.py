@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.contract import Dropped, Plan, Source
 from umedfeat.errors import OutputError
-from umedfeat.items import Dropped, Plan, Source
 
 __all__ = ["Item", "item_row", "mean_embedding", "refuse_unstorable"]
 

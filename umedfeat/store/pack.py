@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.contract import Failure, Skipped, Source
 from umedfeat.errors import OutputError
-from umedfeat.items import Failure, Skipped, Source
 from umedfeat.store.file_writer import Contents, block_rows, move_whole, write_file
 from umedfeat.store.gather import FilePool, Pieces, gather
 from umedfeat.store.read import FeatureFile

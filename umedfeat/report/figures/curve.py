@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from umedfeat.fewshot.metrics import METRICS
+from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import Budget, Estimate, ProbeResult, Score
 from umedfeat.report.figures.axes import Axes, linear_ticks, series_class
 

@@ -1,0 +1,210 @@
+"""Runs a network on a device: fixed-shape batches, threads, precision. The same for every encoder.
+
+On a CPU the work is cut into small batches of one fixed shape (the last one padded), each computed by one thread: the
+kernels then do the same arithmetic for an image wherever it stands, so that its vector is the same bit for bit, and one
+thread per batch is faster than many threads inside one operation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, overload
+
+import torch
+from torch import nn
+
+from umedfeat.encoders.networks.squeezer import Embedder
+from umedfeat.errors import SetupError
+from umedfeat.machine import usable_cores
+
+__all__ = ["TorchEncoder", "checked_images", "choose_device", "choose_precision", "cpu_threads"]
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+log = logging.getLogger("umedfeat")
+
+#: Images per thread and call on a CPU: small enough to stay in the caches, and memory is reused, not mapped anew.
+CPU_BATCH = 2
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(device: str) -> str:
+    """ "auto" → a GPU if there is one.
+
+    Raises:
+        SetupError: the device does not exist here.
+    """
+    if device == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise SetupError(f"--device {device!r} is not a device", remedy="auto, cpu, cuda or cuda:N") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise SetupError(f"--device {device}: this machine has {count} CUDA devices", remedy="--device auto or cpu")
+    return f"cuda:{chosen.index or 0}" if chosen.type == "cuda" else str(chosen)
+
+
+def choose_precision(precision: str, device: str) -> str:
+    """ "auto" → bf16 on a GPU that has it, else fp32.
+
+    Raises:
+        SetupError: a half precision that the device does not compute well.
+    """
+    on_gpu = device.startswith("cuda")
+    if precision == "auto":
+        return "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "fp32"
+    if precision == "fp16" and not on_gpu:
+        raise SetupError("--precision fp16 needs a GPU", remedy="--precision fp32, or auto")
+    if precision not in _DTYPES:
+        raise SetupError(f"precision {precision!r} is unknown", remedy=f"auto, {', '.join(_DTYPES)}")
+    return precision
+
+
+def cpu_threads() -> int:
+    """Cores that this process may use."""
+    return usable_cores()
+
+
+class TorchEncoder:
+    """An Encoder (see ``umedfeat.encoders.base``) that computes a network with torch.
+
+    Args:
+        network: maps (n, 3, H, W) float32 RGB in [0, 1] to (n, D); frozen here.
+        name, dim, image_size, settings: as in ``Encoder``; precision, runtime and compile are added to the settings.
+        device: a device that exists.
+        precision: "fp32", "bf16" or "fp16".
+        compiled: compile the network first; falls back to the plain one with a warning where that fails.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        dim: int,
+        image_size: int,
+        settings: Mapping[str, Any],
+        device: str = "cpu",
+        precision: str = "fp32",
+        compiled: bool = False,
+    ) -> None:
+        self.name = name
+        self.dim = dim
+        self.image_size = image_size
+        self.device = device
+        self.precision = precision
+        self.settings = {**settings, "precision": precision, "runtime": "torch", "compiled": compiled}
+        self._network = network.eval().requires_grad_(False).to(device)
+        self._run = _compiled(self._network) if compiled else self._network
+        self._compiled_for = 0
+        self._exact: Embedder | None = None
+        self._threads: ThreadPoolExecutor | None = None
+
+    @overload
+    def __call__(self, images: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def __call__(self, images: torch.Tensor, *, return_pyramid: Literal[True]) -> list[torch.Tensor]: ...
+    def __call__(self, images: torch.Tensor, *, return_pyramid: bool = False) -> torch.Tensor | list[torch.Tensor]:
+        """See ``Encoder.__call__``; with ``return_pyramid`` the feature maps (n, C, h, w), strides 4, 8, 16, 32.
+
+        Raises:
+            SetupError: images of another shape or type, or a network without pyramid.
+        """
+        checked_images(images)
+        if return_pyramid:
+            return self._pyramid(images)
+        if not len(images):
+            return torch.zeros(0, self.dim)
+        if self.device.startswith("cuda"):
+            return self._on_gpu(images)
+        return self._on_cpu(images)
+
+    def _pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:
+        stages: Callable[[torch.Tensor], list[torch.Tensor]] | None = getattr(self._network, "pyramid", None)
+        if stages is None:
+            raise SetupError(f"{self.name} gives no feature pyramid", remedy="use umedpt or one of its relatives")
+        with torch.inference_mode():
+            return [level.float().cpu().contiguous() for level in stages(images.to(self.device))]
+
+    def _on_gpu(self, images: torch.Tensor) -> torch.Tensor:
+        count = len(images)
+        if self.settings["compiled"]:  # for another number of images it would be compiled anew
+            self._compiled_for = max(self._compiled_for, count)
+            images = _padded(images, self._compiled_for)
+        with torch.inference_mode(), self._autocast():
+            rows = self._run(images.to(self.device, memory_format=torch.channels_last)).float()
+            return rows[:count].cpu()
+
+    def _on_cpu(self, images: torch.Tensor) -> torch.Tensor:
+        out = torch.empty(len(images), self.dim)
+        run = self._in_float64() if self._wants_float64(images) else self._run
+        starts = range(0, len(images), CPU_BATCH)
+        list(self._pool().map(lambda start: self._one_batch(run, images, out, start), starts))
+        return out
+
+    def _one_batch(self, run: Network, images: torch.Tensor, out: torch.Tensor, start: int) -> None:
+        part = _padded(images[start : start + CPU_BATCH], CPU_BATCH)
+        with torch.inference_mode(), self._autocast():
+            rows = run(part.contiguous()).float()
+            out[start : start + CPU_BATCH] = rows[: len(out) - start]
+
+    def _wants_float64(self, images: torch.Tensor) -> bool:
+        exact = self.precision == "fp32" and isinstance(self._network, Embedder)
+        return exact and self._network.wants_float64(images)  # type: ignore[operator]
+
+    def _in_float64(self) -> Network:
+        if self._exact is None:
+            self._exact = self._network.in_float64()  # type: ignore[operator]
+        return self._exact
+
+    def _autocast(self) -> torch.autocast:
+        kind = self.device.partition(":")[0]
+        return torch.autocast(kind, dtype=_DTYPES[self.precision], enabled=self.precision != "fp32")
+
+    def _pool(self) -> ThreadPoolExecutor:
+        if self._threads is None:  # made on first use: threads do not survive a fork
+            self._threads = ThreadPoolExecutor(
+                cpu_threads(), "encoder", initializer=torch.set_num_threads, initargs=(1,)
+            )
+        return self._threads
+
+
+def _padded(images: torch.Tensor, count: int) -> torch.Tensor:
+    """At least ``count`` images: the last one is repeated."""
+    missing = count - len(images)
+    return images if missing <= 0 else torch.cat([images, images[-1:].expand(missing, -1, -1, -1)])
+
+
+def checked_images(images: torch.Tensor) -> None:
+    """Refuse what no encoder takes.
+
+    Raises:
+        SetupError: not float (N, 3, H, W).
+    """
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise SetupError(
+            f"an encoder takes float (N, 3, H, W), not {images.dtype} {tuple(images.shape)}",
+            remedy="scale RGB to [0, 1] first",
+        )
+
+
+def _compiled(network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """``torch.compile`` that gives up quietly: the first failure warns and uses the plain network from then on."""
+    fast = torch.compile(network, dynamic=False)
+    state = {"run": fast}
+
+    def run(images: torch.Tensor) -> torch.Tensor:
+        try:
+            return state["run"](images)  # type: ignore[no-any-return]
+        except Exception as error:
+            if state["run"] is network:
+                raise
+            log.warning("--compile does not work here (%s); computing without it", type(error).__name__)
+            state["run"] = network
+            return network(images)  # type: ignore[no-any-return]
+
+    return run

@@ -1,0 +1,28 @@
+"""The published values of UMedPT's authors, recomputed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from umedfeat.encoders import load_encoder
+from umedfeat.encoders.weights.models import GOLDEN_UMEDPT
+
+__all__ = ["golden_difference"]
+
+
+def golden_difference(weights: Path, image: Path) -> float:
+    """Largest difference of the first values of the embedding to the published ones.
+
+    The image is resized to 256 × 256 bilinearly without antialiasing, as the authors did, and scaled to [0, 1].
+    """
+    rgb = np.asarray(Image.open(image).convert("RGB"))
+    pixels = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float()
+    resized = functional.interpolate(pixels, (256, 256), mode="bilinear", align_corners=False)
+    encoder = load_encoder("umedpt", weights=weights, device="cpu", precision="fp32")
+    values = encoder(resized.round().clamp(0, 255) / 255)[0, : len(GOLDEN_UMEDPT)]
+    return float((values - torch.tensor(GOLDEN_UMEDPT)).abs().max())

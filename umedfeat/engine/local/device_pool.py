@@ -1,0 +1,193 @@
+"""Several devices in one run: a process with its own encoder for each, all fed from the same reading processes.
+
+A process per device because the interpreter would let only one of them launch work at a time. Pixels lie in shared
+memory; only a few numbers and the features cross the pipes. A device that dies is named, and its batches go to the
+others; the run fails when none is left.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.engine.device import IN_FLIGHT
+from umedfeat.engine.embed import Embedded
+from umedfeat.engine.local.child import kill_at_exit
+from umedfeat.engine.local.device_worker import Broken, Pixels, Ready, serve_device
+from umedfeat.engine.local.slots import SlotView
+from umedfeat.engine.local.worker import Batch
+from umedfeat.errors import SetupError, UmedfeatError
+from umedfeat.machine import usable_cores
+
+__all__ = ["DevicePool"]
+
+log = logging.getLogger("umedfeat")
+
+_RESUME = "finished inputs are safe: run the same command again to resume"
+
+
+@dataclass(eq=False)
+class _Device:
+    name: str
+    process: Any
+    link: Connection
+    batches: deque[Batch] = field(default_factory=deque)
+
+
+class DevicePool:
+    """The same encoder on several devices; see ``umedfeat.engine.device.Devices``.
+
+    Args:
+        choices: one per device.
+
+    Raises:
+        SetupError: no device can be used, or two of them would compute different numbers.
+    """
+
+    def __init__(self, choices: Sequence[EncoderChoice]) -> None:
+        context = multiprocessing.get_context("spawn")
+        cores = max(1, usable_cores() // len(choices))
+        self._lost: UmedfeatError | None = None
+        self._again: deque[Batch] = deque()
+        self._devices = [self._start(context, choice, cores) for choice in choices]
+        kill_at_exit(self, self._devices)
+        self._under_way = False
+        try:
+            self.encoder, self.batch_size = self._first_answers()
+            self._under_way = True
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, context: Any, choice: EncoderChoice, cores: int) -> _Device:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve_device, args=(theirs, choice, cores), daemon=True)
+        process.start()
+        theirs.close()
+        return _Device(choice.device, process, ours)
+
+    def _first_answers(self) -> tuple[Ready, int]:
+        """Wait until every device has loaded its encoder; those that cannot are left out."""
+        answers: list[Ready] = []
+        for device in list(self._devices):
+            try:
+                message = device.link.recv()
+            except (EOFError, OSError):
+                message = Broken(self._death(device))
+            if isinstance(message, Ready):
+                answers.append(message)
+            else:
+                self._bury(device, message.error)
+        self._check_left()
+        first = answers[0]
+        for other in answers[1:]:
+            if other.settings != first.settings:
+                raise SetupError(
+                    f"{first.device} and {other.device} would compute different numbers",
+                    remedy="name devices of one kind, or the same --precision and --runtime for both",
+                )
+        return replace(first, device=",".join(a.device for a in answers)), min(a.batch_size for a in answers)
+
+    @property
+    def count(self) -> int:
+        return len(self._devices)
+
+    @property
+    def in_flight(self) -> int:
+        return sum(len(device.batches) for device in self._devices) + len(self._again)
+
+    @property
+    def room(self) -> int:
+        return IN_FLIGHT * len(self._devices) - self.in_flight
+
+    @property
+    def idle(self) -> bool:
+        return any(not device.batches for device in self._devices)
+
+    @property
+    def waitables(self) -> Sequence[Any]:
+        return [thing for device in self._devices for thing in (device.link, device.process.sentinel)]
+
+    def attach(self, slots: SlotView) -> None:
+        for device in self._devices:
+            self._send(device, slots.view())
+
+    def submit(self, batch: Batch) -> None:
+        self._again.append(batch)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._again:
+            device = min(self._devices, key=lambda one: len(one.batches))
+            if len(device.batches) >= IN_FLIGHT:
+                return
+            batch = self._again.popleft()
+            device.batches.append(batch)
+            self._send(device, Pixels(batch.slot, batch.shape, batch.dtype, batch.size))
+
+    def _send(self, device: _Device, message: SlotView | Pixels) -> None:
+        try:
+            device.link.send(message)
+        except OSError:  # it died just now; collect() notices and hands its batches out again
+            return
+
+    def collect(self) -> list[tuple[Batch, Embedded]]:
+        done: list[tuple[Batch, Embedded]] = []
+        for device in list(self._devices):
+            fault = self._receive(device, done)
+            if fault is not None:
+                self._bury(device, fault)
+        self._check_left()
+        self._hand_out()
+        return done
+
+    def _receive(self, device: _Device, done: list[tuple[Batch, Embedded]]) -> UmedfeatError | None:
+        """Take what a device has embedded; returns why it cannot go on, if so."""
+        dead = not device.process.is_alive()  # asked first: all that a dead process sent is then in the pipe
+        try:
+            while device.link.poll():
+                message = device.link.recv()
+                if isinstance(message, Broken):
+                    return message.error
+                done.append((device.batches.popleft(), message))
+        except (EOFError, OSError):
+            dead = True
+        return self._death(device) if dead else None
+
+    def _death(self, device: _Device) -> UmedfeatError:
+        device.process.join(timeout=5)
+        code = device.process.exitcode
+        return SetupError(f"{device.name}: its process died (exit code {code})", remedy="look for too little memory")
+
+    def _bury(self, device: _Device, fault: UmedfeatError) -> None:
+        self._lost = fault
+        self._devices.remove(device)
+        self._again.extendleft(reversed(device.batches))
+        _stop(device)
+        if self._devices:
+            log.warning("%s; going on without it", fault.message)
+
+    def _check_left(self) -> None:
+        if self._devices:
+            return
+        lost = self._lost or SetupError("no device was named", remedy="--device auto")
+        if self._under_way:
+            raise SetupError(f"no device is left; the last one: {lost.message}", remedy=_RESUME)
+        raise lost
+
+    def close(self) -> None:
+        for device in self._devices:
+            _stop(device)
+        self._devices = []
+
+
+def _stop(device: _Device) -> None:
+    device.process.kill()
+    device.process.join(timeout=5)
+    device.link.close()

@@ -1,0 +1,106 @@
+"""The child process of one device: loads the encoder, embeds batches that lie in shared memory."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.engine.local.child import live_with_parent
+from umedfeat.engine.local.slots import SlotView
+from umedfeat.engine.local.worker import Batch
+from umedfeat.errors import SetupError, UmedfeatError
+from umedfeat.machine import CORES_VARIABLE
+
+__all__ = ["Broken", "Pixels", "Ready", "serve_device"]
+
+log = logging.getLogger("umedfeat")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The encoder is loaded; the attributes of an ``Encoder``, and the batch size that suits the device."""
+
+    name: str
+    dim: int
+    image_size: int
+    device: str
+    precision: str
+    settings: Mapping[str, Any]
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The device cannot go on."""
+
+    error: UmedfeatError
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A batch to embed: only where its pixels lie, (count, height, width, 3)."""
+
+    slot: int
+    shape: tuple[int, int]
+    dtype: str
+    size: int
+
+
+def serve_device(link: Connection, choice: EncoderChoice, cores: int) -> None:
+    """Main loop of the process: pixels in, ``Embedded`` out in the same order, until the parent closes the link."""
+    live_with_parent()
+    os.environ[CORES_VARIABLE] = str(cores)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        try:
+            _serve(link, choice)
+        except UmedfeatError as error:
+            link.send(Broken(error))
+        except (RuntimeError, OSError, MemoryError) as error:  # CUDA faults are RuntimeErrors; a library may name paths
+            log.debug("device %s", choice.device, exc_info=error)
+            link.send(Broken(SetupError(f"{choice.device}: failed ({type(error).__name__})", remedy=_REMEDY)))
+
+
+_REMEDY = "see the driver's log, or leave this device out of --device"
+
+
+def _serve(link: Connection, choice: EncoderChoice) -> None:
+    from umedfeat.engine.device import LocalDevice  # brings torch: after the number of cores is set
+
+    device = LocalDevice(choice.load())
+    encoder = device.encoder
+    facts = (encoder.name, encoder.dim, encoder.image_size, encoder.device, encoder.precision, dict(encoder.settings))
+    link.send(Ready(*facts, batch_size=device.batch_size))
+    try:
+        while True:
+            for ready in wait([link, *device.waitables]):
+                if ready is link:
+                    _receive(link.recv(), device)
+            for _, embedded in device.collect():
+                link.send(embedded)
+    finally:
+        device.close()
+
+
+def _receive(message: SlotView | Pixels, device: Any) -> None:
+    if isinstance(message, SlotView):
+        message.attach()
+        device.attach(message)
+    else:
+        device.submit(_PixelsOnly(message.slot, message.shape, message.dtype, (), message.size))
+
+
+@dataclass(frozen=True)
+class _PixelsOnly(Batch):
+    """A batch without its rows, which only the parent needs."""
+
+    count: int
+
+    @property
+    def size(self) -> int:
+        return self.count

@@ -1,0 +1,223 @@
+"""The child process: plans sources and reads regions into shared memory. Imports no torch.
+
+It answers every message of the parent in order and keeps a few readers open. A crash here (a codec's segfault, the
+kernel's out-of-memory killer) costs one source: the parent knows which one was being worked on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from umedfeat.contract import Dropped, Plan, Reader, RegionUnreadable, Source
+from umedfeat.engine.local.child import live_with_parent
+from umedfeat.engine.local.slots import SlotView
+from umedfeat.errors import InputError, UnreadableInput
+from umedfeat.naming import content_sha256
+from umedfeat.policy import Policy
+from umedfeat.readers import open_reader
+
+__all__ = ["Batch", "Job", "Planned", "Read", "Segment", "Started", "named_faults", "plan_source", "serve"]
+
+_OPEN_READERS = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """Plan one source. ``number`` is the source's place in the run.
+
+    ``read``: a source of one region, which planning has decoded, is read at once.
+    """
+
+    number: int
+    source: Source
+    read: bool = False
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows of one source inside a batch. ``rows``: REGION array; ``first``: index of the first in the plan."""
+
+    number: int
+    source: Source
+    prepared: Mapping[str, Any]
+    first: int
+    rows: npt.NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Regions of one shape and dtype, of any number of sources, to be read into one slot of the shared memory."""
+
+    slot: int
+    shape: tuple[int, int]
+    dtype: str
+    segments: tuple[Segment, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(len(segment.rows) for segment in self.segments)
+
+
+@dataclass(frozen=True)
+class Started:
+    """Sent before a source is touched, so that a death has a name."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Answer to a Job: the plan, or why there is none.
+
+    ``pixels``: (H, W, 3) of the only region, where the job asked for it and it could be read.
+    """
+
+    number: int
+    plan: Plan | None
+    error: InputError | None
+    seconds: float
+    pixels: npt.NDArray[Any] | None = None
+    read_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Read:
+    """Answer to a Batch: pixels lie in its slot.
+
+    ``dropped[i]``: rows of segment i (counted within it) that could not be read. ``errors[i]``: why the source failed.
+    """
+
+    batch: Batch
+    dropped: tuple[Mapping[int, Dropped], ...]
+    errors: tuple[InputError | None, ...]
+    seconds: float
+
+
+class OpenReaders:
+    """The readers that this process holds open, least recently used first to go."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._readers: OrderedDict[str, Reader] = OrderedDict()
+
+    def get(self, source: Source, prepared: Mapping[str, Any]) -> Reader:
+        if source.id in self._readers:
+            self._readers.move_to_end(source.id)
+            return self._readers[source.id]
+        while len(self._readers) >= _OPEN_READERS:
+            self._readers.popitem(last=False)[1].close()
+        reader = self._readers[source.id] = open_reader(source, self._policy, prepared)
+        return reader
+
+    def discard(self, source: Source) -> None:
+        reader = self._readers.pop(source.id, None)
+        if reader is not None:
+            reader.close()
+
+
+def plan_source(job: Job, policy: Policy) -> Planned:
+    """Open, plan and close one source."""
+    source, begin = job.source, time.perf_counter()
+    try:
+        with named_faults(source), contextlib.closing(open_reader(source, policy)) as reader:
+            plan = reader.plan()
+            if not plan.content_sha256:
+                plan = replace(plan, content_sha256=content_sha256(source.files))
+            planned = time.perf_counter()
+            pixels = _only_region(reader, plan) if job.read and len(plan.regions) == 1 else None
+    except InputError as error:
+        return Planned(job.number, None, error, time.perf_counter() - begin)
+    return Planned(job.number, plan, None, planned - begin, pixels, time.perf_counter() - planned)
+
+
+def _only_region(reader: Reader, plan: Plan) -> npt.NDArray[Any] | None:
+    """The pixels of a plan of one region, or None: reading it again, as any other region, tells the fault."""
+    pixels = np.empty((*plan.shape, 3), plan.dtype)
+    try:
+        (image,) = reader.read(plan.regions)
+        if isinstance(image, RegionUnreadable):
+            return None
+        pixels[:] = image
+    except Exception:  # noqa: BLE001 - see named_faults
+        return None
+    return pixels
+
+
+@contextlib.contextmanager
+def named_faults(source: Source) -> Iterator[None]:
+    """The one place where a source is isolated: whatever a decoder raises on bad bytes becomes an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise UnreadableInput(f"{source.name}: not enough memory to read it", remedy="use fewer --workers") from error
+    except Exception as error:
+        # A library's message may quote a tag or a path, so only its kind is told; the cause stays chained.
+        raise UnreadableInput(
+            f"{source.name}: the decoder failed ({type(error).__name__})",
+            remedy="the file is probably damaged: copy it again from its origin, or open it in another viewer",
+        ) from error
+
+
+def read_batch(batch: Batch, target: npt.NDArray[Any], readers: OpenReaders, started: Callable[[int], None]) -> Read:
+    """Read every segment of a batch into ``target``; faults stay with their source."""
+    begin = time.perf_counter()
+    dropped: list[Mapping[int, Dropped]] = []
+    errors: list[InputError | None] = []
+    offset = 0
+    for segment in batch.segments:
+        started(segment.number)
+        view = target[offset : offset + len(segment.rows)]
+        offset += len(segment.rows)
+        try:
+            dropped.append(_read_segment(segment, view, readers))
+            errors.append(None)
+        except InputError as error:
+            readers.discard(segment.source)
+            dropped.append({})
+            errors.append(error)
+    return Read(batch, tuple(dropped), tuple(errors), time.perf_counter() - begin)
+
+
+def _read_segment(segment: Segment, view: npt.NDArray[Any], readers: OpenReaders) -> dict[int, Dropped]:
+    dropped: dict[int, Dropped] = {}
+    with named_faults(segment.source):
+        reader = readers.get(segment.source, segment.prepared)
+        for k, image in enumerate(reader.read(segment.rows)):
+            if isinstance(image, RegionUnreadable):
+                row = segment.rows[k]
+                dropped[k] = Dropped(int(row["x"]), int(row["y"]), int(row["slice"]), str(image))
+                view[k] = 0
+            else:
+                view[k] = image
+    return dropped
+
+
+def serve(link: Connection, policy: Policy, slots: SlotView) -> None:
+    """Main loop of the process: messages in, answers out, until the parent closes the link."""
+    live_with_parent()
+    slots.attach()
+    readers = OpenReaders(policy)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while (message := link.recv()) is not None:
+            link.send(_answer(message, policy, slots, readers, link))
+
+
+def _answer(
+    message: Job | Batch, policy: Policy, slots: SlotView, readers: OpenReaders, link: Connection
+) -> Planned | Read:
+    if isinstance(message, Batch):
+        target = slots.array(message.slot, (message.size, *message.shape, 3), message.dtype)
+        return read_batch(message, target, readers, lambda number: link.send(Started(number)))
+    link.send(Started(message.number))
+    return plan_source(message, policy)

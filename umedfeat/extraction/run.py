@@ -1,0 +1,345 @@
+"""The main job as a function: inputs → sources → engine → feature file. The command only parses, calls and prints."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from umedfeat.contract import Failure, Skipped, Source
+from umedfeat.discovery import Discovery, discover
+from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.engine.device import Description, Devices, LocalDevice
+from umedfeat.engine.local.device_pool import DevicePool
+from umedfeat.engine.local.pool import memory_for
+from umedfeat.engine.loop import Engine, EngineSettings
+from umedfeat.engine.seconds import StageSeconds
+from umedfeat.errors import Interrupted, SetupError, StoppedAtFailure, UmedfeatError
+from umedfeat.extraction.sink import StoreSink, drawn
+from umedfeat.machine import usable_cores, usable_memory
+from umedfeat.naming import Pseudonyms, load_key
+from umedfeat.policy import Policy
+from umedfeat.store import FeatureStore, Header
+from umedfeat.terminal.progress import Progress, SilentProgress
+
+__all__ = ["RunSettings", "Summary", "default_workers", "extract", "with_sizes"]
+
+log = logging.getLogger("umedfeat")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run uses the machine and the output; nothing here changes a number in the file but ``dtype``.
+
+    Attributes:
+        workers: reading processes (None: as many as cores, at most 8).
+        batch_size: regions per batch (None: what fits the device).
+        timeout: seconds that one input may keep a reading process busy within one batch.
+        shard: (i, n): only the i-th of n parts of the inputs, 1 ≤ i ≤ n.
+        overwrite: start anew instead of resuming.
+        stop_on_error: end at the first failed input.
+        dtype: "float32" or "float16" features.
+    """
+
+    workers: int | None = None
+    batch_size: int | None = None
+    timeout: float = 600.0
+    shard: tuple[int, int] | None = None
+    overwrite: bool = False
+    stop_on_error: bool = False
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        out: the feature file.
+        encoder: its name; ``settings``: everything that decides its numbers; ``device``: where it ran.
+        dim: length of an embedding.
+        embedded: inputs embedded now; ``resumed``: inputs that were in the output already.
+        by_modality: modality → (inputs, regions) of the inputs embedded now.
+        failures, skipped: what is not in the file, and why; ``hints``: what deserves a thought → how many inputs.
+        seconds: where the time went.
+    """
+
+    out: Path
+    encoder: str
+    settings: Mapping[str, Any]
+    device: str
+    dim: int
+    embedded: int
+    resumed: int
+    by_modality: Mapping[str, tuple[int, int]]
+    failures: tuple[Failure, ...]
+    skipped: tuple[Skipped, ...]
+    hints: Mapping[str, int]
+    seconds: StageSeconds
+
+    @property
+    def exit_code(self) -> int:
+        """0 when nothing failed, else 1."""
+        return 1 if self.failures else 0
+
+
+def extract(
+    inputs: Path | str | Sequence[Path | str],
+    out: Path | str,
+    *,
+    encoder: EncoderChoice | str = "umedpt",
+    policy: Policy | None = None,
+    run: RunSettings | None = None,
+    pseudonyms: Pseudonyms | None = None,
+    progress: Progress | None = None,
+    preview_dir: Path | None = None,
+    geojson: bool = False,
+) -> Summary:
+    """Embed every image under ``inputs`` with a frozen encoder and write one feature file.
+
+    Args:
+        inputs: files, folders or CSV manifests, in any mixture of formats.
+        out: the HDF5 file to write; an existing one with the same settings is resumed.
+        encoder: a name or an EncoderChoice.
+        policy: how pixels become RGB in [0, 1]; sizes of 0 mean the encoder's own.
+        run: processes, batches, shard, resume.
+        pseudonyms: key for patient pseudonyms (default: the user's own key, made on first use).
+        progress: receives what happens (default: nothing is shown).
+        preview_dir: folder for pictures of what the encoder saw, with one ``index.html``.
+        geojson: also write tissue and grid of every slide for QuPath there.
+
+    Raises:
+        SetupError: nothing was done (missing paths, colliding ids, weights, output).
+        Interrupted: stopped by a signal; finished inputs are safe and the same call resumes.
+
+    Example:
+        >>> summary = umedfeat.extract("slides/", "feats.h5", encoder="efficientnet-lite0")  # doctest: +SKIP
+    """
+    run, policy, progress = run or RunSettings(), policy or Policy(), progress or SilentProgress()
+    choice = EncoderChoice(encoder) if isinstance(encoder, str) else encoder
+    paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
+    out = writable(Path(out))
+    progress.note("looking for images")
+    found = discover(paths, policy, pseudonyms or Pseudonyms(load_key(None)))
+    if not found.sources and not found.failures:
+        names = ", ".join(map(str, paths))
+        raise SetupError(f"{names}: no image found in {len(found.skipped)} files", remedy=_SUPPORTED)
+    progress.note(f"{len(found.sources):,} inputs, {len(found.skipped):,} other files; loading {choice.name}")
+    with contextlib.closing(open_devices(choice)) as devices:
+        policy = with_sizes(policy, devices.encoder.image_size)
+        header = Header(encoder=dict(devices.encoder.settings), policy=policy.to_dict(), dtype=run.dtype)
+        with (
+            drawn(preview_dir, policy, geojson=geojson) as pictures,
+            FeatureStore(out, header, dim=devices.encoder.dim, overwrite=run.overwrite, shard=run.shard) as store,
+            stop_on_signals() as stop,
+        ):
+            sink = StoreSink(store, stop if run.stop_on_error else None, pictures)
+            sink.note(found.failures, found.skipped)
+            return _embed_into(store, sink, found, devices, policy, run, progress, stop)
+
+
+def open_devices(choice: EncoderChoice) -> Devices:
+    """The encoder on its device in this process, or on several, each in a process of its own.
+
+    Raises:
+        SetupError: no device can be used.
+    """
+    choices = choice.each()
+    return DevicePool(choices) if len(choices) > 1 else LocalDevice(choice.load())
+
+
+def _embed_into(
+    store: FeatureStore,
+    sink: StoreSink,
+    found: Discovery,
+    devices: Devices,
+    policy: Policy,
+    run: RunSettings,
+    progress: Progress,
+    stop: threading.Event,
+) -> Summary:
+    """Embed what the store does not hold yet, pack, and say what was done."""
+    mine = shard_of(found.sources, run.shard)
+    for source in mine:
+        store.describe(source)  # a corrected label or patient needs no new embedding
+    todo = [source for source in mine if source.id not in store.done]
+    settings = _engine_settings(run, devices, policy, store.out)
+    encoder = devices.encoder
+    progress.note(_choices(encoder, settings))
+    seconds = StageSeconds()
+    if todo:
+        progress.begin(len(todo))
+        seconds = Engine(devices, policy, settings, sink, progress, stop).run(todo)
+        progress.close()
+    if stop.is_set():
+        if not sink.stopped_by_failure:
+            log.warning("stopping: finished inputs are being made safe (Ctrl-C again to stop at once)")
+        store.leave()
+        raise _ended_early(sink, len(todo), store.out)
+    if sink.pictures is not None:
+        sink.pictures.finish()
+    summary = Summary(
+        out=store.out,
+        encoder=encoder.name,
+        settings=encoder.settings,
+        device=encoder.device,
+        dim=encoder.dim,
+        embedded=sink.count,
+        resumed=len(mine) - len(todo),
+        by_modality=sink.by_modality,
+        failures=tuple(sink.failures),
+        skipped=found.skipped,
+        hints=dict(sink.hints),
+        seconds=seconds,
+    )
+
+    def packed(rows: int) -> None:
+        progress.packed(rows)
+        if stop.is_set():
+            raise _ended_early(sink, len(todo), store.out)
+
+    out = store.finish(_run_log(summary, run, settings), packed)
+    progress.close()
+    return replace(summary, out=out)
+
+
+_SUPPORTED = "read here: whole slides, DICOM, NIfTI, MGZ, PNG, JPEG, TIFF, BMP, WebP (--dry-run lists what is skipped)"
+
+
+def with_sizes(policy: Policy, size: int) -> Policy:
+    """The policy with the encoder's own size wherever it leaves the size open (0)."""
+    return replace(
+        policy,
+        slide=replace(policy.slide, tile_size=policy.slide.tile_size or size),
+        image=replace(policy.image, size=policy.image.size or size),
+    )
+
+
+def default_workers() -> int:
+    """As many reading processes as cores that this process may use, at most 8."""
+    return min(8, usable_cores())
+
+
+def shard_of(sources: Sequence[Source], shard: tuple[int, int] | None) -> Sequence[Source]:
+    """The i-th of n parts: every n-th of the sources, which are sorted by id."""
+    if shard is None:
+        return sources
+    number, total = shard
+    return sources[number - 1 :: total]
+
+
+def writable(out: Path) -> Path:
+    """The output path, after checking before hours of work that it can be written.
+
+    Raises:
+        SetupError: the folder does not exist or is read-only, or ``out`` is a folder.
+    """
+    if out.is_dir():
+        raise SetupError(f"{out}: is a folder", remedy=f"name a file, e.g. --out {out / 'feats.h5'}")
+    folder = out.absolute().parent
+    if not folder.is_dir():
+        raise SetupError(
+            f"{folder}: the folder for the output does not exist", remedy="create it, or choose another --out"
+        )
+    if not os.access(folder, os.W_OK):
+        raise SetupError(
+            f"{folder}: the folder is not writable", remedy="choose another --out, or change its permissions"
+        )
+    return out
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C ends at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask_to_stop(number: int, frame: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()  # told later: what a handler writes may cut into what is being written
+
+    before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _engine_settings(run: RunSettings, devices: Devices, policy: Policy, out: Path) -> EngineSettings:
+    workers = min(8 * devices.count, usable_cores()) if run.workers is None else run.workers
+    return EngineSettings(
+        workers=workers,
+        batch_size=run.batch_size or batch_size_for(devices.batch_size, policy, workers, devices.room),
+        timeout=run.timeout,
+        spill_dir=out.absolute().parent,
+        dtype=run.dtype,
+    )
+
+
+def batch_size_for(suits_device: int, policy: Policy, workers: int, encoding: int) -> int:
+    """What suits the device, halved until the pixels that are under way fit a quarter of the memory."""
+    memory, size = usable_memory(), suits_device
+    while memory and size > 1 and memory_for(policy, size, workers, encoding) > memory // 4:
+        size //= 2
+    return size
+
+
+def _choices(encoder: Description, settings: EngineSettings) -> str:
+    """One line: what computes, and how the machine is used."""
+    runtime = encoder.settings.get("runtime", "")
+    how = f"{encoder.precision}, {runtime}" if runtime else encoder.precision
+    return (
+        f"{encoder.name} on {encoder.device} ({how}), batches of {settings.batch_size}, "
+        f"{settings.workers} reading processes, {usable_cores()} cores"
+    )
+
+
+def _ended_early(sink: StoreSink, todo: int, out: Path) -> UmedfeatError:
+    if sink.stopped_by_failure:
+        message = f"stopped at the first failure: {sink.failures[0].message}"
+        return StoppedAtFailure(
+            message, remedy=f"{sink.count} of {todo} inputs are safe; run the same command again to resume"
+        )
+    message = f"interrupted: {sink.count} of {todo} inputs are safe beside {out.name}"
+    return Interrupted(message, remedy="run the same command again to resume")
+
+
+_NO_SECONDS = {"regions", "devices", "images_at_once", "waited"}
+
+
+def _run_log(summary: Summary, run: RunSettings, settings: EngineSettings) -> dict[str, Any]:
+    """What goes into ``<out>.run.json``: how this run went, not what is in the file."""
+    seconds = summary.seconds
+    return {
+        "encoder": summary.encoder,
+        "device": summary.device,
+        "devices": seconds.devices,
+        "precision": summary.settings.get("precision"),
+        "runtime": summary.settings.get("runtime"),
+        "cores": usable_cores(),
+        "workers": settings.workers,
+        "batch_size": settings.batch_size,
+        "images_at_once": seconds.images_at_once,
+        "shard": list(run.shard) if run.shard else None,
+        "inputs": {
+            "embedded": summary.embedded,
+            "resumed": summary.resumed,
+            "failed": len(summary.failures),
+            "skipped": len(summary.skipped),
+        },
+        "regions": seconds.regions,
+        "seconds": {key: round(value, 3) for key, value in asdict(seconds).items() if key not in _NO_SECONDS},
+        "waited_for": {stage: round(share, 4) for stage, share in seconds.waits.items()},
+        "regions_per_second": round(seconds.regions / seconds.wall, 2) if seconds.wall else None,
+        "device_busy": round(seconds.device_busy, 4),
+    }

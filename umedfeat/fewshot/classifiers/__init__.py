@@ -1,0 +1,1 @@
+"""What is fitted on the drawn data: linear, nearest neighbours, prototypes, attention, ridge."""

@@ -1,0 +1,1 @@
+"""Who is studied: items, patients and labels, of arrays or of a feature file."""

@@ -1,0 +1,191 @@
+"""Budgets of training data and the nested, paired draws that spend them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from umedfeat.errors import CohortError
+from umedfeat.fewshot.cohort.cohort import Cohort
+from umedfeat.fewshot.draws.orders import Ints, labelling_order
+from umedfeat.fewshot.draws.saved import SavedSplits, patients_at
+from umedfeat.fewshot.draws.splits import Division
+from umedfeat.fewshot.result import Budget
+from umedfeat.fewshot.settings import ProbeSettings, default_repeats
+
+__all__ = ["Draw", "plan_budgets", "plan_draws"]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Training patients of one repeat in one division. ``patients`` are cohort-wide numbers, in labelling order."""
+
+    budget: str
+    repeat: int
+    division: int
+    patients: Ints
+
+
+@dataclass(frozen=True)
+class _Order:
+    patients: Ints
+    least: int
+
+
+def plan_draws(
+    cohort: Cohort, divisions: Sequence[Division], settings: ProbeSettings
+) -> tuple[tuple[Budget, ...], tuple[Draw, ...]]:
+    """Draw training patients for every budget, repeat and division.
+
+    The order behind repeat r of a division depends on the seed, the division and r alone: draws are nested over the
+    budgets and the same for every encoder that describes the same patients.
+
+    Raises:
+        CohortError: a budget cannot hold every class (unless ``on_missing_class="skip"``).
+    """
+    budgets: list[Budget] = []
+    draws: list[Draw] = []
+    for amount in settings.shots or settings.fractions:
+        budget, its_draws = _spend(cohort, divisions, settings, amount)
+        if budget is not None:
+            budgets.append(budget)
+            draws += its_draws
+    if not budgets:
+        raise CohortError("no budget can hold every class", remedy="ask for larger fractions, or fewer shots")
+    return tuple(budgets), tuple(draws)
+
+
+def plan_budgets(cohort: Cohort, divisions: Sequence[Division], settings: ProbeSettings) -> tuple[Budget, ...]:
+    """The budgets alone (``--dry-run``)."""
+    return plan_draws(cohort, divisions, settings)[0]
+
+
+def _spend(
+    cohort: Cohort, divisions: Sequence[Division], settings: ProbeSettings, amount: float
+) -> tuple[Budget | None, list[Draw]]:
+    name = f"{amount} shot{'s' if amount != 1 else ''}" if settings.shots else f"{amount * 100:g} %"
+    if settings.splits is not None:
+        return _as_saved(cohort, divisions, settings, settings.splits, name, amount)
+    partitions = 1 + max(division.partition for division in divisions)
+    if settings.shots and not _shots_fit(cohort, divisions, int(amount), settings):
+        return None, []
+    repeats = _repeats(settings, amount, partitions)
+    draws = []
+    for place, division in enumerate(divisions):
+        for repeat in range(repeats):
+            if repeat % partitions == division.partition:
+                order = _order(cohort, division, settings.seed, place, repeat)
+                draws.append(Draw(name, repeat, place, _take(cohort, order, amount, bool(settings.shots))))
+    return _budget(cohort, divisions, settings, name, amount, repeats, draws), draws
+
+
+def _as_saved(
+    cohort: Cohort,
+    divisions: Sequence[Division],
+    settings: ProbeSettings,
+    saved: SavedSplits,
+    name: str,
+    amount: float,
+) -> tuple[Budget | None, list[Draw]]:
+    numbers = saved.numbers(cohort)
+    partitions = 1 + max(fold.partition for fold in saved.folds)
+    draws = []
+    for place, fold in enumerate(saved.folds):
+        wanted = cohort.carries[divisions[place].pool].any(axis=0) & (cohort.task != "regression")
+        for number, names in enumerate(fold.draws[name]):
+            patients = patients_at(names, numbers)
+            lacks = wanted & ~cohort.carries[patients].any(axis=0)
+            if lacks.any() and settings.on_missing_class == "skip":
+                return None, []
+            if lacks.any():
+                raise CohortError(
+                    f"{saved.name}: draw {number + 1} of {name} lacks class "
+                    f"{cohort.requirement_names[int(lacks.argmax())]!r}",
+                    remedy="use the labels that the splits were drawn from, or --on-missing-class skip",
+                )
+            draws.append(Draw(name, fold.partition + number * partitions, place, patients))
+    repeats = 1 + max(draw.repeat for draw in draws)
+    return _budget(cohort, divisions, settings, name, amount, repeats, draws), draws
+
+
+def _repeats(settings: ProbeSettings, amount: float, partitions: int) -> int:
+    if not settings.shots and amount >= 1:
+        return partitions
+    wanted = settings.repeats or (50 if settings.shots else default_repeats(amount))
+    return -(-wanted // partitions) * partitions
+
+
+def _order(cohort: Cohort, division: Division, seed: int, place: int, repeat: int) -> _Order:
+    rng = np.random.default_rng([seed, 2, place, repeat])
+    floor = 2
+    if cohort.task == "regression":  # quartiles only spread the order; no draw needs all of them
+        order, _ = labelling_order(cohort.carries[division.pool][:, :0], cohort.stratum[division.pool], rng)
+        return _Order(division.pool[order], min(floor, len(order)))
+    order, least = labelling_order(cohort.carries[division.pool], cohort.stratum[division.pool], rng)
+    return _Order(division.pool[order], least)
+
+
+def _take(cohort: Cohort, order: _Order, amount: float, shots: bool) -> Ints:
+    if not shots:
+        return order.patients[: max(order.least, _half_up(amount * len(order.patients)))]
+    strata = cohort.stratum[order.patients]
+    rank = np.empty(len(strata), dtype=np.intp)
+    for value in np.unique(strata):
+        members = strata == value
+        rank[members] = np.arange(members.sum())
+    return order.patients[rank < amount]
+
+
+def _half_up(number: float) -> int:
+    return int(number + 0.5)
+
+
+def _shots_fit(cohort: Cohort, divisions: Sequence[Division], shots: int, settings: ProbeSettings) -> bool:
+    if cohort.task == "regression":
+        raise CohortError(
+            "--shots counts patients per class, and a regression target has none", remedy="use --fraction"
+        )
+    for division in divisions:
+        counts = np.bincount(cohort.stratum[division.pool], minlength=cohort.stratum.max() + 1)
+        short = np.flatnonzero((counts > 0) & (counts < shots))
+        if len(short):
+            if settings.on_missing_class == "skip":
+                return False
+            name = (*cohort.table.classes, "no label")[short[0]]
+            raise CohortError(
+                f"--shots {shots}: class {name!r} has {counts[short[0]]} training patients",
+                remedy="ask for fewer shots, or leave such budgets out with --on-missing-class skip",
+            )
+    return True
+
+
+def _budget(
+    cohort: Cohort,
+    divisions: Sequence[Division],
+    settings: ProbeSettings,
+    name: str,
+    amount: float,
+    repeats: int,
+    draws: Sequence[Draw],
+) -> Budget:
+    pool = divisions[0].pool
+    used = len(draws[0].patients)
+    asked = round(amount * len(pool), 2)
+    note = ""
+    if not settings.shots and used > _half_up(asked):
+        note = f"{name} of {len(pool)} patients is {asked:g}: {used} used, the floor that holds every class"
+    per_class = np.mean([cohort.per_class(draw.patients) for draw in draws], axis=0)
+    items = np.bincount(cohort.patient)
+    return Budget(
+        name=name,
+        fraction=float("nan") if settings.shots else float(amount),
+        shots=int(amount) if settings.shots else 0,
+        n_patients=used,
+        n_pool=len(pool),
+        n_items=float(np.mean([items[draw.patients].sum() for draw in draws])),
+        per_class=tuple(per_class.tolist()),
+        repeats=repeats,
+        note=note,
+    )

@@ -1,0 +1,232 @@
+"""Test sets first, training draws second; patients are never divided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from umedfeat.errors import CohortError
+from umedfeat.fewshot.cohort.cohort import Cohort, refuse_overlap, refuse_twins
+from umedfeat.fewshot.cohort.labels import MISSING
+from umedfeat.fewshot.draws.orders import Ints, labelling_order, patient_folds
+from umedfeat.fewshot.draws.saved import SavedSplits, patients_at
+from umedfeat.fewshot.result import Fold
+from umedfeat.fewshot.settings import ProbeSettings
+
+__all__ = ["Division", "divide", "hold_out"]
+
+_TRAIN = frozenset({"train", "training", "pool"})
+_TEST = frozenset({"test", "testing", "holdout", "hold-out"})
+
+
+@dataclass(frozen=True)
+class Division:
+    """A fold in patient numbers: ``pool`` (P1,), ``tests`` name → (P2,)."""
+
+    name: str
+    partition: int
+    pool: Ints
+    tests: dict[str, Ints]
+
+    def as_fold(self, cohort: Cohort, *, twins: bool = False) -> Fold:
+        """The same in item indices, checked for leakage (``twins``: identical content on both sides is let be).
+
+        Raises:
+            LeakageError: a patient or identical content on both sides.
+        """
+        pool = cohort.items_of(self.pool)
+        tests = {name: cohort.items_of(patients) for name, patients in self.tests.items()}
+        for items in tests.values():
+            refuse_overlap(cohort, pool, items)
+            if not twins:
+                refuse_twins(cohort, pool, items)
+        return Fold(self.name, self.partition, pool, tests)
+
+
+def divide(cohort: Cohort, settings: ProbeSettings) -> tuple[Division, ...]:
+    """Choose test patients as the settings say; deterministic in ``settings.seed`` and the patients' names.
+
+    Raises:
+        CohortError: a named column or value does not exist, or a side would lack a class.
+        LeakageError: a split column puts one patient on both sides.
+    """
+    if settings.splits is not None:
+        return _as_saved(cohort, settings.splits)
+    rng = np.random.default_rng([settings.seed, 1])
+    everyone = np.arange(cohort.n_patients)
+    if settings.external:
+        return (_external(cohort, settings, rng),)
+    if settings.loco:
+        return _one_centre_out(cohort, settings, rng)
+    if settings.cv:
+        return _cross_validation(cohort, settings, rng)
+    if settings.split:
+        return (_by_column(cohort, settings.split),)
+    test = hold_out(cohort, everyone, settings.test_size, rng)
+    return (Division("hold-out", 0, np.setdiff1d(everyone, test), {"test": test}),)
+
+
+def _as_saved(cohort: Cohort, saved: SavedSplits) -> tuple[Division, ...]:
+    numbers = saved.numbers(cohort)
+    return tuple(
+        Division(
+            fold.name,
+            fold.partition,
+            np.sort(patients_at(fold.pool, numbers)),
+            {name: np.sort(patients_at(test, numbers)) for name, test in fold.tests.items()},
+        )
+        for fold in saved.folds
+    )
+
+
+def hold_out(cohort: Cohort, patients: Ints, share: float, rng: np.random.Generator) -> Ints:
+    """Draw test patients, class-proportionally, every class on both sides.
+
+    Raises:
+        CohortError: no such draw exists.
+    """
+    count = max(1, round(share * len(patients)))
+    for _ in range(100):
+        order, least = labelling_order(cohort.carries[patients], cohort.stratum[patients], rng)
+        test = patients[order[: max(count, least)]]
+        pool = np.setdiff1d(patients, test)
+        if _covers(cohort, pool, patients):
+            return np.sort(test)
+    lacking = _rarest(cohort, patients)
+    raise CohortError(
+        f"no hold-out of {share:.0%} of {len(patients)} patients leaves class {lacking!r} on both sides",
+        remedy="use a smaller --test-size, or --cv",
+    )
+
+
+def _covers(cohort: Cohort, some: Ints, of: Ints) -> bool:
+    """Whether ``some`` carry every class that ``of`` carry."""
+    return bool((cohort.carries[some].any(axis=0) == cohort.carries[of].any(axis=0)).all())
+
+
+def _rarest(cohort: Cohort, patients: Ints) -> str:
+    counts = cohort.carries[patients].sum(axis=0)
+    return cohort.requirement_names[int(np.where(counts > 0, counts, counts.max() + 1).argmin())]
+
+
+def _cross_validation(cohort: Cohort, settings: ProbeSettings, rng: np.random.Generator) -> tuple[Division, ...]:
+    everyone = np.arange(cohort.n_patients)
+    fewest = int(cohort.carries.sum(axis=0).min())
+    if settings.cv < 2 or fewest < settings.cv:
+        raise CohortError(
+            f"--cv {settings.cv}: the rarest class {_rarest(cohort, everyone)!r} has {fewest} patients",
+            remedy=f"use --cv {max(2, fewest)} or less" if fewest >= 2 else "leave --cv out",
+        )
+    divisions = []
+    for partition in range(settings.cv_repeats):
+        fold = patient_folds(cohort.carries, cohort.stratum, settings.cv, rng)
+        for number in range(settings.cv):
+            pool, test = everyone[fold != number], everyone[fold == number]
+            if not _covers(cohort, pool, everyone):
+                raise CohortError(
+                    f"--cv {settings.cv}: a fold would leave no patient of some class for training",
+                    remedy="use fewer folds, or a hold-out",
+                )
+            divisions.append(
+                Division(f"fold {number + 1} of partition {partition + 1}", partition, pool, {"out-of-fold": test})
+            )
+    return tuple(divisions)
+
+
+def column_of_patients(cohort: Cohort, name: str) -> npt.NDArray[np.str_]:
+    """The value of a meta column for each patient.
+
+    Raises:
+        CohortError: the column does not exist, or a patient has two values.
+    """
+    if name not in cohort.table.meta:
+        there = ", ".join(cohort.table.meta) or "none"
+        raise CohortError(f"there is no column {name!r}", remedy=f"columns that the features carry: {there}")
+    column = cohort.table.meta[name]
+    values = np.empty(cohort.n_patients, dtype=column.dtype)
+    values[cohort.patient] = column
+    torn = column != values[cohort.patient]
+    if torn.any():
+        item = int(np.flatnonzero(torn)[0])
+        patient = cohort.table.patients[item]
+        raise CohortError(
+            f"patient {patient} stands under {name}={column[item]} and {name}={values[cohort.patient[item]]}",
+            remedy="a patient needs one value in this column",
+        )
+    return values
+
+
+def _complete(cohort: Cohort, name: str) -> npt.NDArray[np.str_]:
+    """``column_of_patients``, every patient having a value: an unknown centre may be the one left out."""
+    values = column_of_patients(cohort, name)
+    missing = np.isin(np.char.lower(values), sorted(MISSING))
+    if missing.any():
+        raise CohortError(
+            f"{int(missing.sum())} of {len(values)} patients have no {name}, {cohort.names[missing][0]} among them",
+            remedy=f"fill the column {name!r}, or leave these patients out",
+        )
+    return values
+
+
+def _by_column(cohort: Cohort, name: str) -> Division:
+    values = np.char.lower(column_of_patients(cohort, name))
+    test = np.flatnonzero(np.isin(values, list(_TEST)))
+    pool = np.flatnonzero(np.isin(values, list(_TRAIN)))
+    if not len(test) or not len(pool):
+        found = ", ".join(sorted(set(values.tolist())))
+        raise CohortError(
+            f"column {name!r} marks {len(pool)} training and {len(test)} test patients; its values are {found}",
+            remedy="it needs 'train' and 'test'; or leave --split out and a hold-out is drawn",
+        )
+    _both_sides(cohort, pool, test, f"column {name!r}")
+    return Division(f"column {name}", 0, pool, {"test": test})
+
+
+def _both_sides(cohort: Cohort, pool: Ints, test: Ints, what: str) -> None:
+    everyone = np.concatenate([pool, test])
+    for side, patients in (("training", pool), ("test", test)):
+        lacks = cohort.carries[everyone].any(axis=0) & ~cohort.carries[patients].any(axis=0)
+        if lacks.any() and (side == "training" or cohort.task != "regression"):
+            name = cohort.requirement_names[int(lacks.argmax())]
+            if side == "training":
+                raise CohortError(f"{what} leaves no {side} patient of class {name!r}", remedy="move some there")
+
+
+def _external(cohort: Cohort, settings: ProbeSettings, rng: np.random.Generator) -> Division:
+    column, sign, value = settings.external.partition("=")
+    if not sign:
+        raise CohortError(f"--external {settings.external}: not column=value", remedy="for example --external centre=B")
+    values = _complete(cohort, column)
+    test = np.flatnonzero(values == value)
+    if not len(test) or len(test) == len(values):
+        found = ", ".join(sorted(set(values.tolist())))
+        raise CohortError(
+            f"--external {settings.external}: {len(test)} of {len(values)} patients", remedy=f"values: {found}"
+        )
+    return _centre_out(cohort, settings, np.flatnonzero(values != value), test, f"{column}={value}", rng)
+
+
+def _centre_out(
+    cohort: Cohort, settings: ProbeSettings, inside: Ints, outside: Ints, name: str, rng: np.random.Generator
+) -> Division:
+    internal = hold_out(cohort, inside, settings.test_size, rng)
+    pool = np.setdiff1d(inside, internal)
+    _both_sides(cohort, pool, outside, f"leaving out {name}")
+    return Division(f"without {name}", 0, pool, {f"internal (without {name})": internal, f"external {name}": outside})
+
+
+def _one_centre_out(cohort: Cohort, settings: ProbeSettings, rng: np.random.Generator) -> tuple[Division, ...]:
+    values = _complete(cohort, settings.loco)
+    centres = sorted(set(values.tolist()))
+    if len(centres) < 2:
+        raise CohortError(
+            f"--loco {settings.loco}: every patient is from {centres[0]!r}", remedy="choose another column"
+        )
+    return tuple(
+        _centre_out(
+            cohort, settings, np.flatnonzero(values != c), np.flatnonzero(values == c), f"{settings.loco}={c}", rng
+        )
+        for c in centres
+    )

@@ -1,0 +1,239 @@
+"""Metrics as functions of weights on test patients: the estimate, every bootstrap and every jackknife are one call.
+
+From the truth (n,) and the predicted probabilities (n, K) over the full label space, patient weights (B, P) give the
+values (B,). Weights of one give the plain metric, equal to scikit-learn's. A
+value that is not defined (a class without weight, for instance) is NaN; nothing is imputed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from umedfeat.fewshot.metrics.calibration import by_patient, calibration_slope
+from umedfeat.fewshot.metrics.ranking import Ranking, spearman
+from umedfeat.fewshot.settings import Task
+
+__all__ = ["METRICS", "PRIMARY", "Evaluated", "Metric", "measure", "metrics_of"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+
+_CLIP = 1e-15
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is known of a metric.
+
+    Attributes:
+        label: for tables. best: the value of perfect predictions.
+        scale: where its error is about normal: "unit" ([0, 1], score interval), "signed" (Fisher's z of [-1, 1]),
+            "positive" (logarithm), "below one" (logarithm of what is missing to 1), "real".
+        greater_is_better: direction of improvement (closer to ``best`` for the calibration slope).
+    """
+
+    label: str
+    best: float
+    scale: Literal["unit", "signed", "positive", "below one", "real"]
+    greater_is_better: bool = True
+
+
+METRICS: dict[str, Metric] = {
+    "macro_f1": Metric("macro-F1", 1.0, "unit"),
+    "balanced_accuracy": Metric("balanced accuracy", 1.0, "unit"),
+    "accuracy": Metric("accuracy", 1.0, "unit"),
+    "auroc": Metric("AUROC", 1.0, "unit"),
+    "auprc": Metric("AUPRC", 1.0, "unit"),
+    "prevalence": Metric("prevalence", float("nan"), "unit"),
+    "mcc": Metric("MCC", 1.0, "signed"),
+    "quadratic_kappa": Metric("quadratic kappa", 1.0, "signed"),
+    "brier": Metric("Brier score", 0.0, "positive", greater_is_better=False),
+    "log_loss": Metric("log-loss", 0.0, "positive", greater_is_better=False),
+    "calibration_slope": Metric("calibration slope", 1.0, "real"),
+    "r2": Metric("R²", 1.0, "below one"),
+    "mae": Metric("MAE", 0.0, "positive", greater_is_better=False),
+    "spearman": Metric("Spearman", 1.0, "signed"),
+}
+
+_CLASSES = (
+    "macro_f1",
+    "balanced_accuracy",
+    "accuracy",
+    "auroc",
+    "auprc",
+    "prevalence",
+    "mcc",
+    "brier",
+    "log_loss",
+    "calibration_slope",
+)
+_OF_TASK: dict[Task, tuple[str, ...]] = {
+    "binary": _CLASSES,
+    "multiclass": _CLASSES,
+    "ordinal": (*_CLASSES, "quadratic_kappa"),
+    "multilabel": ("macro_f1", "balanced_accuracy", "auroc", "auprc", "prevalence", "brier", "log_loss"),
+    "regression": ("r2", "mae", "spearman"),
+}
+PRIMARY: dict[Task, str] = {
+    "binary": "macro_f1",
+    "multiclass": "macro_f1",
+    "ordinal": "quadratic_kappa",
+    "multilabel": "auroc",
+    "regression": "r2",
+}
+
+
+def metrics_of(task: Task) -> tuple[str, ...]:
+    """Names of the metrics of a task, in the order of tables."""
+    return _OF_TASK[task]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Truth and prediction of one draw on one test set.
+
+    Attributes:
+        task: kind of target. truth: (n,) classes or values, (n, L) labels. values: (n, K) predictions.
+        patient: (n,) number of the test patient, 0 … P - 1.
+    """
+
+    task: Task
+    truth: npt.NDArray[np.generic]
+    values: Floats
+    patient: Ints
+
+
+def measure(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
+    """All metrics of the task under (B, P) weights of the test patients: name → (B,)."""
+    if seen.task == "regression":
+        return _regression(seen, weights)
+    if seen.task == "multilabel":
+        return _multilabel(seen, weights)
+    return _classification(seen, weights)
+
+
+def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(denominator > 0, numerator / denominator, np.nan))
+
+
+def _classification(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
+    onehot = np.equal.outer(seen.truth, np.arange(seen.values.shape[1])).astype(np.float64)
+    cells = _confusion(seen, onehot, weights)
+    found = {name: function(cells) for name, function in _FROM_CONFUSION.items()}
+    if seen.task != "ordinal":
+        del found["quadratic_kappa"]
+    found["auroc"], found["auprc"] = _areas(seen, onehot, weights)
+    found["prevalence"] = _prevalence(cells)
+    squares = ((seen.values - onehot) ** 2).sum(axis=1) / (2.0 if onehot.shape[1] == 2 else 1.0)
+    found["brier"] = _mean(seen, squares, weights)
+    found["log_loss"] = _mean(seen, -np.log(np.clip((seen.values * onehot).sum(axis=1), _CLIP, 1.0)), weights)
+    found["calibration_slope"] = calibration_slope(seen.values, onehot, seen.patient, weights)
+    return found
+
+
+def _confusion(seen: Evaluated, onehot: Floats, weights: Floats) -> Floats:
+    """(B, K, K) weighted confusion, truth in rows."""
+    width = onehot.shape[1]
+    cells = np.zeros((weights.shape[1], width * width))
+    np.add.at(cells, (seen.patient, seen.truth.astype(np.intp) * width + seen.values.argmax(axis=1)), 1.0)
+    return np.asarray((weights @ cells).reshape(-1, width, width))
+
+
+def _areas(seen: Evaluated, onehot: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """AUROC and average precision, macro mean of each class against the rest; of two classes the second alone."""
+    columns = [1] if onehot.shape[1] == 2 else range(onehot.shape[1])
+    each = [Ranking.of(seen.values[:, k], onehot[:, k] > 0, seen.patient).areas(weights) for k in columns]
+    return np.mean([roc for roc, _ in each], axis=0), np.mean([precision for _, precision in each], axis=0)
+
+
+def _macro_f1(cells: Floats) -> Floats:
+    """Mean over the full label space; NaN while a class is absent from the truth."""
+    hits = np.diagonal(cells, axis1=1, axis2=2)
+    present = (cells.sum(axis=2) > 0).all(axis=1)
+    return np.where(present, _ratio(2 * hits, cells.sum(axis=1) + cells.sum(axis=2)).mean(axis=1), np.nan)
+
+
+def _balanced_accuracy(cells: Floats) -> Floats:
+    return np.asarray(_ratio(np.diagonal(cells, axis1=1, axis2=2), cells.sum(axis=2)).mean(axis=1))
+
+
+def _accuracy(cells: Floats) -> Floats:
+    return _ratio(np.trace(cells, axis1=1, axis2=2), cells.sum(axis=(1, 2)))
+
+
+def _prevalence(cells: Floats) -> Floats:
+    """What AUPRC is by chance: the share of the second of two classes; of more classes the mean share."""
+    shares = _ratio(cells.sum(axis=2), cells.sum(axis=(1, 2))[:, None])
+    return shares[:, 1] if shares.shape[1] == 2 else np.asarray(shares.mean(axis=1))
+
+
+def _mcc(cells: Floats) -> Floats:
+    """Gorodkin's R_K; 0 where everything is predicted as one class, as scikit-learn has it."""
+    truth, guess, total = cells.sum(axis=2), cells.sum(axis=1), cells.sum(axis=(1, 2))
+    covariance = np.trace(cells, axis1=1, axis2=2) * total - (truth * guess).sum(axis=1)
+    spread = (total**2 - (guess**2).sum(axis=1)) * (total**2 - (truth**2).sum(axis=1))
+    safe = spread > 1e-12 * total**4
+    return np.where(safe, covariance / np.sqrt(np.where(safe, spread, 1.0)), 0.0)
+
+
+def _quadratic_kappa(cells: Floats) -> Floats:
+    grades = np.arange(cells.shape[1])
+    penalty = (grades[:, None] - grades[None]) ** 2.0
+    chance = cells.sum(axis=2)[:, :, None] * cells.sum(axis=1)[:, None, :]
+    expected = (penalty * chance).sum(axis=(1, 2))
+    return 1.0 - _ratio((penalty * cells).sum(axis=(1, 2)) * cells.sum(axis=(1, 2)), expected)
+
+
+_FROM_CONFUSION: dict[str, Callable[[Floats], Floats]] = {
+    "macro_f1": _macro_f1,
+    "balanced_accuracy": _balanced_accuracy,
+    "accuracy": _accuracy,
+    "mcc": _mcc,
+    "quadratic_kappa": _quadratic_kappa,
+}
+
+
+def _mean(seen: Evaluated, losses: Floats, weights: Floats) -> Floats:
+    sums, counts = (np.bincount(seen.patient, each, weights.shape[1]) for each in (losses, np.ones_like(losses)))
+    return _ratio(weights @ sums, weights @ counts)
+
+
+def _multilabel(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
+    """Mean over the labels of each label's own binary metric; F1 of the label's presence."""
+    truth = np.asarray(seen.truth)
+    each = []
+    for label in range(truth.shape[1]):
+        chance = seen.values[:, label]
+        alone = Evaluated("binary", truth[:, label], np.stack([1 - chance, chance], axis=1), seen.patient)
+        found = _classification(alone, weights)
+        found["macro_f1"] = _f1(_confusion(alone, np.eye(2)[truth[:, label].astype(np.intp)], weights))
+        each.append(found)
+    return {name: np.mean([found[name] for found in each], axis=0) for name in metrics_of("multilabel")}
+
+
+def _f1(cells: Floats) -> Floats:
+    hits = 2 * cells[:, 1, 1]
+    value = _ratio(hits, hits + cells[:, 0, 1] + cells[:, 1, 0])
+    return np.where(cells[:, 1].sum(axis=1) > 0, value, np.nan)
+
+
+def _regression(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
+    truth, guess = seen.truth.astype(np.float64), seen.values[:, 0]
+    from_mean = truth - truth.mean()
+    moments = by_patient(
+        np.stack([np.ones_like(truth), from_mean, from_mean**2, (truth - guess) ** 2], axis=1),
+        seen.patient,
+        weights.shape[1],
+    )
+    count, first, second, error = (weights @ moments).T
+    return {
+        "r2": 1.0 - _ratio(error, second - _ratio(first**2, count)),
+        "mae": _mean(seen, np.abs(truth - guess), weights),
+        "spearman": spearman(truth, guess, seen.patient, weights),
+    }

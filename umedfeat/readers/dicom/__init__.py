@@ -1,0 +1,1 @@
+"""DICOM: files become series, series become stacks, stacks are read slice by slice."""

@@ -1,0 +1,214 @@
+"""The few header facts that grouping needs, read without pixels."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.uid import UID
+
+from umedfeat.contract import Found
+from umedfeat.errors import TooLarge, UnreadableInput
+from umedfeat.naming import Pseudonyms
+from umedfeat.readers.dicom.deflate import refuse_bomb
+from umedfeat.readers.dicom.names import IDENTIFYING, identifiers_of, without
+
+__all__ = [
+    "DicomHeader",
+    "has_preamble",
+    "looks_like_bare_dataset",
+    "read_header",
+    "without_identifiers",
+    "without_warnings",
+]
+
+# pydicom warns of odd values by quoting them, and a quoted identifier has no place in a log.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+pydicom.config.logger.setLevel(logging.CRITICAL)
+
+#: SOP class of an index of files, which tells its class in the file's meta header alone.
+DICOMDIR = "1.2.840.10008.1.3.10"
+
+#: What tells images at one place apart, the most telling first; times last, since they may differ from slice to slice.
+_MARKS = (
+    "TemporalPositionIdentifier", "FrameReferenceTime", "AcquisitionNumber", "EchoTime", "InversionTime", "FlipAngle",
+    "DiffusionBValue", "DiffusionGradientOrientation", "TriggerTime", "NominalPercentageOfCardiacPhase",
+    "ConvolutionKernel", "KVP", "AcquisitionTime", "ContentTime",
+)  # fmt: skip
+
+_TAGS = [
+    *IDENTIFYING, "SOPClassUID", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
+    "PhotometricInterpretation", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
+    *_MARKS, "PerFrameFunctionalGroupsSequence",
+]  # fmt: skip
+
+#: Defined terms of Modality (PS3.3 C.7.3.1.1.1). Anything else is no modality but free text, which is not repeated.
+_MODALITIES = frozenset({
+    "AR", "AS", "ASMT", "AU", "BDUS", "BI", "BMD", "CD", "CF", "CP", "CR", "CS", "CT", "CTPROTOCOL", "DD", "DF", "DG",
+    "DM", "DMS", "DOC", "DS", "DX", "EC", "ECG", "EEG", "EMG", "EOG", "EPS", "ES", "FA", "FID", "FS", "GM", "HC", "HD",
+    "IO", "IOL", "IVOCT", "IVUS", "KER", "KO", "LEN", "LP", "LS", "M3D", "MA", "MG", "MR", "MS", "NM", "OAM", "OCT",
+    "OP", "OPM", "OPR", "OPT", "OPTBSV", "OPTENF", "OPV", "OSS", "OT", "PA", "PLAN", "POS", "PR", "PT", "PX", "REG",
+    "RESP", "RF", "RG", "RTDOSE", "RTIMAGE", "RTINTENT", "RTPLAN", "RTRAD", "RTRECORD", "RTSEGANN", "RTSTRUCT", "RWV",
+    "SEG", "SM", "SMR", "SR", "SRF", "ST", "STAIN", "TEXTUREMAP", "TG", "US", "VA", "VF", "XA", "XAPROTOCOL", "XC",
+})  # fmt: skip
+
+
+#: SOP classes whose objects have one modality only (PS3.3 A.3, A.4, A.5, A.21).
+_IMPLIED = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.1": "CT",
+    "1.2.840.10008.5.1.4.1.1.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.4.1": "MR",
+    "1.2.840.10008.5.1.4.1.1.20": "NM",
+    "1.2.840.10008.5.1.4.1.1.128": "PT",
+}
+
+
+@dataclass(frozen=True)
+class DicomHeader:
+    """One file's facts.
+
+    ``encoded``: the meta header says how the file is encoded. ``order``: values that tell phases, echoes and b-values
+    at one position apart.
+    """
+
+    found: Found
+    encoded: bool
+    sop_class: str
+    sop_uid: str
+    series: str
+    study: str
+    patient: str
+    modality: str
+    image_type: tuple[str, ...]
+    rows: int
+    columns: int
+    frames: int
+    enhanced: bool
+    samples: int
+    photometric: str
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+    spacing: tuple[float, ...] | None
+    order: tuple[tuple[str, str], ...]
+    identifiers: tuple[str, ...]
+
+    @property
+    def along_normal(self) -> float:
+        """Millimetres along the slice normal; 0 without geometry."""
+        if self.position is None or self.orientation is None:
+            return 0.0
+        normal = np.cross(self.orientation[:3], self.orientation[3:])
+        return float(np.dot(normal, self.position))
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Nothing that pydicom and codecs warn of is shown: their warnings quote values of tags."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def has_preamble(head: bytes) -> bool:
+    """Is it a DICOM file as the standard wants it?"""
+    return head[128:132] == b"DICM"
+
+
+def looks_like_bare_dataset(head: bytes) -> bool:
+    """A data set without preamble: the first element is of group 2 or 8, with a VR or a sensible length."""
+    if len(head) < 16:
+        return False
+    if head[:2] in (b"\x02\x00", b"\x08\x00") and head[3] == 0:
+        return bool(re.fullmatch(rb"[A-Z]{2}", head[4:6])) or int.from_bytes(head[4:8], "little") <= 256
+    return head[:2] == b"\x00\x08" and head[2] == 0 and bool(re.fullmatch(rb"[A-Z]{2}", head[4:6]))
+
+
+def read_header(file: Found, *, force: bool, max_pixels: int) -> DicomHeader:
+    """Read one file's header.
+
+    Raises:
+        UnreadableInput: damaged; the message holds no value of any tag.
+        TooLarge: a deflated file that unfolds to more than ``max_pixels`` allow.
+    """
+    try:
+        refuse_bomb(file.path, file.name, max_pixels)
+        dataset = pydicom.dcmread(file.path, stop_before_pixels=True, specific_tags=_TAGS, force=force)
+        return _header_of(file, dataset)
+    except TooLarge:
+        raise
+    except Exception as error:  # pydicom's parser raises whatever damaged bytes lead to
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Found, error: Exception) -> UnreadableInput:
+    message = f"{file.name}: the DICOM header is damaged ({type(error).__name__})"
+    return UnreadableInput(message, remedy="export it again from the archive")
+
+
+def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
+    media = str(getattr(dataset, "file_meta", {}).get("MediaStorageSOPClassUID", "") or "")
+    uids = [str(dataset.get(tag, "") or "") for tag in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")]
+    sop_class = str(dataset.get("SOPClassUID", "") or (media if media == DICOMDIR else ""))
+    image_type = tuple(str(part).upper() for part in _many(dataset.get("ImageType")))
+    return DicomHeader(
+        found=file,
+        encoded=bool(getattr(dataset, "file_meta", {}).get("TransferSyntaxUID")),
+        sop_class=sop_class,
+        sop_uid=uids[0],
+        series=uids[1],
+        study=uids[2],
+        patient=str(dataset.get("PatientID", "") or "").strip(),
+        modality=_known_modality(str(dataset.get("Modality", "") or "").strip().upper(), sop_class),
+        image_type=image_type,
+        rows=int(dataset.get("Rows", 0) or 0),
+        columns=int(dataset.get("Columns", 0) or 0),
+        frames=int(dataset.get("NumberOfFrames", 1) or 1),
+        enhanced="PerFrameFunctionalGroupsSequence" in dataset,
+        samples=int(dataset.get("SamplesPerPixel", 1) or 1),
+        position=_numbers(dataset.get("ImagePositionPatient"), 3),
+        orientation=_numbers(dataset.get("ImageOrientationPatient"), 6),
+        spacing=_numbers(dataset.get("PixelSpacing"), 2),
+        photometric=str(dataset.get("PhotometricInterpretation", "") or ""),
+        order=(("ImageType", "/".join(image_type)), *((tag, _text(dataset.get(tag))) for tag in _MARKS)),
+        identifiers=identifiers_of(dataset),
+    )
+
+
+def _known_modality(term: str, sop_class: str) -> str:
+    """The declared modality; what the SOP class implies where it is blank (anonymisers do that)."""
+    if not term:
+        return _IMPLIED.get(sop_class, "")
+    return term if term in _MODALITIES else "OT"
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _many(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
+    numbers = tuple(float(part) for part in _many(value) if part is not None and str(part) != "")
+    return numbers if len(numbers) == count and bool(np.isfinite(numbers).all()) else None
+
+
+def without_identifiers(name: str, header: DicomHeader, pseudonyms: Pseudonyms) -> str:
+    """A relative path whose parts no longer hold the file's own patient, accession number or UIDs."""
+    return without(name, header.identifiers, pseudonyms)
+
+
+def sop_name(uid: str) -> str:
+    """The standard's name of a SOP class; damaged headers hold anything there, so nothing else is repeated."""
+    return str(UID(uid).name) if re.fullmatch(r"[0-9.]{1,64}", uid) else "unknown class"

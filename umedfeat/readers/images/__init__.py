@@ -1,0 +1,1 @@
+"""Flat images: PNG, JPEG, TIFF, BMP, WebP, whole or in tiles."""

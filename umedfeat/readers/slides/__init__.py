@@ -1,0 +1,1 @@
+"""Whole slides: scale, tissue, grid and tiles of exactly the asked size."""

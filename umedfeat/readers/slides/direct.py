@@ -1,0 +1,255 @@
+"""Tiles of a TIFF slide, decoded straight from the file where that gives the very pixels of OpenSlide.
+
+OpenSlide paints every tile through a canvas with alpha, which takes several times as long as decoding a JPEG. Here the
+same streams go to the same codecs and from there into the region. A level is read so only if it is plain (a whole table
+of JPEG or JPEG 2000 tiles, three colours, nothing missing) and a few probes agree with OpenSlide in every pixel.
+Whatever is out of the ordinary later, a damaged tile above all, is left to OpenSlide, which says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from umedfeat.contract import RegionUnreadable
+from umedfeat.readers.slides.backends import Block
+from umedfeat.readers.slides.streams import Jpeg2000Decoder, JpegDecoder, Unusual
+
+__all__ = ["DirectLevel", "open_direct"]
+
+RGB = npt.NDArray[np.uint8]
+Box = tuple[int, int, int, int]
+Reference = Callable[[int, int, int, int], Block]
+
+#: Vendors whose levels are TIFF pages as they stand: no overlaps, no offsets, no empty places by design.
+_VENDORS = ("aperio", "generic-tiff")
+#: Room for the lowest tiles of a row across 100,000 pixels, which the next row of regions begins with.
+_CACHE_BYTES = 128 << 20
+#: Neighbouring regions overlap by what the resampling reaches beyond them.
+_MARGIN = 16
+_MAX_DIRECTORIES = 64
+_MIN_TILE_SIDE, _MAX_TILE_SIDE = 16, 4096
+_PROBE = 32
+#: OpenSlide copies pixels where it is asked for a place this near to a whole pixel of the level, else it blends.
+_WHOLE = 1 / 512
+_JPEG, _JPEG_2000 = tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.APERIO_JP2000_RGB
+_FAULTS = (tifffile.TiffFileError, ValueError, LookupError, OSError, TypeError, AttributeError, ArithmeticError)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One level as its directory tells it: size, tile size, places and lengths of the streams, who decodes them."""
+
+    size: tuple[int, int]
+    tile: tuple[int, int]
+    offsets: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    decode: JpegDecoder | Jpeg2000Decoder
+
+    @property
+    def columns(self) -> int:
+        return -(-self.size[0] // self.tile[0])
+
+
+def open_direct(
+    path: Path, vendor: str, size: tuple[int, int], factor: float, reference: Reference
+) -> DirectLevel | None:
+    """The level of this size, or None where OpenSlide must read it.
+
+    Args:
+        vendor: as OpenSlide names it.
+        size: (width, height) of the level in pixels.
+        factor: level-0 pixels per pixel of the level, as OpenSlide rounds it.
+        reference: (x, y, width, height) in level pixels → what OpenSlide reads there; may raise RegionUnreadable.
+    """
+    if vendor not in _VENDORS:
+        return None
+    try:
+        table = _table_of(path, size)
+        level = DirectLevel(path, table)
+    except (Unusual, struct.error, *_FAULTS):
+        return None
+    try:
+        if all(_alike(level.read(*box), reference(*box)) for box in _probes(table, factor)):
+            return level
+    except (Unusual, RegionUnreadable):
+        pass
+    level.close()
+    return None
+
+
+class DirectLevel:
+    """Reads regions of one level and keeps the decoded tiles that the next regions begin with."""
+
+    def __init__(self, path: Path, table: _Table) -> None:
+        self._table = table
+        self.decoder = table.decode.name
+        self._file = path.open("rb", buffering=0)
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[int, RGB] = OrderedDict()
+        self._room = max(4, _CACHE_BYTES // (3 * table.tile[0] * table.tile[1]))
+
+    def read(self, x: int, y: int, width: int, height: int) -> Block:
+        """A rectangle of the level, which may reach beyond the slide.
+
+        Raises:
+            Unusual: a tile there is damaged or of another make than the first ones.
+        """
+        slide_width, slide_height = self._table.size
+        tile_width, tile_height = self._table.tile
+        left, top, right, bottom = max(0, x), max(0, y), min(slide_width, x + width), min(slide_height, y + height)
+        out: RGB = np.empty((height, width, 3), dtype=np.uint8)
+        scanned = None
+        if (right - left, bottom - top) != (width, height):
+            out[:], scanned = 255, np.zeros((height, width), dtype=bool)
+            if right <= left or bottom <= top:
+                return Block(out, scanned)
+            scanned[top - y : bottom - y, left - x : right - x] = True
+        for row in range(top // tile_height, -(-bottom // tile_height)):
+            for column in range(left // tile_width, -(-right // tile_width)):
+                x0, y0 = column * tile_width, row * tile_height
+                x1, y1 = min(right, x0 + tile_width), min(bottom, y0 + tile_height)
+                part_x, part_y = max(left, x0), max(top, y0)
+                tile = self._tile(
+                    row * self._table.columns + column, used_up=x1 < right - _MARGIN and y1 < bottom - _MARGIN
+                )
+                out[part_y - y : y1 - y, part_x - x : x1 - x] = tile[part_y - y0 : y1 - y0, part_x - x0 : x1 - x0]
+        return Block(out, scanned)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        self._cache.clear()
+
+    def _tile(self, index: int, *, used_up: bool) -> RGB:
+        """A decoded tile. Those that no neighbour to the right or below will ask for again are the first to go."""
+        with self._lock:
+            tile = self._cache.get(index)
+        if tile is None:
+            tile = self._decode(index)
+        with self._lock:
+            self._cache[index] = tile
+            self._cache.move_to_end(index, last=not used_up)
+            while len(self._cache) > self._room:
+                self._cache.popitem(last=False)
+        return tile
+
+    def _decode(self, index: int) -> RGB:
+        length = int(self._table.lengths[index])
+        try:
+            data = self._bytes(int(self._table.offsets[index]), length)
+            if len(data) < length:
+                raise Unusual("cut off")
+        except (ValueError, OSError) as error:
+            raise Unusual(str(error)) from error
+        tile = self._table.decode(data)
+        width, height = self._table.tile
+        if tile.shape != (height, width, 3) or tile.dtype != np.uint8:
+            raise Unusual("pixels of another shape")
+        return tile
+
+    def _bytes(self, offset: int, length: int) -> bytes:
+        if hasattr(os, "pread"):  # leaves the position alone, which forked processes share
+            return os.pread(self._file.fileno(), length, offset)
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.read(length)
+
+
+def _table_of(path: Path, size: tuple[int, int]) -> _Table:
+    with tifffile.TiffFile(path) as file:
+        page = _page_of(file, size)
+        _refuse_unusual(page)
+        table = _Table(
+            size=size,
+            tile=(int(page.tilewidth), int(page.tilelength)),
+            offsets=np.array(page.dataoffsets, dtype=np.int64),
+            lengths=np.array(page.databytecounts, dtype=np.int64),
+            decode=_decoder_of(page),
+        )
+    rows = -(-size[1] // table.tile[1])
+    if len(table.offsets) != table.columns * rows or len(table.lengths) != len(table.offsets):
+        raise Unusual("a table of another length")
+    most = 6 * table.tile[0] * table.tile[1] + 65536  # no stream is twice as long as its pixels
+    if table.offsets.min() <= 0 or table.lengths.min() <= 0 or table.lengths.max() > most:
+        raise Unusual("missing tiles")
+    return table
+
+
+def _page_of(file: tifffile.TiffFile, size: tuple[int, int]) -> Any:
+    """The only tiled page of that size."""
+    pages = []
+    for index in range(_MAX_DIRECTORIES):
+        try:
+            page = file.pages[index].aspage()
+        except IndexError:
+            break
+        if page.is_tiled and (page.imagewidth, page.imagelength) == size:
+            pages.append(page)
+    if len(pages) != 1:
+        raise Unusual("not one page of that size")
+    return pages[0]
+
+
+def _decoder_of(page: Any) -> JpegDecoder | Jpeg2000Decoder:
+    size = int(page.tilewidth), int(page.tilelength)
+    if page.compression == _JPEG_2000:
+        return Jpeg2000Decoder(size)
+    tables = page.tags.get("JPEGTables")
+    shared = bytes(tables.value) if tables is not None else b""
+    return JpegDecoder(size, shared, ycbcr=page.photometric == tifffile.PHOTOMETRIC.YCBCR)
+
+
+def _refuse_unusual(page: Any) -> None:
+    plain = (
+        page.compression in (_JPEG, _JPEG_2000)
+        and page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+        and page.dtype == np.uint8
+        and page.samplesperpixel == 3
+        and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
+        and page.imagedepth == 1
+        and min(page.tilewidth, page.tilelength) >= _MIN_TILE_SIDE
+        and max(page.tilewidth, page.tilelength) <= _MAX_TILE_SIDE
+    )
+    if not plain:
+        raise Unusual("no plain tiles")
+
+
+def _probes(table: _Table, factor: float) -> Iterator[Box]:
+    """Corners, a crossing of four tiles, and the tile with most in it, at places that OpenSlide does not blend."""
+    (width, height), (tile_width, tile_height) = table.size, table.tile
+    middle_x = max(tile_width, width // 2 // tile_width * tile_width)
+    middle_y = max(tile_height, height // 2 // tile_height * tile_height)
+    row, column = divmod(int(table.lengths.argmax()), table.columns)
+    for left, top, right, bottom in (
+        (0, 0, _PROBE, _PROBE),
+        (width - _PROBE, height - _PROBE, width + 8, height + 8),
+        (middle_x - _PROBE, middle_y - _PROBE, middle_x + _PROBE, middle_y + _PROBE),
+        (column * tile_width, row * tile_height, (column + 1) * tile_width, (row + 1) * tile_height),
+    ):
+        x, y = _whole(left, factor), _whole(top, factor)
+        yield x, y, right - x, bottom - y
+
+
+def _alike(one: Block, other: Block) -> bool:
+    if one.scanned is None or other.scanned is None:
+        return one.scanned is other.scanned and np.array_equal(one.rgb, other.rgb)
+    return np.array_equal(one.rgb, other.rgb) and np.array_equal(one.scanned, other.scanned)
+
+
+def _whole(place: int, factor: float) -> int:
+    """The last place up to this one that lies at a whole level-0 pixel."""
+    place = max(0, place)
+    while abs(round(place * factor) / factor - place) > _WHOLE:
+        place -= 1
+    return place

@@ -1,0 +1,181 @@
+"""Slides through OpenSlide: Aperio, Hamamatsu, Leica, MIRAX, Philips, Sakura, Trestle, Ventana, Zeiss, DICOM, TIFF."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openslide
+import tifffile
+
+from umedfeat.contract import RegionUnreadable
+from umedfeat.errors import InputError, UnreadableInput, UnsupportedInput
+from umedfeat.readers.slides.backends import Block, on_white
+from umedfeat.readers.slides.direct import DirectLevel, open_direct
+from umedfeat.readers.slides.grid import true_downsamples
+from umedfeat.readers.slides.streams import Unusual
+from umedfeat.readers.slides.tiff import orientation_of
+
+__all__ = ["OpenSlideBackend"]
+
+#: Decoded tiles that OpenSlide keeps per process.
+_CACHE_BYTES = 128 << 20
+#: Parts of what OpenSlide says of sound files that it does not decode.
+_UNSUPPORTED = ("not supported", "unsupported", "unrecognized", "nonzero subblock", "cannot handle", "dissimilar")
+
+
+class OpenSlideBackend:
+    """A slide through OpenSlide, plain tiles decoded directly where that gives the same pixels.
+
+    After an error OpenSlide's handle is poisoned, so it is opened anew.
+    """
+
+    properties: Mapping[str, str]
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._name = name
+        self._direct: dict[int, DirectLevel | None] = {}
+        self._slide = self._open()
+        try:
+            self._learn()
+            self._refuse_deep_pixels()
+        except UnsupportedInput:
+            self._slide.close()
+            raise
+        except (openslide.OpenSlideError, KeyError, ValueError) as error:  # the handle was poisoned by its opening
+            self._slide.close()
+            message = f"{name}: its header is damaged ({type(error).__name__} after opening)"
+            raise UnreadableInput(message, remedy="copy it again from the scanner") from error
+        if self.vendor == "generic-tiff":
+            self.properties = {**self.properties, "tiff.Orientation": orientation_of(path)}
+
+    def _learn(self) -> None:
+        """Levels, properties and colour profile."""
+        self.levels = tuple(self._slide.level_dimensions)
+        self._told = tuple(float(factor) for factor in self._slide.level_downsamples)
+        self.downsamples = true_downsamples(self.levels, self._told)
+        self.properties = dict(self._slide.properties)
+        self.vendor = str(self.properties.get(openslide.PROPERTY_NAME_VENDOR, "openslide"))
+        profile = self._slide.color_profile
+        self.icc = profile.tobytes() if profile is not None else None
+        self._area = self._leica_area()
+        self.aligned = tuple(bool(self._area != (0, 0) or factor == round(factor)) for factor in self._told)
+        self.origins = tuple((self._area[0] % factor, self._area[1] % factor) for factor in self.downsamples)
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Block:
+        direct = self._direct_level(level)
+        if direct is not None:
+            with contextlib.suppress(Unusual):  # OpenSlide says what is wrong there
+                return direct.read(x, y, width, height)
+        return self._painted(level, x, y, width, height)
+
+    def decoder(self, level: int) -> str:
+        direct = self._direct_level(level)
+        return "openslide" if direct is None else direct.decoder
+
+    def close(self) -> None:
+        for direct in self._direct.values():
+            if direct is not None:
+                direct.close()
+        self._direct.clear()
+        self._slide.close()
+
+    def _direct_level(self, level: int) -> DirectLevel | None:
+        if level not in self._direct:
+            self._direct[level] = open_direct(
+                self._path,
+                self.vendor,
+                self.levels[level],
+                self._told[level],
+                lambda *box: self._painted(level, *box),
+            )
+        return self._direct[level]
+
+    def _painted(self, level: int, x: int, y: int, width: int, height: int) -> Block:
+        """What OpenSlide reads; between the pixels of a level that is no whole factor smaller, it blends them."""
+        left, top = min(width, max(0, -x)), min(height, max(0, -y))
+        if not left and not top:
+            return self._inside(level, x, y, width, height)
+        # Asked for pixels before its border, OpenSlide shifts the picture by up to a pixel of the level.
+        rgb, scanned = np.full((height, width, 3), 255, np.uint8), np.zeros((height, width), bool)
+        if left < width and top < height:
+            part = self._inside(level, x + left, y + top, width - left, height - top)
+            rgb[top:, left:] = part.rgb
+            scanned[top:, left:] = True if part.scanned is None else part.scanned
+        return Block(rgb, scanned)
+
+    def _inside(self, level: int, x: int, y: int, width: int, height: int) -> Block:
+        """``read`` for x, y ≥ 0."""
+        place = (self._place(level, 0, x), self._place(level, 1, y))
+        try:
+            region = self._slide.read_region(place, level, (width, height))
+        except openslide.OpenSlideError as error:
+            self._reopen()
+            raise RegionUnreadable(_without_names(error, self._path)) from error
+        return on_white(region)
+
+    def _leica_area(self) -> tuple[int, int]:
+        """Level-0 corner of the (first) scanned area, if OpenSlide places its levels by whole pixels: Leica's."""
+        if self.vendor != "leica":
+            return 0, 0
+        corner = (f"openslide.region[0].{axis}" for axis in "xy")
+        x, y = (int(self.properties.get(key, "0")) for key in corner)
+        return x, y
+
+    def _place(self, level: int, axis: int, at: int) -> int:
+        """The level-0 coordinate at which OpenSlide gives the level's pixel ``at``.
+
+        OpenSlide divides by its own downsample. Of a Leica slide it takes off the scanned area's corner in whole pixels
+        of the level then, and cuts the fraction towards that corner: so the middle of the wanted pixel is asked for.
+        """
+        if level == 0 or self._area == (0, 0):
+            return round(at * self._told[level])
+        middle = 0.5 if at >= self._area[axis] // self.downsamples[level] else -0.5
+        return round((at + middle) * self._told[level])
+
+    def _refuse_deep_pixels(self) -> None:
+        """OpenSlide reduces 16 bits to 8 without a word; that is for the user to decide."""
+        kind = "uint8"
+        if self.vendor == "generic-tiff":
+            with tifffile.TiffFile(self._path) as file:
+                kind = str(file.pages[0].dtype)
+        elif "48" in self.properties.get("zeiss.Information.Image.PixelType", ""):
+            kind = "uint16"
+        if kind != "uint8":
+            remedy = "export an 8-bit RGB pyramid with the contrast that you want"
+            raise UnsupportedInput(f"{self._name}: {kind} pixels: only 8-bit slides are read", remedy=remedy)
+
+    def _open(self) -> Any:
+        try:
+            slide = openslide.OpenSlide(str(self._path))
+        except (openslide.OpenSlideError, OSError) as error:
+            message = f"{self._name}: OpenSlide cannot open it ({_without_names(error, self._path)})"
+            raise _refusal(error, message) from error
+        slide.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
+        return slide
+
+    def _reopen(self) -> None:
+        self._slide.close()
+        self._slide = self._open()
+
+
+def _refusal(error: Exception, message: str) -> InputError:
+    """A sound file of a kind that OpenSlide does not decode is no damaged one."""
+    known = not isinstance(error, openslide.OpenSlideUnsupportedFormatError)
+    if known and any(part in str(error).lower() for part in _UNSUPPORTED):
+        return UnsupportedInput(message, remedy="export it as OME-TIFF or DICOM, 8-bit RGB")
+    return UnreadableInput(message, remedy="copy it again from the scanner, with its companion files")
+
+
+def _without_names(error: Exception, path: Path) -> str:
+    """What OpenSlide says, without the files that it quotes: their names may be a patient's, ours stands before it."""
+    text = str(error).splitlines()[0].replace(str(path.parent) + os.sep, "")
+    with contextlib.suppress(OSError):
+        for name in sorted((entry.name for entry in path.parent.iterdir()), key=len, reverse=True):
+            text = text.replace(name, "it")
+    return text[:80]

@@ -1,0 +1,1 @@
+"""What has slices: geometry, intensity, percentiles, and one reader on top."""

@@ -1,0 +1,207 @@
+"""Stored values to [0, 1] and images to squares: pure numpy and Pillow's float resampling, no 8-bit step.
+
+::
+
+    values + padding → Range (window or percentiles) → to_unit → fit_square → to_rgb
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from umedfeat.errors import EmptyImage, SetupError
+from umedfeat.policy import CT_WINDOWS, IntensityPolicy
+from umedfeat.readers.stacks.percentiles import Statistics, percentile_statistics
+
+__all__ = [
+    "Range",
+    "Statistics",
+    "StoredVoi",
+    "fit_square",
+    "linear_voi",
+    "parse_window",
+    "percentile_range",
+    "percentile_statistics",
+    "resample",
+    "through_voi",
+    "to_rgb",
+    "to_unit",
+    "window_name",
+]
+
+Values = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Displayed = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
+
+#: A window or look-up table stored with the image: values of one slice to [0, 1] (before inversion).
+StoredVoi = Callable[[Values], Values]
+
+_STRIP = 256  # rows that are resampled at a time
+_FILTER = Image.Resampling.BILINEAR
+
+
+class Range(NamedTuple):
+    """Values that become 0 and 1; ``how`` says where they come from."""
+
+    low: float
+    high: float
+    how: str
+
+
+def window_name(policy: IntensityPolicy, modality: str, *, calibrated: bool = True) -> str:
+    """Which window a modality gets: ``ct_window`` for CT in Hounsfield units, ``window`` for every other grey image.
+
+    ``calibrated=False``: the values are not in the modality's units (a CT without rescale): "percentile".
+    """
+    if modality != "CT":
+        return policy.window
+    return policy.ct_window if calibrated or policy.ct_window == "file" else "percentile"
+
+
+def parse_window(text: str) -> Range | Literal["percentile", "file"]:
+    """A name of CT_WINDOWS, "LO,HI", "percentile" or "file".
+
+    Raises:
+        SetupError: none of these, or LO is not below HI.
+    """
+    if text == "percentile":
+        return "percentile"
+    if text == "file":
+        return "file"
+    if text in CT_WINDOWS:
+        return Range(*CT_WINDOWS[text], how=text)
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        remedy = f"one of {', '.join(CT_WINDOWS)}, LO,HI, percentile, file"
+        raise SetupError(f"window {text!r} is unknown", remedy=remedy) from error
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise SetupError(f"window {text!r}: LO must be below HI", remedy="for example -160,240")
+    return Range(low, high, f"{low:g},{high:g}")
+
+
+def percentile_range(statistics: Statistics, percentiles: tuple[float, float], name: str) -> Range:
+    """The range between two percentiles; the full range where they coincide (an object of a few pixels on black).
+
+    Raises:
+        EmptyImage: nothing but padding, or constant.
+    """
+    if not statistics.counted:
+        raise EmptyImage(f"{name}: nothing but padding or non-finite values", remedy="leave it out")
+    if statistics.minimum == statistics.maximum:
+        raise EmptyImage(f"{name}: constant, every value is {statistics.minimum:g}", remedy="leave it out")
+    if statistics.low < statistics.high:
+        return Range(statistics.low, statistics.high, "p{:g}-p{:g}".format(*percentiles))
+    return Range(statistics.minimum, statistics.maximum, "min-max (p{:g} equals p{:g})".format(*percentiles))
+
+
+def to_unit(values: Values, limits: Range, padding: Mask | None = None, *, invert: bool = False) -> Values:
+    """Values to [0, 1] float32: linear between the limits, clipped; inverted for MONOCHROME1.
+
+    Padding and non-finite values become 0 (background), inverted or not.
+    """
+    span = limits.high - limits.low
+    kind = np.float32 if 1e-30 < span < 1e30 else np.float64  # narrower or wider spans leave float32
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = ((values.astype(kind) - kind(limits.low)) / kind(span)).astype(np.float32)
+    return _displayed(scaled, ~np.isfinite(values), padding, invert)
+
+
+def through_voi(values: Values, voi: StoredVoi, padding: Mask | None = None, *, invert: bool = False) -> Values:
+    """Like ``to_unit`` with a stored window or look-up table instead of limits."""
+    background = ~np.isfinite(values)
+    return _displayed(voi(np.where(background, np.float32(0), values)), background, padding, invert)
+
+
+def linear_voi(low: float, high: float) -> StoredVoi:
+    """A stored linear window as a StoredVoi."""
+    limits = Range(low, high, "file")
+    return lambda values: to_unit(values, limits)
+
+
+def to_rgb(image: Values) -> Values:
+    """(H, W) grey or (H, W, 3) colour to (H, W, 3)."""
+    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+
+
+def fit_square(image: Displayed, size: int, fit: str, *, spacing: tuple[float, float] = (1.0, 1.0)) -> Values:
+    """Resample to a (size, size) square with square pixels, antialiased (triangle filter), in float32.
+
+    Args:
+        image: (H, W) or (H, W, 3), float32 in [0, 1] or uint8.
+        size: side of the result.
+        fit: "pad" (everything visible, letterbox on 0), "squash" (aspect ratio given up) or "crop" (centre square).
+        spacing: (row, column) distance of the pixels in any one unit.
+
+    Raises:
+        SetupError: unknown ``fit``.
+    """
+    height, width = image.shape[0] * spacing[0], image.shape[1] * spacing[1]
+    whole = (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
+    if fit == "squash":
+        return resample(image, (size, size), whole)
+    if fit == "crop":
+        side = min(height, width)
+        return resample(image, (size, size), _centre_box(image.shape[:2], side / spacing[0], side / spacing[1]))
+    if fit != "pad":
+        raise SetupError(f"fit {fit!r} is unknown", remedy="pad, squash or crop")
+    scale = size / max(height, width)
+    rows, cols = max(1, round(height * scale)), max(1, round(width * scale))
+    square = np.zeros((size, size, *image.shape[2:]), np.float32)
+    top, left = (size - rows) // 2, (size - cols) // 2
+    square[top : top + rows, left : left + cols] = resample(image, (rows, cols), whole)
+    return square
+
+
+def _displayed(scaled: Values, background: Mask, padding: Mask | None, invert: bool) -> Values:
+    image = np.clip(scaled, np.float32(0), np.float32(1))
+    if invert:
+        image = np.float32(1) - image
+    image[background] = 0
+    if padding is not None:
+        image[padding] = 0
+    return image
+
+
+def _centre_box(shape: tuple[int, ...], rows: float, cols: float) -> tuple[float, float, float, float]:
+    top, left = (shape[0] - rows) / 2, (shape[1] - cols) / 2
+    return max(0.0, left), max(0.0, top), min(shape[1], left + cols), min(shape[0], top + rows)
+
+
+def resample(image: Displayed, shape: tuple[int, int], box: tuple[float, float, float, float]) -> Values:
+    """Resample a box of an image, antialiased (triangle filter), in float32.
+
+    Columns come first, in strips of rows, so that no float copy of a large 8-bit image is held.
+
+    Args:
+        image: (H, W) or (H, W, 3), float32 in [0, 1] or uint8.
+        shape: (rows, columns) of the result.
+        box: (left, top, right, bottom) in pixels of the image, fractions allowed; nothing outside is looked at.
+    """
+    if image.ndim > 2:
+        return np.stack([resample(image[..., c], shape, box) for c in range(image.shape[2])], axis=-1)
+    height, width = image.shape[:2]
+    if shape == (height, width) and box == (0.0, 0.0, width, height):
+        return _unit(image)
+    left, top, right, bottom = box
+    strips = [_narrowed(_unit(image[row : row + _STRIP]), shape[1], left, right) for row in range(0, height, _STRIP)]
+    columns = np.concatenate(strips)
+    squeezed = Image.fromarray(columns).resize((shape[1], shape[0]), _FILTER, box=(0.0, top, shape[1], bottom))
+    return np.clip(np.asarray(squeezed, np.float32), 0, 1)  # the filter's rounding may exceed 1 by one ulp
+
+
+def _narrowed(strip: Values, width: int, left: float, right: float) -> Values:
+    image = Image.fromarray(np.ascontiguousarray(strip))
+    narrowed = image.resize((width, len(strip)), _FILTER, box=(left, 0.0, right, len(strip)))
+    values: Values = np.asarray(narrowed, np.float32)
+    return values
+
+
+def _unit(image: Displayed) -> Values:
+    values: Values = image.astype(np.float32, copy=False)
+    return values / np.float32(255) if image.dtype == np.uint8 else values

@@ -1,0 +1,1 @@
+"""Volumes in one file: NIfTI, MGZ, Analyze and PAR/REC."""

@@ -1,0 +1,193 @@
+"""The output folder of a study: results.csv, summary.json, predictions.csv, splits.json, methods.txt."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from umedfeat.errors import OutputError
+from umedfeat.fewshot.draws.saved import splits_of
+from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, ProbeResult
+from umedfeat.report.methods import methods_text
+
+__all__ = ["comparison_summary", "folder_name", "summary_of", "write_comparison", "write_study"]
+
+_RESULTS = [
+    "encoder",
+    "classifier",
+    "budget",
+    "fraction",
+    "shots",
+    "repeat",
+    "test_set",
+    "subgroup",
+    "metric",
+    "value",
+    "n_train_patients",
+    "n_per_class",
+    "hyperparameters",
+    "converged",
+]
+
+
+def write_study(result: ProbeResult, folder: Path) -> list[Path]:
+    """Write everything that the result can be recomputed from.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _csv(folder / "results.csv", _RESULTS, _result_rows(result))
+        _json(folder / "summary.json", summary_of(result))
+        _csv(folder / "predictions.csv", *_prediction_rows(result))
+        _json(folder / "splits.json", splits_of(result))
+        (folder / "methods.txt").write_text(methods_text(result), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror})", remedy="choose another folder with --out"
+        ) from error
+    return [folder / name for name in ("results.csv", "summary.json", "predictions.csv", "splits.json", "methods.txt")]
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write differences.csv, data_needed.csv, summary.json, and each encoder's study in a folder of its own.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, rows in (("differences", comparison.differences), ("data_needed", comparison.data_needed)):
+            header = [field.name for field in dataclasses.fields(Difference if name == "differences" else DataNeeded)]
+            _csv(folder / f"{name}.csv", header, [dataclasses.astuple(row) for row in rows])
+            written.append(folder / f"{name}.csv")
+        _json(folder / "summary.json", comparison_summary(comparison))
+        written.append(folder / "summary.json")
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror})", remedy="choose another folder with --out"
+        ) from error
+    for name, result in zip(comparison.names, comparison.results, strict=True):
+        written += write_study(result, folder / folder_name(name))
+    return written
+
+
+def folder_name(name: str) -> str:
+    """The folder of one encoder's study within a comparison."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+
+
+def comparison_summary(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as JSON-able content; NaN and infinity become null."""
+    content = {
+        "encoders": list(comparison.names),
+        "baseline": comparison.baseline,
+        "differences": [dataclasses.asdict(row) for row in comparison.differences],
+        "data_needed": [dataclasses.asdict(row) for row in comparison.data_needed],
+        "warnings": list(comparison.warnings),
+        "studies": [summary_of(result) for result in comparison.results],
+    }
+    cleaned: dict[str, Any] = _without_nan(content)
+    return cleaned
+
+
+def _csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _result_rows(result: ProbeResult) -> Iterator[Sequence[object]]:
+    for score in result.scores:
+        row = dataclasses.asdict(score)
+        row["n_train_patients"] = f"{score.n_train_patients:g}"
+        row["n_per_class"] = "|".join(f"{n:g}" for n in score.n_per_class)
+        row["value"] = "" if math.isnan(score.value) else repr(score.value)
+        row["fraction"] = "" if math.isnan(score.fraction) else f"{score.fraction:g}"
+        yield [row[name] for name in _RESULTS]
+
+
+def _prediction_rows(result: ProbeResult) -> tuple[list[str], Iterator[Sequence[object]]]:
+    names = list(result.cohort.classes) or ["value"]
+    header = ["classifier", "budget", "test_set", "draw", "item", "patient", "truth", *(f"p_{n}" for n in names)]
+    if result.task == "regression":
+        header[-1] = "predicted"
+    return header, _each_prediction(result)
+
+
+def _each_prediction(result: ProbeResult) -> Iterator[Sequence[object]]:
+    truth = _truth_texts(result)
+    ids, patients = result.cohort.ids.tolist(), result.cohort.patients.tolist()
+    for part in result.predictions:
+        for draw, values in enumerate(part.values.tolist()):
+            for item, row in zip(part.items.tolist(), values, strict=True):
+                shown = [f"{value:.6g}" for value in row]
+                yield [
+                    part.classifier,
+                    part.budget,
+                    part.test_set,
+                    draw,
+                    ids[item],
+                    patients[item],
+                    truth[item],
+                    *shown,
+                ]
+
+
+def _truth_texts(result: ProbeResult) -> list[str]:
+    classes, truth = result.cohort.classes, result.cohort.truth
+    if result.task == "regression":
+        return [f"{value:g}" for value in truth.tolist()]
+    if result.task == "multilabel":
+        return ["|".join(n for n, has in zip(classes, row, strict=True) if has) for row in truth.tolist()]
+    return [classes[code] for code in truth.tolist()]
+
+
+def summary_of(result: ProbeResult) -> dict[str, Any]:
+    """The result without predictions and draws, JSON-able; NaN becomes null."""
+    content = {
+        "encoder": result.encoder,
+        "features": result.source,
+        "fingerprint": result.fingerprint,
+        "label": result.label,
+        "task": result.task,
+        "classes": list(result.cohort.classes),
+        "primary": result.primary,
+        "patients_known": result.cohort.patients_known,
+        "flow": [dataclasses.asdict(step) for step in result.flow],
+        "budgets": [dataclasses.asdict(budget) for budget in result.budgets],
+        "estimates": [dataclasses.asdict(estimate) for estimate in result.estimates],
+        "significance": [dataclasses.asdict(each) for each in result.significance],
+        "drops": [dataclasses.asdict(drop) for drop in result.drops],
+        "sanity": [dataclasses.asdict(check) for check in result.sanity],
+        "warnings": list(result.warnings),
+        "settings": result.settings.described(),
+        "command": result.command,
+        "versions": dict(result.versions),
+        "created": result.created,
+        "seconds": round(result.seconds, 2),
+    }
+    cleaned: dict[str, Any] = _without_nan(content)
+    return cleaned
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return value

@@ -1,0 +1,221 @@
+"""``report.html``: a study on one self-contained page."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+
+from umedfeat.errors import OutputError
+from umedfeat.fewshot.metrics.metrics import METRICS, metrics_of
+from umedfeat.fewshot.result import Estimate, Predictions, ProbeResult
+from umedfeat.report.figures.agreement import calibration, confusion, roc, scatter
+from umedfeat.report.figures.axes import series_class
+from umedfeat.report.figures.curve import Line, curve, line_of
+from umedfeat.report.figures.embedding_map import MOST_POINTS, embedding_map, principal_plane
+from umedfeat.report.headline import headlines
+from umedfeat.report.methods import methods_text
+from umedfeat.report.neighbours import mistakes_of
+from umedfeat.report.per_class import per_class
+from umedfeat.report.templating import render
+
+__all__ = ["render_report", "write_report"]
+
+#: Columns of the manifest by which the map is coloured besides the label, the first that is there.
+_SITES = ("centre", "center", "site", "hospital", "scanner", "batch")
+
+
+class Section(NamedTuple):
+    """All figures of one test set."""
+
+    test_set: str
+    curve: Markup
+    table: list[Row]
+    detail: list[Detail]
+
+
+class Row(NamedTuple):
+    """One classifier with one amount of data: spread of the primary metric over draws; (value, interval) a metric."""
+
+    keys: list[str]
+    spread: tuple[str, str]
+    cells: list[tuple[str, str]]
+
+
+class Detail(NamedTuple):
+    """One classifier with the largest budget."""
+
+    classifier: str
+    budget: str
+    draws: int
+    confusion: Markup | None
+    roc: Markup | None
+    calibration: Markup | None
+    scatter: Markup | None
+    per_class: list[list[str]]
+
+
+class Map(NamedTuple):
+    """The map coloured by one column."""
+
+    by: str
+    figure: Markup
+    key: list[tuple[str, str]]
+
+
+def write_report(result: ProbeResult, folder: Path, *, preview: Path | None = None) -> Path:
+    """Write ``folder/report.html``.
+
+    Args:
+        result: the study.
+        folder: made if missing.
+        preview: folder of ``umedfeat preview`` whose pictures are shown beside misclassified items.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    path = folder / "report.html"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(render_report(result, preview=preview), encoding="utf-8")
+    except OSError as error:
+        message = f"{path.name}: cannot be written ({error.strerror})"
+        raise OutputError(message, remedy="choose another folder with --out") from error
+    return path
+
+
+def render_report(result: ProbeResult, *, preview: Path | None = None) -> str:
+    """The page as text; everything is inside, nothing is fetched."""
+    sharpest = _sharpest(result, result.test_sets[0])
+    labelled = result.task not in ("multilabel", "regression")
+    return render(
+        "study.html",
+        result=result,
+        headlines=headlines(result),
+        metric=METRICS[result.primary].label,
+        metrics=[METRICS[name].label for name in metrics_of(result.task)],
+        sections=[_section(result, test_set) for test_set in result.test_sets],
+        classifiers=[(series_class(k), name) for k, name in enumerate(_classifiers(result))],
+        classes=_class_key(result),
+        maps=_maps(result),
+        thinned=len(result.cohort.ids) > MOST_POINTS,
+        most_points=MOST_POINTS,
+        mistakes=mistakes_of(result, sharpest, preview) if labelled else [],
+        mistakes_by=sharpest,
+        subgroups=[row for row in result.estimates if row.subgroup and row.metric == result.primary],
+        shown=_shown,
+        settings=[(name, _text(value)) for name, value in result.settings.described().items()],
+        methods=methods_text(result).replace("\n", " "),
+    )
+
+
+def _section(result: ProbeResult, test_set: str) -> Section:
+    parts = [part for name in _classifiers(result) for part in [_largest(result, test_set, name)] if part is not None]
+    return Section(
+        test_set,
+        curve(_lines(result, test_set), result.budgets, result.primary),
+        _table(result, test_set),
+        [_detail(result, p) for p in parts],
+    )
+
+
+def _lines(result: ProbeResult, test_set: str) -> list[Line]:
+    return [line_of(result, name, test_set, name) for name in _classifiers(result)]
+
+
+def _detail(result: ProbeResult, part: Predictions) -> Detail:
+    classes, single = result.task != "regression", result.task not in ("regression", "multilabel")
+    return Detail(
+        part.classifier,
+        part.budget,
+        len(part.values),
+        confusion(result, part) if single else None,
+        roc(result, part) if classes else None,
+        calibration(result, part) if classes else None,
+        None if classes else scatter(result, part),
+        per_class(result, part) if classes else [],
+    )
+
+
+def _table(result: ProbeResult, test_set: str) -> list[Row]:
+    rows = []
+    for name in _classifiers(result):
+        for budget in result.budgets:
+            found = {
+                row.metric: row
+                for row in result.estimates
+                if (row.classifier, row.budget, row.test_set, row.subgroup) == (name, budget.name, test_set, "")
+            }
+            if found:
+                keys = [name, budget.name, str(budget.n_patients), str(budget.repeats)]
+                cells = [_cell(found[metric]) for metric in metrics_of(result.task)]
+                rows.append(Row(keys, _spread(found[result.primary]), cells))
+    return rows
+
+
+def _cell(row: Estimate) -> tuple[str, str]:
+    if not math.isfinite(row.value):
+        return "–", "undefined" if row.undefined == 1 else f"{row.undefined} undefined"
+    return f"{row.value:.3f}", f"{row.low:.3f} to {row.high:.3f}" if row.interval else ""
+
+
+def _spread(row: Estimate) -> tuple[str, str]:
+    return (f"±{row.sd:.3f}", f"{row.minimum:.3f} to {row.maximum:.3f}") if row.draws > 1 else ("–", "")
+
+
+def _shown(row: Estimate) -> str:
+    if not math.isfinite(row.value):
+        return f"undefined ({row.undefined} draws)"
+    bounds = f" [{row.low:.3f}, {row.high:.3f}]" if row.interval else ""
+    return f"{row.value:.3f}{bounds}"
+
+
+def _classifiers(result: ProbeResult) -> list[str]:
+    return list(dict.fromkeys(part.classifier for part in result.predictions))
+
+
+def _largest(result: ProbeResult, test_set: str, classifier: str) -> Predictions | None:
+    found = {p.budget: p for p in result.predictions if (p.test_set, p.classifier) == (test_set, classifier)}
+    return next((found[budget.name] for budget in reversed(result.budgets) if budget.name in found), None)
+
+
+def _sharpest(result: ProbeResult, test_set: str) -> Predictions:
+    """Predictions of the first classifier with the largest budget."""
+    return next(p for p in (_largest(result, test_set, name) for name in _classifiers(result)) if p is not None)
+
+
+def _class_key(result: ProbeResult) -> list[tuple[str, str]]:
+    classes = result.cohort.classes
+    if result.task == "binary":
+        return [(series_class(0), classes[1])]
+    return [(series_class(k), name) for k, name in enumerate(classes[:7])]
+
+
+def _maps(result: ProbeResult) -> list[Map]:
+    plane, shares = principal_plane(result.cohort.embedding)
+    columns = {"label": _labels(result)}
+    site = next((name for name in _SITES if name in result.cohort.meta), None)
+    if site is not None and len(set(result.cohort.meta[site].tolist())) > 1:
+        columns[site] = result.cohort.meta[site]
+    return [Map(by, *embedding_map(plane, shares, groups, f"Items by {by}")) for by, groups in columns.items()]
+
+
+def _labels(result: ProbeResult) -> np.ndarray[Any, np.dtype[np.str_]]:
+    classes, truth = np.asarray(result.cohort.classes, dtype=np.str_), result.cohort.truth
+    if result.task == "multilabel":
+        return np.asarray(["+".join(classes[row.astype(bool)]) or "none" for row in truth], dtype=np.str_)
+    if result.task == "regression":
+        edges = np.quantile(truth.astype(np.float64), [0, 0.25, 0.5, 0.75, 1])
+        names = np.asarray([f"{a:.3g} to {b:.3g}" for a, b in pairwise(edges)], dtype=np.str_)
+        return names[np.searchsorted(edges[1:-1], truth.astype(np.float64))]
+    return classes[truth.astype(np.intp)]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "default" if value is None else "none" if value == "" else str(value)

@@ -1,0 +1,205 @@
+"""A study for the terminal: headline, table, curve."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TypeVar
+
+from umedfeat.fewshot.metrics.metrics import METRICS
+from umedfeat.fewshot.result import Comparison, DataNeeded, Estimate, ProbeResult, Sanity
+from umedfeat.fewshot.study import Study, flow_of, plan_warnings
+from umedfeat.terminal.tables import render_table
+
+__all__ = ["data_needed_sentence", "render_comparison", "render_plan", "render_study"]
+
+#: The second metric of the table, after the primary one; more do not fit into 80 columns.
+_SECOND = {
+    "binary": "auroc",
+    "multiclass": "auroc",
+    "ordinal": "auroc",
+    "multilabel": "auprc",
+    "regression": "spearman",
+}
+_WIDTH = 40
+T = TypeVar("T")
+
+
+def render_study(result: ProbeResult) -> str:
+    """Everything a person wants to see at once."""
+    parts = [_headline(result)]
+    for test_set in result.test_sets:
+        parts += [_table(result, test_set), _curve(result, test_set)]
+    if result.drops:
+        parts.append(_drops(result))
+    parts += [_sanity(check) for check in result.sanity]
+    parts += [_note(warning) for warning in result.warnings]
+    return "\n\n".join(parts)
+
+
+def _note(warning: str) -> str:
+    return textwrap.fill(f"Note: {warning}", 80)
+
+
+def _sanity(check: Sanity) -> str:
+    mean = sum(check.values) / len(check.values)
+    return (
+        f"Sanity, {check.classifier}: {METRICS[check.metric].label} {mean:.3f} over {len(check.values)} runs on "
+        f"permuted labels, chance {check.chance:.3f}, p = {check.p:.3g}: {'passed' if check.passed else 'FAILED'}"
+    )
+
+
+def render_plan(study: Study) -> str:
+    """What ``--dry-run`` shows: the cohort flow, and patients per budget and class."""
+    cohort = study.cohort
+    flow = [[step.name, step.items, step.patients or "", step.note] for step in (*cohort.flow, *flow_of(study))]
+    header = ["budget", "patients", "of", "items", "draws", *cohort.table.classes]
+    rows = [
+        [b.name, b.n_patients, b.n_pool, f"{b.n_items:.1f}", b.repeats, *(f"{n:.1f}" for n in b.per_class)]
+        for b in study.budgets
+    ]
+    notes = [_note(warning) for warning in plan_warnings(study)]
+    tables = [render_table(["cohort", "items", "patients", "left out"], flow), render_table(header, rows)]
+    return "\n\n".join([*tables, *notes])
+
+
+def _headline(result: ProbeResult) -> str:
+    patients = len(set(result.cohort.patients.tolist()))
+    classes = ", ".join(result.cohort.classes) if result.cohort.classes else "a number"
+    who = f"{patients} patients" if result.cohort.patients_known else "no patient information"
+    what = f"{result.task} on {result.label or 'labels'} ({classes})"
+    return f"{result.encoder or 'features'}: {len(result.cohort.ids)} items, {who}; {what}"
+
+
+def _row(estimate: Estimate) -> str:
+    if estimate.value != estimate.value:
+        return "undefined"
+    bounds = "" if not estimate.interval else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return f"{estimate.value:.3f}{bounds}"
+
+
+def _table(result: ProbeResult, test_set: str) -> str:
+    primary, second = result.primary, _SECOND[result.task]
+    rows = []
+    classifiers = list(dict.fromkeys(part.classifier for part in result.predictions))
+    for budget in result.budgets:
+        for classifier in classifiers:
+            first, other = (result.estimate(classifier, budget.name, metric, test_set) for metric in (primary, second))
+            spread = f"±{first.sd:.3f}" if first.draws > 1 else ""
+            rows.append([budget.name, budget.n_patients, classifier, _row(first), spread, _row(other)])
+    count = result.estimate(classifiers[0], result.budgets[0].name, primary, test_set)
+    title = (
+        f"{test_set}: {count.test_items} items of {count.test_patients} patients\n"
+        f"Mean over draws [{result.settings.confidence:.0%} interval over test patients], ±SD over draws"
+    )
+    header = ["budget", "patients", "classifier", METRICS[primary].label, "", METRICS[second].label]
+    if not any(row[4] for row in rows):
+        header, rows = _without(header, 4), [_without(row, 4) for row in rows]
+    return title + "\n\n" + render_table(header, rows)
+
+
+def _without(cells: Sequence[T], place: int) -> list[T]:
+    return [*cells[:place], *cells[place + 1 :]]
+
+
+def _curve(result: ProbeResult, test_set: str) -> str:
+    """The primary metric as bars from 0 to 1, with the interval drawn into them."""
+    lines = [f"{METRICS[result.primary].label} from 0 to 1 (█ estimate, ─ interval)"]
+    classifiers = list(dict.fromkeys(part.classifier for part in result.predictions))
+    for classifier in classifiers:
+        for budget in result.budgets:
+            estimate = result.estimate(classifier, budget.name, result.primary, test_set)
+            lines.append(f"{classifier:>9} {budget.name:>9} {_bar(estimate)} {estimate.value:.3f}")
+    return "\n".join(lines)
+
+
+def _bar(estimate: Estimate) -> str:
+    def place(value: float) -> int:
+        return min(_WIDTH - 1, max(0, round(value * (_WIDTH - 1)))) if value == value else -1
+
+    low, high, at = place(estimate.low), place(estimate.high), place(estimate.value)
+    cells = []
+    for column in range(_WIDTH):
+        if column == at:
+            cells.append("█")
+        else:
+            cells.append("─" if 0 <= low <= column <= high else "·")
+    return "".join(cells)
+
+
+def _signed(value: float, low: float, high: float) -> str:
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _drops(result: ProbeResult) -> str:
+    rows = [
+        [
+            d.external,
+            d.budget,
+            d.classifier,
+            d.internal_value,
+            d.external_value,
+            _signed(d.drop, d.low, d.high),
+        ]
+        for d in result.drops
+        if d.metric == result.primary
+    ]
+    header = ["left out", "budget", "classifier", "internal", "external", "drop"]
+    return f"Cross-centre drop of {METRICS[result.primary].label}\n" + render_table(header, rows)
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Data needed first, then the differences of the primary metric."""
+    primary = comparison.results[0].primary
+    parts = [textwrap.fill(data_needed_sentence(row), 80) for row in comparison.data_needed]
+    header = ["encoder", "classifier", "test", "budget", f"Δ {METRICS[primary].label}", "p", "p (Holm)"]
+    single = len(comparison.results[0].test_sets) == 1
+    rows = [
+        [
+            d.encoder,
+            d.classifier,
+            d.test_set,
+            d.budget,
+            _signed(d.value, d.low, d.high),
+            f"{d.p:.4f}",
+            f"{d.p_holm:.4f}",
+        ]
+        for d in comparison.differences
+        if d.metric == primary
+    ]
+    if single:
+        header, rows = _without(header, 2), [_without(row, 2) for row in rows]
+    parts.append(
+        f"Difference to {comparison.baseline}, same draws and same test patients\n" + render_table(header, rows)
+    )
+    for result in comparison.results:
+        parts.append(_headline(result))
+        parts += [_table(result, test_set) for test_set in result.test_sets]
+    notes = dict.fromkeys(warning for result in comparison.results for warning in result.warnings)
+    return "\n\n".join([*parts, *map(_note, notes)])
+
+
+def data_needed_sentence(row: DataNeeded) -> str:
+    """The paper's claim: how much data the encoder needs for what the baseline reaches with all."""
+    goal = (
+        f"{row.baseline} at {row.target_budget} ({METRICS[row.metric].label} {row.target:.3f}, margin {row.margin:g})"
+    )
+    low, high = (_share(share, row.smallest) for share in (row.low, row.high))
+    bounds = f"{row.confidence * 100:g} % interval {low} to {high}"
+    if row.share == float("inf"):
+        return f"{row.encoder}, {row.classifier}, {row.test_set}: does not reach {goal} with these budgets ({bounds})."
+    sure = (
+        f"the smallest budget that is surely not worse is {row.budget} ({row.n_patients} patients)"
+        if row.budget
+        else "no budget is surely not worse"
+    )
+    return (
+        f"{row.encoder}, {row.classifier}, {row.test_set}: reaches {goal} with {_share(row.share, row.smallest)} of "
+        f"the patients ({bounds}); {sure}."
+    )
+
+
+def _share(share: float, smallest: float) -> str:
+    if share == float("inf"):
+        return "more than all"
+    return f"{share * 100:.3g} %{' or less' if share <= smallest else ''}"
