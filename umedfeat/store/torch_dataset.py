@@ -42,6 +42,7 @@ class FeatureDataset(Dataset[Any]):
         if unit not in {"item", "bag", "tile"}:
             raise SetupError(f"unit {unit!r} is unknown", remedy="item, bag or tile")
         self._path = file.path.absolute()
+        self._open = type(file)  # asked of the file itself: its class makes this dataset
         self._unit = unit
         texts = np.array([] if labels is None else [str(label) for label in labels], dtype=np.str_)
         self.classes: tuple[str, ...] = tuple(sorted(set(texts.tolist()) - {""}))
@@ -81,7 +82,5 @@ class FeatureDataset(Dataset[Any]):
 
     def _opened(self) -> FeatureFile:
         if self._file is None or self._process != os.getpid():  # a handle that was forked is not ours
-            from umedfeat.store.read import FeatureFile
-
-            self._file, self._process = FeatureFile(self._path), os.getpid()
+            self._file, self._process = self._open(self._path), os.getpid()
         return self._file
