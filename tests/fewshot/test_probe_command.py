@@ -35,7 +35,7 @@ def test_one_option_is_enough(folder, capsys):
         rows = list(csv.DictReader(stream))
     assert {row["fraction"] for row in rows} == {"0.01"}
     assert {row["n_train_patients"] for row in rows} == {"2"}
-    assert len({row["repeat"] for row in rows}) == 50
+    assert len({row["draw"] for row in rows}) == 50
 
 
 def test_everything_can_be_recomputed_from_the_folder(folder, capsys):
@@ -56,7 +56,7 @@ def test_everything_can_be_recomputed_from_the_folder(folder, capsys):
         score = next(
             r
             for r in csv.DictReader(stream)
-            if (r["classifier"], r["budget"], r["repeat"], r["metric"]) == ("linear", "10 %", "1", "accuracy")
+            if (r["classifier"], r["budget"], r["draw"], r["metric"]) == ("linear", "10 %", "1", "accuracy")
         )
     assert float(score["value"]) == pytest.approx(np.mean(hits))
     assert {r["patient"] for r in rows} == set(splits["tests"]["test"])

@@ -1,4 +1,8 @@
-"""The output folder of a study: results.csv, summary.json, predictions.csv, splits.json, methods.txt."""
+"""The output folder of a study: results.csv, summary.json, predictions.csv, splits.json, methods.txt.
+
+The three tables join by the columns of ``KEYS``: results.csv and predictions.csv by all of them, the estimates of
+summary.json (means over the draws) by all but ``draw``. Numbers are written so that they are read back as they were.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,18 @@ from typing import Any
 
 from umedfeat.errors import OutputError
 from umedfeat.fewshot.draws.saved import splits_of
-from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, ProbeResult
+from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, Estimate, ProbeResult, Score
 from umedfeat.report.methods import methods_text
 
-__all__ = ["comparison_summary", "folder_name", "summary_of", "write_comparison", "write_study"]
+__all__ = ["KEYS", "comparison_summary", "folder_name", "summary_of", "write_comparison", "write_study"]
 
+#: Columns that results.csv, predictions.csv and (but for the draw) the estimates of summary.json share.
+KEYS = ("encoder", "classifier", "budget", "fraction", "shots", "draw", "test_set")
+#: Cells of a key are never empty, empty ones do not join: a study of arrays without a name, no subgroup.
+_UNNAMED = "features"
+_EVERYBODY = "all"
 _RESULTS = [
-    "encoder",
-    "classifier",
-    "budget",
-    "fraction",
-    "shots",
-    "repeat",
-    "test_set",
+    *KEYS,
     "subgroup",
     "metric",
     "value",
@@ -111,17 +114,28 @@ def _json(path: Path, content: object) -> None:
 
 def _result_rows(result: ProbeResult) -> Iterator[Sequence[object]]:
     for score in result.scores:
-        row = dataclasses.asdict(score)
+        row = _keyed(score) | {"draw": score.repeat, "encoder": score.encoder or _UNNAMED}
         row["n_train_patients"] = f"{score.n_train_patients:g}"
         row["n_per_class"] = "|".join(f"{n:g}" for n in score.n_per_class)
         row["value"] = "" if math.isnan(score.value) else repr(score.value)
-        row["fraction"] = "" if math.isnan(score.fraction) else f"{score.fraction:g}"
         yield [row[name] for name in _RESULTS]
+
+
+def _keyed(row: Score | Estimate) -> dict[str, Any]:
+    """A row with keys that join anywhere: none is empty (no subgroup: "all"; shots: fraction 0)."""
+    return dataclasses.asdict(row) | {
+        "subgroup": row.subgroup or _EVERYBODY,
+        "fraction": _share(row.fraction),
+    }
+
+
+def _share(fraction: float) -> float:
+    return 0.0 if math.isnan(fraction) else fraction
 
 
 def _prediction_rows(result: ProbeResult) -> tuple[list[str], Iterator[Sequence[object]]]:
     names = list(result.cohort.classes) or ["value"]
-    header = ["classifier", "budget", "test_set", "draw", "item", "patient", "truth", *(f"p_{n}" for n in names)]
+    header = [*KEYS, "item", "patient", "truth", *(f"p_{n}" for n in names)]
     if result.task == "regression":
         header[-1] = "predicted"
     return header, _each_prediction(result)
@@ -130,20 +144,14 @@ def _prediction_rows(result: ProbeResult) -> tuple[list[str], Iterator[Sequence[
 def _each_prediction(result: ProbeResult) -> Iterator[Sequence[object]]:
     truth = _truth_texts(result)
     ids, patients = result.cohort.ids.tolist(), result.cohort.patients.tolist()
+    budgets = {budget.name: budget for budget in result.budgets}
     for part in result.predictions:
+        budget = budgets[part.budget]
+        asked = [result.encoder or _UNNAMED, part.classifier, part.budget, _share(budget.fraction), budget.shots]
         for draw, values in enumerate(part.values.tolist()):
             for item, row in zip(part.items.tolist(), values, strict=True):
                 shown = [f"{value:.6g}" for value in row]
-                yield [
-                    part.classifier,
-                    part.budget,
-                    part.test_set,
-                    draw,
-                    ids[item],
-                    patients[item],
-                    truth[item],
-                    *shown,
-                ]
+                yield [*asked, draw, part.test_set, ids[item], patients[item], truth[item], *shown]
 
 
 def _truth_texts(result: ProbeResult) -> list[str]:
@@ -168,7 +176,7 @@ def summary_of(result: ProbeResult) -> dict[str, Any]:
         "patients_known": result.cohort.patients_known,
         "flow": [dataclasses.asdict(step) for step in result.flow],
         "budgets": [dataclasses.asdict(budget) for budget in result.budgets],
-        "estimates": [dataclasses.asdict(estimate) for estimate in result.estimates],
+        "estimates": [{"encoder": result.encoder or _UNNAMED} | _keyed(each) for each in result.estimates],
         "significance": [dataclasses.asdict(each) for each in result.significance],
         "drops": [dataclasses.asdict(drop) for drop in result.drops],
         "sanity": [dataclasses.asdict(check) for check in result.sanity],
