@@ -17,7 +17,7 @@ from test_dicom_series import STEPS, altered, reasons
 from umedfeat.contract import Source
 from umedfeat.discovery import discover
 from umedfeat.errors import SetupError
-from umedfeat.readers.dicom.repeats import BY_TURN, Spot, alike, volumes_at_places
+from umedfeat.readers.dicom.repeats import Spot, alike, volumes_at_places
 
 ONE = {"SeriesInstanceUID": "1.2.3.4", "StudyInstanceUID": "1.2.3"}
 
@@ -53,7 +53,7 @@ def test_a_tag_that_differs_from_slice_to_slice_splits_nothing(tmp_path: Path) -
     assert [len(source.files) for source in sources] == [5, 5]
     times = [sorted(told(source, "AcquisitionTime")) for source in sources]
     assert times == [[f"1015{seconds + k:02d}" for k in range(5)] for seconds in (0, 30)]
-    assert read(sources[0])[0].detail["parted_by"] == BY_TURN
+    assert read(sources[0])[0].detail["parted_by"] == "AcquisitionTime in turn"
 
 
 def test_phases_of_different_reach_stay_apart(tmp_path: Path) -> None:
@@ -106,10 +106,16 @@ def test_one_series_uid_of_two_patients_is_two_series(tmp_path: Path) -> None:
     assert len({source.patient for source in sources}) == len({source.id for source in sources}) == 2
 
 
-def test_one_instance_uid_at_two_places_is_told_apart_from_a_copy(tmp_path: Path) -> None:
+def test_one_instance_uid_at_two_places_is_two_images_and_at_one_place_one(tmp_path: Path) -> None:
+    """Anonymisers that give one UID to a whole series must not cost slices."""
     first, second, *_ = series(tmp_path, STEPS)
-    altered(second, SOPInstanceUID=pydicom.dcmread(first).SOPInstanceUID)
-    assert "UIDs must be unique" in reasons(find(tmp_path))
+    uid = pydicom.dcmread(first).SOPInstanceUID
+    altered(second, SOPInstanceUID=uid)
+    (tmp_path / "copy.dcm").write_bytes(first.read_bytes())
+    found = find(tmp_path)
+    assert [len(source.files) for source in found.sources] == [5]
+    assert "second copy" in reasons(found) and len(found.skipped) == 1
+    assert "share one SOP instance UID" in str(read(found.sources[0])[0].detail["note"])
 
 
 def test_a_blank_modality_follows_from_the_class(tmp_path: Path) -> None:
@@ -173,7 +179,7 @@ def test_volumes_do_not_depend_on_the_order_of_images() -> None:
     expected = [[(z, {"a": str(a), "b": str(b)}) for z in range(4)] for a in (1, 2, 10) for b in (1, 2)]
     for _ in range(5):
         shuffled = generator.sample(images, len(images))
-        volumes, how_told = volumes_at_places(shuffled, lambda i: Spot(i[0], i[1], ()), 0.1)
+        volumes, how_told = volumes_at_places(shuffled, lambda i: Spot(i[0], i[1], None), 0.1)
         assert (volumes, how_told) == (expected, "a+b")
 
 

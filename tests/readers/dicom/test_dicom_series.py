@@ -171,10 +171,15 @@ def test_phases_echoes_and_b_values_at_one_place_are_volumes_of_their_own(
     assert all(len(part) == 1 for part in told) and len(told[0] | told[1]) == 2
 
 
-def test_phases_that_no_tag_tells_apart_are_still_two_volumes(tmp_path: Path) -> None:
+def test_phases_that_nothing_tells_apart_are_refused_by_name(tmp_path: Path) -> None:
+    """The same numbers twice: no order of UIDs makes volumes of them."""
     for k in range(2):
         series(tmp_path / str(k), STEPS, "MR", SeriesInstanceUID="1.2.3.4", StudyInstanceUID="1.2.3")
-    assert [len(source.files) for source in find(tmp_path).sources] == [5, 5]
+    found = find(tmp_path)
+    assert not found.sources and len(found.failures) == 1
+    failure = found.failures[0]
+    assert failure.source.startswith("0/mr-") and failure.message.startswith(failure.source)
+    assert "10 images lie at 5 places" in failure.message and "manifest" in failure.remedy
 
 
 def test_duplicates_are_kept_once_and_the_same_one_whatever_the_order(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class _Placed(NamedTuple):
     frame: int
     origin: Origins
     orientation: tuple[float, ...]
+    stack: str
     spot: Spot
 
 
@@ -72,6 +73,9 @@ def volumes_in(dataset: pydicom.Dataset) -> list[FrameVolume]:
     """Every volume of a file: one per stack and orientation, and per time, echo or b-value at the same places.
 
     An empty list where frames have no place in the patient (a cine, a single image).
+
+    Raises:
+        NotParted: several frames at one place, and nothing tells which of them belong together.
     """
     placed: list[_Placed] = []
     for frame in range(int(dataset.get("NumberOfFrames", 1) or 1)):
@@ -82,7 +86,7 @@ def volumes_in(dataset: pydicom.Dataset) -> list[FrameVolume]:
     directions = alike([one.orientation for one in placed], _SAME_DIRECTION)
     stacks: defaultdict[tuple[str, int], list[_Placed]] = defaultdict(list)
     for one, direction in zip(placed, directions, strict=True):
-        stacks[one.spot.last[0], direction].append(one)
+        stacks[one.stack, direction].append(one)
     return [volume for key in sorted(stacks) for volume in _volumes_of(stacks[key])]
 
 
@@ -105,7 +109,7 @@ def _placed(dataset: pydicom.Dataset, frame: int) -> _Placed | None:
     stack, dimensions = _content(dataset, frame)
     marks = {attribute: _value(dataset, frame, group, attribute) for group, attribute in _MARKS}
     marks |= {f"dimension {k + 1}": str(value) for k, value in enumerate(dimensions)}
-    return _Placed(frame, origin, axes, Spot(along, marks, (stack, dimensions, frame)))
+    return _Placed(frame, origin, axes, stack, Spot(along, marks, frame))
 
 
 def _value(dataset: pydicom.Dataset, frame: int, group: str, attribute: str) -> str:

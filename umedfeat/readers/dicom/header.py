@@ -19,6 +19,7 @@ from umedfeat.errors import TooLarge, UnreadableInput
 from umedfeat.naming import Pseudonyms
 from umedfeat.readers.dicom.deflate import refuse_bomb
 from umedfeat.readers.dicom.names import IDENTIFYING, identifiers_of, without
+from umedfeat.readers.dicom.numbers import numbers_of, texts_of, whole_of
 
 __all__ = [
     "DicomHeader",
@@ -46,7 +47,7 @@ _MARKS = (
 _TAGS = [
     *IDENTIFYING, "SOPClassUID", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
     "PhotometricInterpretation", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
-    *_MARKS, "PerFrameFunctionalGroupsSequence",
+    *_MARKS, "PerFrameFunctionalGroupsSequence", "InstanceNumber", "SeriesNumber",
 ]  # fmt: skip
 
 #: Defined terms of Modality (PS3.3 C.7.3.1.1.1). Anything else is no modality but free text, which is not repeated.
@@ -76,7 +77,7 @@ class DicomHeader:
     """One file's facts.
 
     ``encoded``: the meta header says how the file is encoded. ``order``: values that tell phases, echoes and b-values
-    at one position apart.
+    at one position apart. ``number``: InstanceNumber, None without.
     """
 
     found: Found
@@ -98,6 +99,7 @@ class DicomHeader:
     orientation: tuple[float, ...] | None
     spacing: tuple[float, ...] | None
     order: tuple[tuple[str, str], ...]
+    number: int | None
     identifiers: tuple[str, ...]
 
     @property
@@ -170,14 +172,15 @@ def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
         image_type=image_type,
         rows=int(dataset.get("Rows", 0) or 0),
         columns=int(dataset.get("Columns", 0) or 0),
-        frames=int(dataset.get("NumberOfFrames", 1) or 1),
+        frames=max(1, whole_of(dataset, "NumberOfFrames") or 1),
         enhanced="PerFrameFunctionalGroupsSequence" in dataset,
         samples=int(dataset.get("SamplesPerPixel", 1) or 1),
-        position=_numbers(dataset.get("ImagePositionPatient"), 3),
-        orientation=_numbers(dataset.get("ImageOrientationPatient"), 6),
-        spacing=_numbers(dataset.get("PixelSpacing"), 2),
+        position=_numbers(dataset, "ImagePositionPatient", 3),
+        orientation=_numbers(dataset, "ImageOrientationPatient", 6),
+        spacing=_numbers(dataset, "PixelSpacing", 2),
         photometric=str(dataset.get("PhotometricInterpretation", "") or ""),
-        order=(("ImageType", "/".join(image_type)), *((tag, _text(dataset.get(tag))) for tag in _MARKS)),
+        order=(("ImageType", "/".join(image_type)), *((tag, "\\".join(texts_of(dataset, tag))) for tag in _MARKS)),
+        number=whole_of(dataset, "InstanceNumber"),
         identifiers=identifiers_of(dataset),
     )
 
@@ -189,19 +192,17 @@ def _known_modality(term: str, sop_class: str) -> str:
     return term if term in _MODALITIES else "OT"
 
 
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
 def _many(value: Any) -> list[Any]:
     if value is None:
         return []
     return [value] if isinstance(value, str) else list(value)
 
 
-def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
-    numbers = tuple(float(part) for part in _many(value) if part is not None and str(part) != "")
-    return numbers if len(numbers) == count and bool(np.isfinite(numbers).all()) else None
+def _numbers(dataset: pydicom.Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    """So many numbers, or None; one spacing stands for both directions."""
+    numbers = numbers_of(dataset, keyword)
+    numbers = numbers * count if keyword == "PixelSpacing" and len(numbers) == 1 else numbers
+    return numbers if len(numbers) == count else None
 
 
 def without_identifiers(name: str, header: DicomHeader, pseudonyms: Pseudonyms) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+import json
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from umedfeat.contract import Collected, Failure, Found, Reader, Skipped, Source
-from umedfeat.errors import InputError, UnreadableInput
+from umedfeat.errors import InputError, UnreadableInput, UnsupportedInput
 from umedfeat.naming import Pseudonyms, content_sha256, stem_of
 from umedfeat.policy import Policy
 from umedfeat.readers.dicom.frames import volume_count
@@ -57,10 +58,11 @@ def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> C
             headers.append(header)
         else:
             collected.skipped.append(Skipped(without_identifiers(file.name, header, pseudonyms), reason))
-    groups, left_out = group_slices(headers)
-    for header, reason in left_out:
+    grouped = group_slices(headers)
+    for header, reason in grouped.left_out:
         collected.skipped.append(Skipped(without_identifiers(header.found.name, header, pseudonyms), reason))
-    for source in _sources(groups, pseudonyms):
+    collected.failures.extend(_refusal(members, why, pseudonyms) for members, why in grouped.refused)
+    for source in _sources(grouped.groups, pseudonyms):
         collected.sources.extend(_volumes(source, policy))
     for file, error in failed:  # a damaged header may have lost what its neighbours still tell
         collected.failures.append(_failure(file, error, identifiers[file.name.rpartition("/")[0]], pseudonyms))
@@ -73,6 +75,12 @@ def _failure(file: Found, error: InputError, identifiers: Iterable[str], pseudon
     return Failure(name, "discover", type(error).__name__, message, error.remedy)
 
 
+def _refusal(members: Sequence[DicomHeader], why: str, pseudonyms: Pseudonyms) -> Failure:
+    name = _series_name(members[0], pseudonyms)
+    remedy = "export the phases as series of their own, or list the files of each in a manifest with an id"
+    return Failure(name, "discover", UnsupportedInput.__name__, f"{name}: {why}", remedy)
+
+
 def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> Reader:
     """Open a series or a single file.
 
@@ -82,10 +90,11 @@ def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = No
     limit, modality = policy.limits.max_pixels, source.modality.upper()  # a manifest may spell it otherwise
     carry = dict((prepared or {}).get("stack") or {})
     with parsing(source.name):
-        kind, _, volume = source.selector.partition(":")
-        if kind == "series":
-            stack: Any = SeriesStack(source.files, source.name, modality, carry, volume, limit)
+        told = json.loads(source.selector or "{}")
+        if "series" in told:
+            stack: Any = SeriesStack(source.files, source.name, modality, carry, told["series"], limit)
             return VolumeReader(stack, policy, prepared)
+        volume = str(told.get("volume", ""))
         stack = FramesStack(source.path, source.name, modality, volume or policy.volume.volume_index, limit)
         if volume:
             digest = hashlib.sha256(f"{content_sha256(source.files)} {volume}".encode()).hexdigest()
@@ -112,49 +121,64 @@ def _header_and_reason(file: Found, policy: Policy) -> tuple[DicomHeader, str | 
 
 def _sources(groups: Sequence[SliceGroup], pseudonyms: Pseudonyms) -> list[Source]:
     """Ids do not depend on the order of files: volumes of one series are numbered by their content."""
-    numbered: dict[tuple[str, str], int] = {}
+    numbered: Counter[tuple[str, str]] = Counter()
     sources = []
-    for headers, parted_by in sorted(groups, key=_content_order):
-        first = headers[0]
-        stacked = first.position is not None and first.orientation is not None and first.frames == 1
-        series = stacked and not first.enhanced and first.modality in {"CT", "MR", "PT", "NM"}
-        if series:
-            folder = PurePosixPath(without_identifiers(first.found.name, first, pseudonyms)).parent
-            key = (str(folder), first.series)
-            numbered[key] = numbered.get(key, 0) + 1
-            more = f"-{numbered[key]}" if numbered[key] > 1 else ""
-            short = pseudonyms.of(first.series, kind="series")[: None if pseudonyms.keep else 12]
-            name = (folder / f"{first.modality.lower()}{'-' * bool(short)}{short}{more}").as_posix()
-            identity = name
-            if len(headers) == 1:  # a fault is then told with the file's own name
-                name = without_identifiers(first.found.name, first, pseudonyms)
-        else:
-            name = without_identifiers(first.found.name, first, pseudonyms)
-            identity = stem_of(name)
-        kind = f"series:{parted_by}" if series else "file"
-        sources.append(_source(headers, identity, name, pseudonyms, kind))
+    for group in sorted(groups, key=_content_order):
+        first = group.headers[0]
+        name = without_identifiers(first.found.name, first, pseudonyms)
+        if not _is_series(first):
+            sources.append(_source(group.headers, stem_of(name), name, pseudonyms, {}))
+            continue
+        identity = _series_name(first, pseudonyms)
+        key = (identity, first.series)
+        numbered[key] += 1
+        identity += f"-{numbered[key]}" if numbered[key] > 1 else ""
+        # a fault of a single file is told with its own name
+        selector = {"series": {"parted_by": group.parted_by, "note": group.note}}
+        named = name if len(group.headers) == 1 else identity
+        sources.append(_source(group.headers, identity, named, pseudonyms, selector))
     return sources
+
+
+def _is_series(first: DicomHeader) -> bool:
+    """Are such files slices of a volume, whose file names mean nothing?"""
+    stacked = first.position is not None and first.orientation is not None and first.frames == 1
+    return stacked and not first.enhanced and first.modality in {"CT", "MR", "PT", "NM"}
+
+
+def _series_name(first: DicomHeader, pseudonyms: Pseudonyms) -> str:
+    """Folder, modality, and a pseudonym of the series."""
+    folder = PurePosixPath(without_identifiers(first.found.name, first, pseudonyms)).parent
+    short = pseudonyms.of(first.series, kind="series")[: None if pseudonyms.keep else 12]
+    return (folder / f"{first.modality.lower()}{'-' * bool(short)}{short}").as_posix()
 
 
 def _volumes(source: Source, policy: Policy) -> list[Source]:
     """An item per volume of an enhanced file where the policy asks for all."""
-    if policy.volume.volume_index != "all" or source.selector.startswith("series"):
+    if policy.volume.volume_index != "all" or "series" in json.loads(source.selector or "{}"):
         return [source]
     with without_warnings():
         count = volume_count(source.path)
     if count == 1:
         return [source]
     digits = len(str(count - 1))
-    return [replace(source, id=f"{source.id}/volume-{v:0{digits}d}", selector=f"file:{v}") for v in range(count)]
+    return [
+        replace(source, id=f"{source.id}/volume-{v:0{digits}d}", selector=json.dumps({"volume": v}))
+        for v in range(count)
+    ]
 
 
 def _content_order(group: SliceGroup) -> tuple[Any, ...]:
     first = group.headers[0]
     marks = tuple(by_number(value) for _, value in first.order)
-    return first.series, first.study, first.patient, first.orientation or (), marks, first.rows, first.sop_uid
+    number = -1 if first.number is None else first.number
+    place = first.position or ()
+    return first.series, first.study, first.patient, first.orientation or (), marks, first.rows, number, place
 
 
-def _source(group: Sequence[DicomHeader], identity: str, name: str, pseudonyms: Pseudonyms, selector: str) -> Source:
+def _source(
+    group: Sequence[DicomHeader], identity: str, name: str, pseudonyms: Pseudonyms, selector: Mapping[str, Any]
+) -> Source:
     first = group[0]
     return Source(
         id=identity,
@@ -165,5 +189,5 @@ def _source(group: Sequence[DicomHeader], identity: str, name: str, pseudonyms: 
         patient=pseudonyms.of(first.patient),
         study=pseudonyms.of(first.study, kind="study"),
         modality=first.modality,
-        selector=selector,
+        selector=json.dumps(selector) if selector else "",
     )

@@ -10,9 +10,9 @@ import numpy as np
 
 from umedfeat.errors import UnreadableInput
 from umedfeat.readers.dicom.header import DICOMDIR, DicomHeader, sop_name
-from umedfeat.readers.dicom.repeats import Spot, alike, volumes_at_places
+from umedfeat.readers.dicom.repeats import NotParted, Spot, alike, volumes_at_places
 
-__all__ = ["SliceGroup", "group_slices", "not_an_image"]
+__all__ = ["Grouped", "SliceGroup", "group_slices", "not_an_image"]
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 #: SOP classes that hold no image to embed: prefix behind "1.2.840.10008.5.1.4.1.1." → what it is.
@@ -41,16 +41,36 @@ _CROSS_SECTIONAL = {"CT", "MR", "PT", "NM"}
 _TOLD = _PROJECTIONS | _MAPS | {
     "ORIGINAL", "DERIVED", "PRIMARY", "SECONDARY", "AXIAL", "REFORMATTED", "AVERAGE", "OTHER", "DIFFUSION", "PERFUSION"
 }  # fmt: skip
+_TORN = "several images share one SOP instance UID: all are kept; export them again"
 _SAME_DIRECTION = 2e-3  # direction cosines
 _SAME_SPACING = 2e-3  # of each other
 _SAME_PLACE = 0.05  # of a pixel
 
 
 class SliceGroup(NamedTuple):
-    """One volume, or one image: files sorted along the normal, and the tags that parted it from others there."""
+    """One volume, or one image.
+
+    Attributes:
+        headers: of its files, sorted along the normal.
+        parted_by: tags that parted it from others at the same places.
+        note: what is odd about it, to store.
+    """
 
     headers: list[DicomHeader]
     parted_by: str = ""
+    note: str = ""
+
+
+class Grouped(NamedTuple):
+    """What became of a folder's files.
+
+    ``groups``: one volume (or image) each; ``left_out``: files with the reason; ``refused``: files that should be
+    volumes and cannot be told apart, with the reason.
+    """
+
+    groups: list[SliceGroup]
+    left_out: list[tuple[DicomHeader, str]]
+    refused: list[tuple[list[DicomHeader], str]]
 
 
 def not_an_image(header: DicomHeader, *, include_derived: bool) -> str | None:
@@ -82,34 +102,56 @@ def not_an_image(header: DicomHeader, *, include_derived: bool) -> str | None:
     return None
 
 
-def group_slices(headers: Sequence[DicomHeader]) -> tuple[list[SliceGroup], list[tuple[DicomHeader, str]]]:
-    """Groups that are one volume each (or one image), and (header, reason) of what is left out.
+def group_slices(headers: Sequence[DicomHeader]) -> Grouped:
+    """Which files make a volume each (or an image).
 
-    File names and instance numbers decide nothing: positions do.
+    File names and UIDs decide nothing: positions do, and what tells images at one position apart.
     """
-    left_out: list[tuple[DicomHeader, str]] = []
+    kept, left_out, torn = _without_copies(headers)
     series: dict[tuple[str, ...], list[DicomHeader]] = defaultdict(list)
-    seen: dict[str, DicomHeader] = {}
-    for header in sorted(headers, key=lambda h: (h.sop_uid, h.found.name)):
-        first = seen.setdefault(header.sop_uid, header)
-        if header.sop_uid and first is not header:
-            left_out.append((header, _second(first, header)))
-            continue
+    for header in kept:
         series[_series_of(header)].append(header)
-    groups: list[SliceGroup] = []
+    grouped = Grouped([], left_out, [])
     for members in series.values():
-        kept, lone = _without_lone_orientations(_by_geometry(members))
-        left_out += [(header, "lone orientation in its series: a localizer") for header in lone]
-        for group in kept:
-            volumes, parted_by = volumes_at_places(group, _spot, _nearness(group))
-            groups += [SliceGroup(volume, parted_by) for volume in volumes]
-    return groups, left_out
+        volumes, lone = _without_lone_orientations(_by_geometry(members))
+        grouped.left_out.extend((header, "lone orientation in its series: a localizer") for header in lone)
+        for volume in volumes:
+            _add_volumes(grouped, volume, torn)
+    return grouped
 
 
-def _second(first: DicomHeader, second: DicomHeader) -> str:
-    if (first.position, first.orientation, first.series) == (second.position, second.orientation, second.series):
-        return "a second copy of the same image (SOP instance)"
-    return "its SOP instance UID is that of another image: UIDs must be unique, export it again"
+def _add_volumes(grouped: Grouped, slices: list[DicomHeader], torn: set[str]) -> None:
+    note = _TORN if any(header.sop_uid in torn for header in slices) else ""
+    try:
+        volumes, parted_by = volumes_at_places(slices, _spot, _nearness(slices))
+    except NotParted as error:
+        grouped.refused.append((slices, str(error)))
+        return
+    grouped.groups.extend(SliceGroup(volume, parted_by, note) for volume in volumes)
+
+
+def _without_copies(
+    headers: Sequence[DicomHeader],
+) -> tuple[list[DicomHeader], list[tuple[DicomHeader, str]], set[str]]:
+    """Every image once, the second copies, and the instance UIDs that several different images share."""
+    kept: list[DicomHeader] = []
+    copies: list[tuple[DicomHeader, str]] = []
+    seen: dict[str, list[DicomHeader]] = defaultdict(list)
+    for header in sorted(headers, key=lambda h: h.found.name):
+        if header.sop_uid and any(_same_image(header, other) for other in seen[header.sop_uid]):
+            copies.append((header, "a second copy of the same image (SOP instance)"))
+            continue
+        seen[header.sop_uid].append(header)
+        kept.append(header)
+    return kept, copies, {uid for uid, several in seen.items() if uid and len(several) > 1}
+
+
+def _same_image(one: DicomHeader, other: DicomHeader) -> bool:
+    """Of two files with one instance UID: do they show the same place of one patient?"""
+    first, second = (
+        (h.study, h.patient, h.position, h.orientation, h.number if h.position is None else None) for h in (one, other)
+    )
+    return first == second
 
 
 def _series_of(header: DicomHeader) -> tuple[str, ...]:
@@ -122,7 +164,7 @@ def _series_of(header: DicomHeader) -> tuple[str, ...]:
 
 
 def _spot(header: DicomHeader) -> Spot:
-    return Spot(header.along_normal, dict(header.order), (header.sop_uid, header.found.name))
+    return Spot(header.along_normal, dict(header.order), header.number)
 
 
 def _nearness(group: Sequence[DicomHeader]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pydicom
 
 from umedfeat.contract import Json, RegionUnreadable
-from umedfeat.errors import TooLarge, UmedfeatError, UnreadableInput
+from umedfeat.errors import TooLarge, UmedfeatError, UnreadableInput, UnsupportedInput
 from umedfeat.policy import Limits
 from umedfeat.readers.dicom.decode import FrameDecoder
-from umedfeat.readers.dicom.frames import chosen_volume, functional_group, volumes_in
+from umedfeat.readers.dicom.frames import FrameVolume, chosen_volume, functional_group, volumes_in
 from umedfeat.readers.dicom.header import without_warnings
 from umedfeat.readers.dicom.on_disk import close_pixels, read_dataset
 from umedfeat.readers.dicom.pixels import (
@@ -29,6 +29,7 @@ from umedfeat.readers.dicom.pixels import (
     physical,
     voi_of,
 )
+from umedfeat.readers.dicom.repeats import NotParted
 from umedfeat.readers.dicom.steps import steps_told
 from umedfeat.readers.stacks.intensity import StoredVoi
 from umedfeat.readers.stacks.stack import StackFacts
@@ -146,12 +147,18 @@ class SeriesStack:
         files: one a slice.
         name, modality: of the source.
         carry: ``StackFacts.carry`` of an earlier plan, or empty.
-        parted_by: what tells it from other volumes at the same places, see ``volumes_at_places``.
+        told: facts of the grouping to store ("parted_by", "note"), those that are not empty.
         max_pixels: of one slice.
     """
 
     def __init__(
-        self, files: Sequence[Path], name: str, modality: str, carry: dict[str, Any], parted_by: str, max_pixels: int
+        self,
+        files: Sequence[Path],
+        name: str,
+        modality: str,
+        carry: dict[str, Any],
+        told: Mapping[str, str],
+        max_pixels: int,
     ) -> None:
         self._max_pixels = max_pixels
         self._files = files
@@ -182,7 +189,7 @@ class SeriesStack:
             detail={
                 **_detail(first, decoder),
                 **steps_told(origins, orientation, [place[3] for place in places]),
-                **({"parted_by": parted_by} if parted_by else {}),
+                **{key: text for key, text in told.items() if text},
             },
             carry={"places": places, "decoder": decoder},
         )
@@ -241,7 +248,7 @@ class FramesStack:
         self._dataset = _load(path, name, max_pixels)
         self._decode = FrameDecoder(name)
         dataset = self._dataset
-        volumes = volumes_in(dataset)
+        volumes = _volumes(dataset, name)
         detail: dict[str, Json] = {}
         affine, origins, spacing = None, None, _pixel_spacing(dataset)
         if volumes:
@@ -301,6 +308,14 @@ class FramesStack:
     def close(self) -> None:
         """Close the file, where its pixels have stayed on disk."""
         close_pixels(self._dataset)
+
+
+def _volumes(dataset: pydicom.Dataset, name: str) -> list[FrameVolume]:
+    try:
+        return volumes_in(dataset)
+    except NotParted as error:
+        message = f"{name}: {error}".replace("images lie", "frames lie").replace("InstanceNumber", "their order")
+        raise UnsupportedInput(message, remedy="export the phases as series of their own") from error
 
 
 def _measures(dataset: pydicom.Dataset, frame: int) -> tuple[tuple[float, float], float]:
