@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import click
@@ -37,22 +36,18 @@ def test_every_option_is_described(name: str, command: click.Command) -> None:
             assert parameter.help, f"{name} {parameter.name}"
 
 
+#: What makes a start slow; help needs none of it.
+HEAVY = {"torch", "numpy", "h5py", "sklearn", "scipy", "pydicom", "nibabel", "PIL", "tifffile", "openslide", "timm"}
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["extract", "--help"], ["probe", "--help"], ["weights", "list"]])
-def test_help_imports_no_torch(arguments: list[str]) -> None:
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom umedfeat.cli import run\n"
-        f"run({arguments!r})\nassert 'torch' not in sys.modules, 'torch was imported'"
+        f"run({arguments!r})\nprint(*({HEAVY!r} & sys.modules.keys()), file=sys.stderr)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-def test_help_is_fast() -> None:
-    times = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "umedfeat", "--help"], check=True, capture_output=True)
-        times.append(time.perf_counter() - begin)
-    assert min(times) < 0.3
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stderr.split() == []
 
 
 def test_public_names() -> None:

@@ -6,13 +6,18 @@ import json
 import logging
 import sys
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
 __all__ = ["Hints", "configure_logging"]
 
 log = logging.getLogger("umedfeat")
+
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:  # takes a type from Python 3.11 on
+    _StreamHandler = logging.StreamHandler
 
 
 def configure_logging(verbosity: int, *, as_json: bool) -> None:
@@ -35,7 +40,7 @@ class Hints(Counter[str]):
             self[hint] += 1
 
 
-class _BarAwareHandler(logging.StreamHandler[Any]):
+class _BarAwareHandler(_StreamHandler):
     """Writes log lines above a running progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
