@@ -25,7 +25,8 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
-from umedfeat.fewshot.cohort.cohort import Cohort, build_cohort
+from umedfeat.fewshot.cohort.build import build_cohort
+from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.settings import FRACTIONS, KNN_NEIGHBOURS, LOGISTIC_C, ProbeSettings
 from umedfeat.fewshot.study import Origin, Study, run_study
 
@@ -65,7 +66,7 @@ class Clock:
 
 def plain_loop(cohort: Cohort, study: Study, fractions: Collection[float]) -> None:
     """The loop that everybody writes, extrapolated to all draws."""
-    test = study.folds[0].tests["test"]
+    test = cohort.items_of(study.folds[0].tests["test"])
     chances, total = np.empty(0), 0.0
     for budget in study.budgets:
         if budget.fraction in fractions:
@@ -90,7 +91,7 @@ def plain_loop(cohort: Cohort, study: Study, fractions: Collection[float]) -> No
 
 
 def _plain_draw(cohort: Cohort, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    rows, label, group = cohort.rows, cohort.table.truth, cohort.patient
+    rows, label, group = cohort.rows, cohort.truth, cohort.patient
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     grid = {"logisticregression__C": LOGISTIC_C}
@@ -109,7 +110,7 @@ def _plain_draw(cohort: Cohort, train: np.ndarray, test: np.ndarray) -> np.ndarr
 def _plain_metrics(cohort: Cohort, test: np.ndarray, chances: np.ndarray, rng: np.random.Generator) -> None:
     patients = np.unique(cohort.patient[test])
     weight = np.bincount(rng.choice(patients, len(patients)), minlength=cohort.n_patients)[cohort.patient[test]]
-    truth, guess = cohort.table.truth[test], chances.argmax(axis=1)
+    truth, guess = cohort.truth[test], chances.argmax(axis=1)
     f1_score(truth, guess, average="macro", sample_weight=weight)
     balanced_accuracy_score(truth, guess, sample_weight=weight)
     roc_auc_score(truth, chances, multi_class="ovr", sample_weight=weight)

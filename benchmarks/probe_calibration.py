@@ -23,7 +23,7 @@ from scipy.stats import kstest, norm
 import umedfeat.fewshot.classifiers.fitting as fitting
 from umedfeat.fewshot import probe
 from umedfeat.fewshot.classifiers.linear import LinearProbe
-from umedfeat.fewshot.cohort.cohort import build_cohort
+from umedfeat.fewshot.cohort.build import build_cohort
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.study import Origin, run_study
 

@@ -17,7 +17,7 @@ import numpy as np
 from probe_calibration import FIRST_SEED, Recorded, cohort_of, table_head, table_rows, truths
 
 import umedfeat.fewshot.classifiers.fitting as fitting
-from umedfeat.fewshot.cohort.cohort import build_cohort
+from umedfeat.fewshot.cohort.build import build_cohort
 from umedfeat.fewshot.compare import compare_cohorts
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.study import Origin, run_study

@@ -12,7 +12,8 @@ from study_cases import write_features
 from umedfeat.cli import run
 from umedfeat.errors import CohortError
 from umedfeat.fewshot import ProbeSettings, probe, probe_file
-from umedfeat.fewshot.classifiers.attention import AttentionProbe, Bags, forward, gradients, start
+from umedfeat.fewshot.classifiers.attention import AttentionProbe, forward, gradients, start
+from umedfeat.fewshot.cohort.cohort import Bags
 
 
 def _bags(n_bags=20, dim=12, low=3, high=9, seed=0):

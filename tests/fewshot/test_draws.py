@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from study_cases import gaussian_cases
 
 from umedfeat.errors import CohortError, LeakageError
-from umedfeat.fewshot.cohort.cohort import build_cohort
+from umedfeat.fewshot.cohort.build import build_cohort
 from umedfeat.fewshot.draws.orders import labelling_order
 from umedfeat.fewshot.settings import ProbeSettings, default_repeats
 from umedfeat.fewshot.study import Study
@@ -69,7 +69,7 @@ def test_draws_are_nested():
     for small, large in (("5 %", "10 %"), ("10 %", "50 %")):
         for inner, outer in zip(by_budget[small], by_budget[large], strict=True):
             assert inner < outer
-    assert by_budget["100 %"] == [set(study.divisions[0].pool)]
+    assert by_budget["100 %"] == [set(study.folds[0].pool)]
 
 
 def test_draws_differ_between_repeats_and_not_between_encoders():
@@ -100,30 +100,32 @@ def test_no_patient_and_no_item_stands_on_both_sides(options):
     study = _plan(cases, ProbeSettings(**options), meta=meta)
     patients = np.asarray(cases.patients)
     for draw in study.draws:
+        fold = study.folds[draw.fold]
         drawn = set(patients[study.cohort.items_of(draw.patients)])
-        assert drawn <= set(patients[study.folds[draw.division].pool])
-        for items in study.folds[draw.division].tests.values():
-            assert not drawn & set(patients[items])
+        assert drawn <= set(patients[study.cohort.items_of(fold.pool)])
+        for tested in fold.tests.values():
+            assert not drawn & set(patients[study.cohort.items_of(tested)])
     for fold in study.folds:
-        for items in fold.tests.values():
-            assert set(study.cohort.table.truth[items]) == {0, 1}
+        for tested in fold.tests.values():
+            assert set(study.cohort.truth[study.cohort.items_of(tested)]) == {0, 1}
 
 
 def test_cross_validation_tests_every_patient_once_a_partition():
     study = _plan(gaussian_cases(41), ProbeSettings(cv=5, cv_repeats=3))
     for partition in range(3):
         tested = np.concatenate([f.tests["out-of-fold"] for f in study.folds if f.partition == partition])
-        assert sorted(tested) == list(range(82))
+        assert sorted(tested) == list(range(41))
 
 
 def test_external_centre_is_whole_and_never_drawn():
     cases = gaussian_cases(40)
     centre = ["B" if int(p[1:]) % 4 < 2 else "A" for p in cases.patients]
     study = _plan(cases, ProbeSettings(external="centre=B"), meta={"centre": centre})
-    tests = study.folds[0].tests
+    fold, items_of = study.folds[0], study.cohort.items_of
+    tests = {name: items_of(patients) for name, patients in fold.tests.items()}
     assert {centre[i] for i in tests["external centre=B"]} == {"B"}
     assert len(tests["external centre=B"]) == centre.count("B")
-    assert {centre[i] for i in [*tests["internal (without centre=B)"], *study.folds[0].pool]} == {"A"}
+    assert {centre[i] for i in [*tests["internal (without centre=B)"], *items_of(fold.pool)]} == {"A"}
 
 
 @pytest.mark.parametrize("options", [{"external": "centre=B"}, {"loco": "centre"}], ids=str)
@@ -193,7 +195,7 @@ def test_patients_with_several_classes_are_drawn_so_that_every_class_is_there():
     chosen = ProbeSettings(label_of="item", fractions=(0.05,), repeats=40)
     study = _plan(cases, chosen, labels=labels)
     for draw in study.draws:
-        assert len(set(study.cohort.table.truth[study.cohort.items_of(draw.patients)])) == 2
+        assert len(set(study.cohort.truth[study.cohort.items_of(draw.patients)])) == 2
     with pytest.raises(CohortError, match="15 of 30 patients stand in two classes: p000 is healthy and infected"):
         _plan(cases, replace(chosen, label_of="patient"), labels=labels)
 
@@ -208,6 +210,6 @@ def test_regression_and_multilabel_draws():
     study = _plan(cases, ProbeSettings(label_of="item"), labels=texts)
     assert study.cohort.task == "multilabel"
     for draw in study.draws:
-        truth = study.cohort.table.truth[study.cohort.items_of(draw.patients)]
+        truth = study.cohort.truth[study.cohort.items_of(draw.patients)]
         assert (truth.min(axis=0) == 0).all()
         assert (truth.max(axis=0) == 1).all()

@@ -10,10 +10,10 @@ from study_cases import gaussian_cases
 
 from umedfeat.errors import LeakageError
 from umedfeat.fewshot import ProbeSettings, probe
-from umedfeat.fewshot.classifiers.attention import Bags
 from umedfeat.fewshot.classifiers.fitting import Fitter
-from umedfeat.fewshot.cohort.cohort import build_cohort
-from umedfeat.fewshot.evaluate import evaluate
+from umedfeat.fewshot.cohort.build import build_cohort
+from umedfeat.fewshot.cohort.cohort import Bags
+from umedfeat.fewshot.evaluate import evaluate, measured
 from umedfeat.fewshot.metrics.bootstrap import patient_weights
 from umedfeat.fewshot.metrics.metrics import Evaluated, measure
 from umedfeat.fewshot.metrics.significance import significance_of
@@ -34,7 +34,7 @@ def test_nothing_of_the_test_set_enters_the_fit():
     prediction as they were, and a test row's prediction does not depend on the other test rows."""
     cases = gaussian_cases(60, 2, 12)
     first = probe(cases.features, cases.labels, cases.patients, settings=SMALL)
-    tested = first.folds[0].tests["test"]
+    tested = first.cohort.items_of(first.folds[0].tests["test"])
     moved = cases.features.copy()
     moved[tested[1:]] = moved[tested[1:]] * 5 + 10
     second = probe(moved, cases.labels, cases.patients, settings=SMALL)
@@ -79,9 +79,9 @@ def test_probability_columns_stay_where_their_classes_are():
     """Trained without the middle class: its column is zero and the third class stays third."""
     cases = gaussian_cases(60, 1, 8, classes=3, shift=4.0)
     cohort = _cohort(cases)
-    fitter = Fitter(cohort.rows, cohort.table.truth, cohort.patient, cohort.task, 3, SMALL)
-    train = np.flatnonzero(cohort.table.truth != 1)[:30]
-    test = np.flatnonzero(cohort.table.truth == 2)[-10:]
+    fitter = Fitter(cohort.rows, cohort.truth, cohort.patient, cohort.task, 3, SMALL)
+    train = np.flatnonzero(cohort.truth != 1)[:30]
+    test = np.flatnonzero(cohort.truth == 2)[-10:]
     for name in ("linear", "knn", "prototype"):
         values = fitter.predict(train, [test], [name])[name][0].values
         assert values.shape == (10, 3)
@@ -137,10 +137,10 @@ def test_the_estimate_is_the_metric_on_the_test_set_and_not_the_bootstrap_mean()
         "linear", "10 %", "test", items, values, ("",), np.ones(1, bool), np.ones(1), np.ones(1), np.ones((1, 2))
     )
     budget = Budget("10 %", 0.1, 0, 4, 28, 4.0, (2.0, 2.0), 1)
-    found = evaluate(cohort, part, budget, "", SMALL)
-    estimate = next(e for e in found.estimates if e.metric == "macro_f1")
-    plain = measure(Evaluated("binary", cohort.table.truth[items], values[0], items), np.ones((1, 24)))["macro_f1"][0]
-    resampled = found.resampled[("linear", "10 %", "test", "", "macro_f1")].mean()
+    estimate = next(e for e in evaluate(cohort, part, budget, "", SMALL).estimates if e.metric == "macro_f1")
+    plain = measure(Evaluated("binary", cohort.truth[items], values[0], items), np.ones((1, 24)))["macro_f1"][0]
+    weights = patient_weights(cohort.stratum[:24], 200, np.random.default_rng([0, 5]))
+    resampled = measured(cohort, part, weights)[1]["macro_f1"].mean()
     assert estimate.value == pytest.approx(plain, abs=1e-7)
     assert abs(resampled - plain) > 1e-4
 
@@ -151,8 +151,8 @@ def test_nothing_is_stopped_by_the_reported_data():
     cases = gaussian_cases(60, 2, 8, shift=1.5)
     cohort = _cohort(cases)
     bags = Bags(np.repeat(cohort.rows, 2, axis=0), np.arange(0, 241, 2))
-    fitter = Fitter(cohort.rows, cohort.table.truth, cohort.patient, cohort.task, 2, SMALL, bags)
-    turned = cohort.table.truth.copy()
+    fitter = Fitter(cohort.rows, cohort.truth, cohort.patient, cohort.task, 2, SMALL, bags)
+    turned = cohort.truth.copy()
     turned[80:] = 1 - turned[80:]
     other = Fitter(cohort.rows, turned, cohort.patient, cohort.task, 2, SMALL, bags)
     train, test = np.arange(80), np.arange(80, 120)

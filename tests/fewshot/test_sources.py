@@ -224,7 +224,7 @@ def test_tiles_train_and_items_are_scored(tmp_path):
     table = read_table(path)
     cohort = cohort_of(table, label_items(table), chosen)
     assert len(cohort.rows) == sum(map(len, rows))
-    np.testing.assert_allclose(cohort.table.embedding, table.pooled(np.arange(40), "mean"), atol=1e-6)
+    np.testing.assert_allclose(cohort.embedding, table.pooled(np.arange(40), "mean"), atol=1e-6)
     result = probe_file(path, settings=chosen)
     assert result.estimate("linear", "100 %", "auroc").test_items == 12
     assert table.pooled(np.arange(40), "mean+std").shape == (40, 12)

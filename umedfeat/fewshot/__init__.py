@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.cohort.cohort import Cohort, build_cohort
+from umedfeat.fewshot.cohort.build import build_cohort
+from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.compare import MARGIN, compare_cohorts
 from umedfeat.fewshot.files import compare_files, probe_cohort, probe_file
 from umedfeat.fewshot.result import Comparison, ProbeResult

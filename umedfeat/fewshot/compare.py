@@ -86,10 +86,8 @@ def _shifted(progress: Progress, number: int, total: int) -> Progress:
 def _refuse_different(cohorts: Mapping[str, Cohort]) -> None:
     (first, reference), *others = cohorts.items()
     for name, cohort in others:
-        same = np.array_equal(cohort.table.ids, reference.table.ids) and np.array_equal(
-            cohort.table.truth, reference.table.truth
-        )
-        if not same or not np.array_equal(cohort.table.patients, reference.table.patients):
+        same = np.array_equal(cohort.ids, reference.ids) and np.array_equal(cohort.truth, reference.truth)
+        if not same or not np.array_equal(cohort.patients, reference.patients):
             raise CohortError(
                 f"{first} and {name} do not describe the same items, labels and patients",
                 remedy="extract both from the same images and manifest, or give the same --labels",

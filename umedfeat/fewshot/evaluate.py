@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,11 +24,10 @@ Ints = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores per draw, estimates, and the resampled means behind the intervals: estimate key → (B,)."""
+    """Scores per draw and estimates over the draws."""
 
     scores: tuple[Score, ...]
     estimates: tuple[Estimate, ...]
-    resampled: Mapping[tuple[str, str, str, str, str], Floats]
 
 
 def test_patients(cohort: Cohort, items: Ints) -> tuple[Ints, Ints]:
@@ -47,7 +46,7 @@ def stratum_of(cohort: Cohort, patients: Ints) -> Ints:
 def evaluated(cohort: Cohort, predictions: Predictions, repeat: int) -> Evaluated:
     """Truth and prediction of one draw."""
     _, place = test_patients(cohort, predictions.items)
-    truth = cohort.table.truth[predictions.items]
+    truth = cohort.truth[predictions.items]
     return Evaluated(cohort.task, truth, predictions.values[repeat].astype(np.float64), place)
 
 
@@ -57,14 +56,11 @@ def evaluate(
     """All metrics of one classifier at one budget on one test set, and on each subgroup of it."""
     scores: list[Score] = []
     estimates: list[Estimate] = []
-    resampled: dict[tuple[str, str, str, str, str], Floats] = {}
     for subgroup, part in _subgroups(cohort, predictions, settings.subgroups):
         values, means = _measure(cohort, part, settings)
         patients, _ = test_patients(cohort, part.items)
         strata = stratum_of(cohort, patients)
         for metric in metrics_of(cohort.task):
-            key = (part.classifier, part.budget, part.test_set, subgroup, metric)
-            resampled[key] = means[metric]
             scores += _scores(part, budget, encoder, subgroup, metric, values[metric])
             bounds = interval(_mean(values[metric]), means[metric], METRICS[metric], strata, settings.confidence)
             estimates.append(
@@ -85,13 +81,13 @@ def evaluate(
                     interval=bounds.kind,
                 )
             )
-    return Evaluation(tuple(scores), tuple(estimates), resampled)
+    return Evaluation(tuple(scores), tuple(estimates))
 
 
 def _subgroups(cohort: Cohort, predictions: Predictions, columns: Sequence[str]) -> Iterator[tuple[str, Predictions]]:
     yield "", predictions
     for column in columns:
-        values = cohort.table.meta[column][predictions.items]
+        values = cohort.meta[column][predictions.items]
         for value in sorted(set(values.tolist())):
             inside = values == value
             part = replace(predictions, items=predictions.items[inside], values=predictions.values[:, inside])

@@ -8,17 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
 from umedfeat.fewshot.settings import ProbeSettings, Task
 
 __all__ = [
     "Budget",
-    "CohortTable",
     "Comparison",
     "DataNeeded",
     "Difference",
     "Drop",
     "Estimate",
-    "FlowStep",
     "Fold",
     "Predictions",
     "ProbeResult",
@@ -32,54 +31,14 @@ Ints = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class FlowStep:
-    """One line of the cohort flow, from files to train and test.
-
-    Attributes:
-        name: "inputs", "embedded", "with a label", "training pool", "test" …
-        items, patients: how many are left at this step (for the last steps: how many stand there); 0 patients where
-            nobody knows.
-        note: why some were left out, "" if none were.
-    """
-
-    name: str
-    items: int
-    patients: int
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class CohortTable:
-    """The labelled items of the study, one entry per item, in the order that every index of the result refers to.
-
-    Attributes:
-        ids: (I,) item ids.
-        patients: (I,) pseudonyms; equal to the id where no patient is known.
-        patients_known: False where every item was taken as its own patient.
-        truth: (I,) class index (binary, multiclass, ordinal), (I, L) 0/1 (multilabel) or (I,) float (regression).
-        classes: names of the classes (label names for multilabel, () for regression), in label-space order.
-        meta: further columns by name, each (I,) of str (centre, sex, split …), "" where missing.
-        embedding: (I, D) float32, pooled; for maps and nearest neighbours. Not standardised.
-    """
-
-    ids: npt.NDArray[np.str_]
-    patients: npt.NDArray[np.str_]
-    patients_known: bool
-    truth: npt.NDArray[np.generic]
-    classes: tuple[str, ...]
-    meta: Mapping[str, npt.NDArray[np.str_]]
-    embedding: npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
 class Fold:
     """One division into pool and tests: one for a hold-out, folds × partitions for cross-validation, one per centre.
 
     Attributes:
         name: "hold-out", "fold 3", "without centre=B" …
         partition: which drawing of the folds it belongs to (0 but for repeated cross-validation).
-        pool: (n,) item indices that training patients are drawn from.
-        tests: test set name → (m,) item indices. Names: "test", "internal", "centre=B" …
+        pool: (n,) numbers of the patients that training patients are drawn from, ascending.
+        tests: test set name → (m,) numbers of its patients. Names: "test", "out-of-fold", "external centre=B" …
     """
 
     name: str
@@ -121,7 +80,7 @@ class Predictions:
 
     Attributes:
         classifier, budget, test_set: keys (budget by name).
-        items: (n,) indices into ``CohortTable``.
+        items: (n,) indices into the cohort.
         values: (R, n, K) probabilities over ``classes`` (multilabel: (R, n, L) probability of each label;
             regression: (R, n, 1) predicted value), float32. Never averaged or voted over draws.
         chosen: (R,) the selected hyperparameter as text ("C=0.01", "k=5"); folds joined by "; ".
@@ -354,7 +313,7 @@ class ProbeResult:
     primary: str
     settings: ProbeSettings
     command: str
-    cohort: CohortTable
+    cohort: Cohort
     flow: tuple[FlowStep, ...]
     folds: tuple[Fold, ...]
     budgets: tuple[Budget, ...]

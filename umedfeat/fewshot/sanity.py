@@ -9,7 +9,8 @@ import numpy.typing as npt
 from scipy.stats import ttest_1samp
 
 from umedfeat.errors import LeakageError
-from umedfeat.fewshot.cohort.cohort import Cohort, relabelled
+from umedfeat.fewshot.cohort.build import relabelled
+from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.evaluate import measured, test_patients
 from umedfeat.fewshot.result import Sanity
 from umedfeat.fewshot.settings import ProbeSettings, Task
@@ -67,7 +68,7 @@ def _judge(classifier: str, metric: str, chance: float, values: list[float]) -> 
 
 def permuted_labels(cohort: Cohort, rng: np.random.Generator) -> npt.NDArray[np.generic]:
     """Labels exchanged between whole patients: a patient's items take those of another patient's items in turn."""
-    truth = cohort.table.truth
+    truth = cohort.truth
     items = [np.flatnonzero(cohort.patient == patient) for patient in range(cohort.n_patients)]
     shuffled = truth.copy()
     for own, other in zip(items, rng.permutation(cohort.n_patients), strict=True):

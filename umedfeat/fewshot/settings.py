@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
-if TYPE_CHECKING:
-    from umedfeat.fewshot.draws.saved import SavedSplits
+from typing import Literal, NamedTuple
 
 __all__ = [
     "ATTENTION",
@@ -20,6 +18,8 @@ __all__ = [
     "RIDGE_ALPHA",
     "AttentionSettings",
     "ProbeSettings",
+    "SavedFold",
+    "SavedSplits",
     "Task",
     "default_repeats",
 ]
@@ -61,6 +61,33 @@ class AttentionSettings(NamedTuple):
 
 
 ATTENTION = AttentionSettings()
+
+
+@dataclass(frozen=True)
+class SavedFold:
+    """A fold by pseudonyms of the earlier study: pool, test sets by name, and per budget one group a draw."""
+
+    name: str
+    partition: int
+    pool: tuple[str, ...]
+    tests: Mapping[str, tuple[str, ...]]
+    draws: Mapping[str, tuple[tuple[str, ...], ...]]
+
+
+@dataclass(frozen=True)
+class SavedSplits:
+    """Splits of an earlier study.
+
+    Attributes:
+        name: of the file. items: pseudonym → ids of the patient's items.
+        amounts: budget name → share of the pool's patients, or patients per class where ``shots``.
+    """
+
+    name: str
+    items: Mapping[str, tuple[str, ...]]
+    amounts: Mapping[str, float]
+    shots: bool
+    folds: tuple[SavedFold, ...]
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ import numpy.typing as npt
 from umedfeat._version import __version__
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.classifiers.fitting import Fitter, Predicted
-from umedfeat.fewshot.cohort.cohort import Cohort
+from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
 from umedfeat.fewshot.draws.draws import Draw, plan_draws
-from umedfeat.fewshot.draws.splits import Division, divide
+from umedfeat.fewshot.draws.splits import divide, refuse_leaks
 from umedfeat.fewshot.evaluate import Evaluation, drops_between, evaluate
 from umedfeat.fewshot.metrics.metrics import PRIMARY
 from umedfeat.fewshot.metrics.significance import significance_of
 from umedfeat.fewshot.parallel import available_cores, in_order
-from umedfeat.fewshot.result import Budget, FlowStep, Fold, Predictions, ProbeResult, Significance
+from umedfeat.fewshot.result import Budget, Fold, Predictions, ProbeResult, Significance
 from umedfeat.fewshot.settings import ProbeSettings
 
 __all__ = ["Origin", "Progress", "Study", "flow_of", "plan_warnings", "predict", "run_study"]
@@ -51,7 +51,6 @@ class Study:
 
     cohort: Cohort
     settings: ProbeSettings
-    divisions: tuple[Division, ...]
     folds: tuple[Fold, ...]
     budgets: tuple[Budget, ...]
     draws: tuple[Draw, ...]
@@ -66,18 +65,19 @@ class Study:
             LeakageError: a patient or identical content would stand on both sides.
         """
         for column in settings.subgroups:
-            if column not in cohort.table.meta:
-                there = ", ".join(cohort.table.meta) or "none"
+            if column not in cohort.meta:
+                there = ", ".join(cohort.meta) or "none"
                 raise CohortError(f"--subgroup {column}: there is no such column", remedy=f"columns: {there}")
-        divisions = divide(cohort, settings)
-        folds = tuple(division.as_fold(cohort, twins=twins) for division in divisions)
-        budgets, draws = plan_draws(cohort, divisions, settings)
+        folds = divide(cohort, settings)
+        for fold in folds:
+            refuse_leaks(cohort, fold, twins=twins)
+        budgets, draws = plan_draws(cohort, folds, settings)
         classifiers = tuple(c for c in settings.classifiers if c != "prototype" or cohort.task != "regression")
         if settings.pool == "abmil":
             if cohort.bags is None:
                 raise CohortError("attention pooling needs the tiles of a feature file", remedy="use probe_file")
             classifiers = (*classifiers, "abmil")
-        return cls(cohort, settings, divisions, folds, budgets, draws, classifiers)
+        return cls(cohort, settings, folds, budgets, draws, classifiers)
 
 
 def run_study(
@@ -100,7 +100,7 @@ def run_study(
         primary=primary,
         settings=settings,
         command=origin.command,
-        cohort=cohort.table,
+        cohort=cohort,
         flow=(*cohort.flow, *flow_of(study)),
         folds=study.folds,
         budgets=study.budgets,
@@ -122,7 +122,7 @@ def predict(study: Study, progress: Progress | None = None, jobs: int = 1) -> tu
     cohort = study.cohort
     fitter = Fitter(
         cohort.rows,
-        cohort.table.truth[cohort.row_item],
+        cohort.truth[cohort.row_item],
         cohort.patient[cohort.row_item],
         cohort.task,
         cohort.n_classes,
@@ -139,7 +139,7 @@ def predict(study: Study, progress: Progress | None = None, jobs: int = 1) -> tu
 
 @dataclass(frozen=True)
 class _Piece:
-    """What one fitted classifier says about one test set of one division."""
+    """What one fitted classifier says about one test set of one fold."""
 
     classifier: str
     budget: str
@@ -153,13 +153,14 @@ class _Piece:
 
 
 def _fit(study: Study, fitter: Fitter, draw: Draw) -> Iterator[_Piece]:
-    cohort, fold = study.cohort, study.folds[draw.division]
+    cohort, fold = study.cohort, study.folds[draw.fold]
     items = cohort.items_of(draw.patients)
-    rows = [cohort.rows_of(test) for test in fold.tests.values()]
+    tests = {name: cohort.items_of(patients) for name, patients in fold.tests.items()}
+    rows = [cohort.rows_of(test) for test in tests.values()]
     found = fitter.predict(cohort.rows_of(items), rows, study.classifiers)
     per_class = cohort.per_class(draw.patients)
     for classifier, each in found.items():
-        for (name, test), test_rows, predicted in zip(fold.tests.items(), rows, each, strict=True):
+        for (name, test), test_rows, predicted in zip(tests.items(), rows, each, strict=True):
             pooled = _over_rows(predicted, cohort.row_item[test_rows], test)
             counts = (len(draw.patients), len(items), per_class)
             yield _Piece(classifier, draw.budget, name, draw.repeat, test, pooled, *counts)
@@ -176,7 +177,7 @@ def _over_rows(predicted: Predicted, row_item: Ints, items: Ints) -> Predicted:
 
 
 def _collect(study: Study, pieces: Iterable[_Piece]) -> Iterator[Predictions]:
-    """Join the divisions of each repeat and stack the repeats; in the order classifier, budget, test set."""
+    """Join the folds of each repeat and stack the repeats; in the order classifier, budget, test set."""
     rank = {name: place for place, name in enumerate(study.classifiers)}
     budget_rank = {budget.name: place for place, budget in enumerate(study.budgets)}
     tests = list(dict.fromkeys(name for fold in study.folds for name in fold.tests))
@@ -222,7 +223,6 @@ def _evaluate_all(study: Study, predictions: Sequence[Predictions], encoder: str
     return Evaluation(
         tuple(score for part in parts for score in part.scores),
         tuple(estimate for part in parts for estimate in part.estimates),
-        {key: value for part in parts for key, value in part.resampled.items()},
     )
 
 
@@ -234,23 +234,23 @@ def _significance(study: Study, predictions: Sequence[Predictions]) -> tuple[Sig
 def flow_of(study: Study) -> list[FlowStep]:
     """From the labelled items to pool and tests."""
     cohort = study.cohort
-    steps = [FlowStep("in the study", len(cohort.table.ids), cohort.n_patients)]
+    steps = [FlowStep("in the study", len(cohort.ids), cohort.n_patients)]
     if study.settings.cv:
         return [
             *steps,
-            FlowStep(f"tested out of fold ({study.settings.cv} folds)", len(cohort.table.ids), cohort.n_patients),
+            FlowStep(f"tested out of fold ({study.settings.cv} folds)", len(cohort.ids), cohort.n_patients),
         ]
-    for fold, division in zip(study.folds, study.divisions, strict=True):
+    for fold in study.folds:
         suffix = f" ({fold.name})" if len(study.folds) > 1 else ""
-        steps.append(FlowStep(f"training pool{suffix}", len(fold.pool), len(division.pool)))
-        steps += [FlowStep(name, len(items), len(division.tests[name])) for name, items in fold.tests.items()]
+        for name, patients in {f"training pool{suffix}": fold.pool, **fold.tests}.items():
+            steps.append(FlowStep(name, len(cohort.items_of(patients)), len(patients)))
     return steps
 
 
 def _named_draws(study: Study) -> dict[str, dict[str, tuple[tuple[str, ...], ...]]]:
     named: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {}
     for draw in study.draws:
-        of_fold = named.setdefault(study.folds[draw.division].name, {})
+        of_fold = named.setdefault(study.folds[draw.fold].name, {})
         of_fold[draw.budget] = (*of_fold.get(draw.budget, ()), tuple(study.cohort.names[draw.patients].tolist()))
     return named
 
@@ -259,7 +259,7 @@ def plan_warnings(study: Study) -> list[str]:
     """What a reader must know before anything is fitted."""
     cohort = study.cohort
     found = list(cohort.warnings)
-    if not cohort.table.patients_known:
+    if not cohort.patients_known:
         found.append(
             "No patient information: every item is taken as its own patient. If patients have several items, the "
             "results are too good and the intervals too narrow."
@@ -267,8 +267,8 @@ def plan_warnings(study: Study) -> list[str]:
     found += [budget.note for budget in study.budgets if budget.note]
     if "prototype" in study.settings.classifiers and "prototype" not in study.classifiers:
         found.append("The prototype classifier needs classes and was left out of the regression study.")
-    for division in study.divisions if not study.settings.cv else ():
-        for name, patients in division.tests.items():
+    for fold in study.folds if not study.settings.cv else ():
+        for name, patients in fold.tests.items():
             if len(patients) < _FEW_PATIENTS:
                 found.append(
                     f"Test set {name!r} holds {len(patients)} patients: its intervals are wide and approximate"

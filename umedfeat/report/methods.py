@@ -68,7 +68,7 @@ def _test(result: ProbeResult) -> str:
     if settings.split:
         return f"Training and test patients were taken from the column '{settings.split}'."
     fold = result.folds[0]
-    count = len(set(result.cohort.patients[fold.tests["test"]].tolist()))
+    count = len(fold.tests["test"])
     return f"A class-stratified test set of {count} patients was held out; no patient was in training and test."
 
 

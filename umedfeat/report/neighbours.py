@@ -46,7 +46,7 @@ def mistakes_of(result: ProbeResult, part: Predictions, preview: Path | None) ->
     taken = values.argmax(axis=1)
     wrong = np.flatnonzero(taken != truth)
     wrong = wrong[np.argsort(-values[wrong, taken[wrong]], kind="stable")][:_MOST]
-    pool = next(fold.pool for fold in result.folds if part.test_set in fold.tests)
+    pool = result.cohort.items_of(next(fold.pool for fold in result.folds if part.test_set in fold.tests))
     rows = result.cohort.embedding.astype(np.float64)
     rows = rows - rows[pool].mean(axis=0)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

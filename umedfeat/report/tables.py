@@ -53,7 +53,7 @@ def render_plan(study: Study) -> str:
     """What ``--dry-run`` shows: the cohort flow, and patients per budget and class."""
     cohort = study.cohort
     flow = [[step.name, step.items, step.patients or "", step.note] for step in (*cohort.flow, *flow_of(study))]
-    header = ["budget", "patients", "of", "items", "draws", *cohort.table.classes]
+    header = ["budget", "patients", "of", "items", "draws", *cohort.classes]
     rows = [
         [b.name, b.n_patients, b.n_pool, f"{b.n_items:.1f}", b.repeats, *(f"{n:.1f}" for n in b.per_class)]
         for b in study.budgets

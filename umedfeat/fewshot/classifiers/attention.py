@@ -9,15 +9,14 @@ numbers everywhere, with any number of threads, and needs no framework.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from umedfeat.fewshot.classifiers.linear import Standard
+from umedfeat.fewshot.cohort.cohort import Bags
 from umedfeat.fewshot.settings import ATTENTION, Task
 
-__all__ = ["AttentionProbe", "Bags", "forward", "gradients", "start"]
+__all__ = ["AttentionProbe", "forward", "gradients", "start"]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
@@ -25,27 +24,6 @@ Weights = dict[str, Floats]
 
 _DECAY = (0.9, 0.999)
 _TINY = np.float32(1e-8)
-
-
-@dataclass(frozen=True)
-class Bags:
-    """Rows (N, D) grouped into bags: bag b holds ``starts[b] : starts[b + 1]``, none is empty."""
-
-    rows: Floats
-    starts: Ints
-
-    @property
-    def owner(self) -> Ints:
-        """(N,) bag of each row."""
-        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
-
-    def pick(self, bags: Ints, most: int = 0, rng: np.random.Generator | None = None) -> Bags:
-        """Some bags, in the given order; of each at most ``most`` rows, drawn anew by ``rng``."""
-        parts = [np.arange(self.starts[b], self.starts[b + 1]) for b in bags]
-        if rng is not None:
-            parts = [part if len(part) <= most else rng.choice(part, most, replace=False) for part in parts]
-        starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.intp)
-        return Bags(self.rows[np.concatenate(parts)], starts)
 
 
 def start(dim: int, width: int, rng: np.random.Generator) -> Weights:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.fewshot.classifiers.attention import AttentionProbe, Bags
+from umedfeat.fewshot.classifiers.attention import AttentionProbe
 from umedfeat.fewshot.classifiers.cosine import CosineSpace, DrawnCosines, Ints
 from umedfeat.fewshot.classifiers.linear import LinearProbe
 from umedfeat.fewshot.classifiers.neighbours import Neighbours, Prototypes
 from umedfeat.fewshot.classifiers.ridge import RidgeProbe
+from umedfeat.fewshot.cohort.cohort import Bags
 from umedfeat.fewshot.settings import ProbeSettings, Task
 
 __all__ = ["Fitter", "Predicted"]

@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.classifiers.attention import Bags
-from umedfeat.fewshot.cohort.cohort import Cohort, build_cohort
+from umedfeat.fewshot.cohort.build import build_cohort
+from umedfeat.fewshot.cohort.cohort import Bags, Cohort, FlowStep
 from umedfeat.fewshot.cohort.labels import MISSING
 from umedfeat.fewshot.cohort.table import FeatureTable
-from umedfeat.fewshot.result import FlowStep
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.naming import stem_of
 

@@ -10,21 +10,20 @@ import numpy as np
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.draws.orders import Ints, labelling_order
-from umedfeat.fewshot.draws.saved import SavedSplits, patients_at
-from umedfeat.fewshot.draws.splits import Division
-from umedfeat.fewshot.result import Budget
-from umedfeat.fewshot.settings import ProbeSettings, default_repeats
+from umedfeat.fewshot.draws.saved import numbers_of, patients_at
+from umedfeat.fewshot.result import Budget, Fold
+from umedfeat.fewshot.settings import ProbeSettings, SavedSplits, default_repeats
 
 __all__ = ["Draw", "plan_budgets", "plan_draws"]
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Training patients of one repeat in one division. ``patients`` are cohort-wide numbers, in labelling order."""
+    """Training patients of one repeat in one fold. ``patients`` are cohort-wide numbers, in labelling order."""
 
     budget: str
     repeat: int
-    division: int
+    fold: int
     patients: Ints
 
 
@@ -35,11 +34,11 @@ class _Order:
 
 
 def plan_draws(
-    cohort: Cohort, divisions: Sequence[Division], settings: ProbeSettings
+    cohort: Cohort, folds: Sequence[Fold], settings: ProbeSettings
 ) -> tuple[tuple[Budget, ...], tuple[Draw, ...]]:
-    """Draw training patients for every budget, repeat and division.
+    """Draw training patients for every budget, repeat and fold.
 
-    The order behind repeat r of a division depends on the seed, the division and r alone: draws are nested over the
+    The order behind repeat r of a fold depends on the seed, the fold and r alone: draws are nested over the
     budgets and the same for every encoder that describes the same patients.
 
     Raises:
@@ -48,7 +47,7 @@ def plan_draws(
     budgets: list[Budget] = []
     draws: list[Draw] = []
     for amount in settings.shots or settings.fractions:
-        budget, its_draws = _spend(cohort, divisions, settings, amount)
+        budget, its_draws = _spend(cohort, folds, settings, amount)
         if budget is not None:
             budgets.append(budget)
             draws += its_draws
@@ -57,44 +56,44 @@ def plan_draws(
     return tuple(budgets), tuple(draws)
 
 
-def plan_budgets(cohort: Cohort, divisions: Sequence[Division], settings: ProbeSettings) -> tuple[Budget, ...]:
+def plan_budgets(cohort: Cohort, folds: Sequence[Fold], settings: ProbeSettings) -> tuple[Budget, ...]:
     """The budgets alone (``--dry-run``)."""
-    return plan_draws(cohort, divisions, settings)[0]
+    return plan_draws(cohort, folds, settings)[0]
 
 
 def _spend(
-    cohort: Cohort, divisions: Sequence[Division], settings: ProbeSettings, amount: float
+    cohort: Cohort, folds: Sequence[Fold], settings: ProbeSettings, amount: float
 ) -> tuple[Budget | None, list[Draw]]:
     name = f"{amount} shot{'s' if amount != 1 else ''}" if settings.shots else f"{amount * 100:g} %"
     if settings.splits is not None:
-        return _as_saved(cohort, divisions, settings, settings.splits, name, amount)
-    partitions = 1 + max(division.partition for division in divisions)
-    if settings.shots and not _shots_fit(cohort, divisions, int(amount), settings):
+        return _as_saved(cohort, folds, settings, settings.splits, name, amount)
+    partitions = 1 + max(fold.partition for fold in folds)
+    if settings.shots and not _shots_fit(cohort, folds, int(amount), settings):
         return None, []
     repeats = _repeats(settings, amount, partitions)
     draws = []
-    for place, division in enumerate(divisions):
+    for place, fold in enumerate(folds):
         for repeat in range(repeats):
-            if repeat % partitions == division.partition:
-                order = _order(cohort, division, settings.seed, place, repeat)
+            if repeat % partitions == fold.partition:
+                order = _order(cohort, fold, settings.seed, place, repeat)
                 draws.append(Draw(name, repeat, place, _take(cohort, order, amount, bool(settings.shots))))
-    return _budget(cohort, divisions, settings, name, amount, repeats, draws), draws
+    return _budget(cohort, folds, settings, name, amount, repeats, draws), draws
 
 
 def _as_saved(
     cohort: Cohort,
-    divisions: Sequence[Division],
+    folds: Sequence[Fold],
     settings: ProbeSettings,
     saved: SavedSplits,
     name: str,
     amount: float,
 ) -> tuple[Budget | None, list[Draw]]:
-    numbers = saved.numbers(cohort)
-    partitions = 1 + max(fold.partition for fold in saved.folds)
+    numbers = numbers_of(saved, cohort)
+    partitions = 1 + max(old.partition for old in saved.folds)
     draws = []
-    for place, fold in enumerate(saved.folds):
-        wanted = cohort.carries[divisions[place].pool].any(axis=0) & (cohort.task != "regression")
-        for number, names in enumerate(fold.draws[name]):
+    for place, old in enumerate(saved.folds):
+        wanted = cohort.carries[folds[place].pool].any(axis=0) & (cohort.task != "regression")
+        for number, names in enumerate(old.draws[name]):
             patients = patients_at(names, numbers)
             lacks = wanted & ~cohort.carries[patients].any(axis=0)
             if lacks.any() and settings.on_missing_class == "skip":
@@ -105,9 +104,9 @@ def _as_saved(
                     f"{cohort.requirement_names[int(lacks.argmax())]!r}",
                     remedy="use the labels that the splits were drawn from, or --on-missing-class skip",
                 )
-            draws.append(Draw(name, fold.partition + number * partitions, place, patients))
+            draws.append(Draw(name, old.partition + number * partitions, place, patients))
     repeats = 1 + max(draw.repeat for draw in draws)
-    return _budget(cohort, divisions, settings, name, amount, repeats, draws), draws
+    return _budget(cohort, folds, settings, name, amount, repeats, draws), draws
 
 
 def _repeats(settings: ProbeSettings, amount: float, partitions: int) -> int:
@@ -117,14 +116,14 @@ def _repeats(settings: ProbeSettings, amount: float, partitions: int) -> int:
     return -(-wanted // partitions) * partitions
 
 
-def _order(cohort: Cohort, division: Division, seed: int, place: int, repeat: int) -> _Order:
+def _order(cohort: Cohort, fold: Fold, seed: int, place: int, repeat: int) -> _Order:
     rng = np.random.default_rng([seed, 2, place, repeat])
     floor = 2
     if cohort.task == "regression":  # quartiles only spread the order; no draw needs all of them
-        order, _ = labelling_order(cohort.carries[division.pool][:, :0], cohort.stratum[division.pool], rng)
-        return _Order(division.pool[order], min(floor, len(order)))
-    order, least = labelling_order(cohort.carries[division.pool], cohort.stratum[division.pool], rng)
-    return _Order(division.pool[order], least)
+        order, _ = labelling_order(cohort.carries[fold.pool][:, :0], cohort.stratum[fold.pool], rng)
+        return _Order(fold.pool[order], min(floor, len(order)))
+    order, least = labelling_order(cohort.carries[fold.pool], cohort.stratum[fold.pool], rng)
+    return _Order(fold.pool[order], least)
 
 
 def _take(cohort: Cohort, order: _Order, amount: float, shots: bool) -> Ints:
@@ -142,18 +141,18 @@ def _half_up(number: float) -> int:
     return int(number + 0.5)
 
 
-def _shots_fit(cohort: Cohort, divisions: Sequence[Division], shots: int, settings: ProbeSettings) -> bool:
+def _shots_fit(cohort: Cohort, folds: Sequence[Fold], shots: int, settings: ProbeSettings) -> bool:
     if cohort.task == "regression":
         raise CohortError(
             "--shots counts patients per class, and a regression target has none", remedy="use --fraction"
         )
-    for division in divisions:
-        counts = np.bincount(cohort.stratum[division.pool], minlength=cohort.stratum.max() + 1)
+    for fold in folds:
+        counts = np.bincount(cohort.stratum[fold.pool], minlength=cohort.stratum.max() + 1)
         short = np.flatnonzero((counts > 0) & (counts < shots))
         if len(short):
             if settings.on_missing_class == "skip":
                 return False
-            name = (*cohort.table.classes, "no label")[short[0]]
+            name = (*cohort.classes, "no label")[short[0]]
             raise CohortError(
                 f"--shots {shots}: class {name!r} has {counts[short[0]]} training patients",
                 remedy="ask for fewer shots, or leave such budgets out with --on-missing-class skip",
@@ -163,14 +162,14 @@ def _shots_fit(cohort: Cohort, divisions: Sequence[Division], shots: int, settin
 
 def _budget(
     cohort: Cohort,
-    divisions: Sequence[Division],
+    folds: Sequence[Fold],
     settings: ProbeSettings,
     name: str,
     amount: float,
     repeats: int,
     draws: Sequence[Draw],
 ) -> Budget:
-    pool = divisions[0].pool
+    pool = folds[0].pool
     used = len(draws[0].patients)
     asked = round(amount * len(pool), 2)
     note = ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,63 +18,37 @@ from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.draws.orders import Ints
 from umedfeat.fewshot.result import ProbeResult
-from umedfeat.fewshot.settings import ProbeSettings
+from umedfeat.fewshot.settings import ProbeSettings, SavedFold, SavedSplits
 
-__all__ = ["SavedFold", "SavedSplits", "splits_of", "with_splits"]
+__all__ = ["numbers_of", "patients_at", "splits_of", "with_splits"]
 
 _VERSION = 1
 #: Settings that say how the test sets came about; they come back with the splits.
 _DESIGN = ("test_size", "cv", "cv_repeats", "external", "loco", "split", "seed")
 
 
-@dataclass(frozen=True)
-class SavedFold:
-    """A fold by pseudonyms of the earlier study: pool, test sets by name, and per budget one group a draw."""
+def numbers_of(saved: SavedSplits, cohort: Cohort) -> dict[str, int]:
+    """Pseudonym → number of the patient in a cohort.
 
-    name: str
-    partition: int
-    pool: tuple[str, ...]
-    tests: Mapping[str, tuple[str, ...]]
-    draws: Mapping[str, tuple[tuple[str, ...], ...]]
-
-
-@dataclass(frozen=True)
-class SavedSplits:
-    """Splits of an earlier study.
-
-    Attributes:
-        name: of the file. items: pseudonym → ids of the patient's items.
-        amounts: budget name → share of the pool's patients, or patients per class where ``shots``.
+    Raises:
+        CohortError: an item is not there, or stands under another patient.
     """
-
-    name: str
-    items: Mapping[str, tuple[str, ...]]
-    amounts: Mapping[str, float]
-    shots: bool
-    folds: tuple[SavedFold, ...]
-
-    def numbers(self, cohort: Cohort) -> dict[str, int]:
-        """Pseudonym → number of the patient in a cohort.
-
-        Raises:
-            CohortError: an item is not there, or stands under another patient.
-        """
-        place = {name: int(number) for name, number in zip(cohort.table.ids, cohort.patient, strict=True)}
-        missing = [item for items in self.items.values() for item in items if item not in place]
-        if missing:
-            raise CohortError(
-                f"{self.name}: {len(missing)} of its items are not in the study, {missing[0]!r} among them",
-                remedy="give the features and labels that the splits were drawn from",
-            )
-        found = {name: {place[item] for item in items} for name, items in self.items.items()}
-        torn = [name for name, numbers in found.items() if len(numbers) != 1]
-        if torn or len({number for numbers in found.values() for number in numbers}) < len(found):
-            raise CohortError(
-                f"{self.name}: its patients are not those of the study"
-                + (f", the items of {torn[0]} stand under several" if torn else ""),
-                remedy="name the patients as when the splits were drawn (--patient)",
-            )
-        return {name: numbers.pop() for name, numbers in found.items()}
+    place = {name: int(number) for name, number in zip(cohort.ids, cohort.patient, strict=True)}
+    missing = [item for items in saved.items.values() for item in items if item not in place]
+    if missing:
+        raise CohortError(
+            f"{saved.name}: {len(missing)} of its items are not in the study, {missing[0]!r} among them",
+            remedy="give the features and labels that the splits were drawn from",
+        )
+    found = {name: {place[item] for item in items} for name, items in saved.items.items()}
+    torn = [name for name, numbers in found.items() if len(numbers) != 1]
+    if torn or len({number for numbers in found.values() for number in numbers}) < len(found):
+        raise CohortError(
+            f"{saved.name}: its patients are not those of the study"
+            + (f", the items of {torn[0]} stand under several" if torn else ""),
+            remedy="name the patients as when the splits were drawn (--patient)",
+        )
+    return {name: numbers.pop() for name, numbers in found.items()}
 
 
 def patients_at(names: tuple[str, ...], numbers: Mapping[str, int]) -> Ints:
@@ -100,9 +74,9 @@ def splits_of(result: ProbeResult) -> dict[str, Any]:
                 "name": fold.name,
                 "partition": fold.partition,
                 "tests": {
-                    name: sorted(set(result.cohort.patients[rows].tolist())) for name, rows in fold.tests.items()
+                    name: sorted(result.cohort.names[patients].tolist()) for name, patients in fold.tests.items()
                 },
-                "pool": sorted(set(result.cohort.patients[fold.pool].tolist())),
+                "pool": sorted(result.cohort.names[fold.pool].tolist()),
                 "draws": {budget: [list(d) for d in draws] for budget, draws in result.draws[fold.name].items()},
             }
             for fold in result.folds

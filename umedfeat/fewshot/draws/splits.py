@@ -2,50 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.cohort.cohort import Cohort, refuse_overlap, refuse_twins
+from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.cohort.labels import MISSING
+from umedfeat.fewshot.cohort.leakage import refuse_overlap, refuse_twins
 from umedfeat.fewshot.draws.orders import Ints, labelling_order, patient_folds
-from umedfeat.fewshot.draws.saved import SavedSplits, patients_at
+from umedfeat.fewshot.draws.saved import numbers_of, patients_at
 from umedfeat.fewshot.result import Fold
-from umedfeat.fewshot.settings import ProbeSettings
+from umedfeat.fewshot.settings import ProbeSettings, SavedSplits
 
-__all__ = ["Division", "divide", "hold_out"]
+__all__ = ["divide", "hold_out", "refuse_leaks"]
 
 _TRAIN = frozenset({"train", "training", "pool"})
 _TEST = frozenset({"test", "testing", "holdout", "hold-out"})
 
 
-@dataclass(frozen=True)
-class Division:
-    """A fold in patient numbers: ``pool`` (P1,), ``tests`` name → (P2,)."""
+def refuse_leaks(cohort: Cohort, fold: Fold, *, twins: bool = False) -> None:
+    """Refuse patients, and unless ``twins`` identical content, on both sides of a fold.
 
-    name: str
-    partition: int
-    pool: Ints
-    tests: dict[str, Ints]
-
-    def as_fold(self, cohort: Cohort, *, twins: bool = False) -> Fold:
-        """The same in item indices, checked for leakage (``twins``: identical content on both sides is let be).
-
-        Raises:
-            LeakageError: a patient or identical content on both sides.
-        """
-        pool = cohort.items_of(self.pool)
-        tests = {name: cohort.items_of(patients) for name, patients in self.tests.items()}
-        for items in tests.values():
-            refuse_overlap(cohort, pool, items)
-            if not twins:
-                refuse_twins(cohort, pool, items)
-        return Fold(self.name, self.partition, pool, tests)
+    Raises:
+        LeakageError: listing them.
+    """
+    pool = cohort.items_of(fold.pool)
+    for patients in fold.tests.values():
+        items = cohort.items_of(patients)
+        refuse_overlap(cohort, pool, items)
+        if not twins:
+            refuse_twins(cohort, pool, items)
 
 
-def divide(cohort: Cohort, settings: ProbeSettings) -> tuple[Division, ...]:
+def divide(cohort: Cohort, settings: ProbeSettings) -> tuple[Fold, ...]:
     """Choose test patients as the settings say; deterministic in ``settings.seed`` and the patients' names.
 
     Raises:
@@ -65,13 +54,13 @@ def divide(cohort: Cohort, settings: ProbeSettings) -> tuple[Division, ...]:
     if settings.split:
         return (_by_column(cohort, settings.split),)
     test = hold_out(cohort, everyone, settings.test_size, rng)
-    return (Division("hold-out", 0, np.setdiff1d(everyone, test), {"test": test}),)
+    return (Fold("hold-out", 0, np.setdiff1d(everyone, test), {"test": test}),)
 
 
-def _as_saved(cohort: Cohort, saved: SavedSplits) -> tuple[Division, ...]:
-    numbers = saved.numbers(cohort)
+def _as_saved(cohort: Cohort, saved: SavedSplits) -> tuple[Fold, ...]:
+    numbers = numbers_of(saved, cohort)
     return tuple(
-        Division(
+        Fold(
             fold.name,
             fold.partition,
             np.sort(patients_at(fold.pool, numbers)),
@@ -111,7 +100,7 @@ def _rarest(cohort: Cohort, patients: Ints) -> str:
     return cohort.requirement_names[int(np.where(counts > 0, counts, counts.max() + 1).argmin())]
 
 
-def _cross_validation(cohort: Cohort, settings: ProbeSettings, rng: np.random.Generator) -> tuple[Division, ...]:
+def _cross_validation(cohort: Cohort, settings: ProbeSettings, rng: np.random.Generator) -> tuple[Fold, ...]:
     everyone = np.arange(cohort.n_patients)
     fewest = int(cohort.carries.sum(axis=0).min())
     if settings.cv < 2 or fewest < settings.cv:
@@ -119,7 +108,7 @@ def _cross_validation(cohort: Cohort, settings: ProbeSettings, rng: np.random.Ge
             f"--cv {settings.cv}: the rarest class {_rarest(cohort, everyone)!r} has {fewest} patients",
             remedy=f"use --cv {max(2, fewest)} or less" if fewest >= 2 else "leave --cv out",
         )
-    divisions = []
+    folds = []
     for partition in range(settings.cv_repeats):
         fold = patient_folds(cohort.carries, cohort.stratum, settings.cv, rng)
         for number in range(settings.cv):
@@ -129,10 +118,10 @@ def _cross_validation(cohort: Cohort, settings: ProbeSettings, rng: np.random.Ge
                     f"--cv {settings.cv}: a fold would leave no patient of some class for training",
                     remedy="use fewer folds, or a hold-out",
                 )
-            divisions.append(
-                Division(f"fold {number + 1} of partition {partition + 1}", partition, pool, {"out-of-fold": test})
+            folds.append(
+                Fold(f"fold {number + 1} of partition {partition + 1}", partition, pool, {"out-of-fold": test})
             )
-    return tuple(divisions)
+    return tuple(folds)
 
 
 def column_of_patients(cohort: Cohort, name: str) -> npt.NDArray[np.str_]:
@@ -141,16 +130,16 @@ def column_of_patients(cohort: Cohort, name: str) -> npt.NDArray[np.str_]:
     Raises:
         CohortError: the column does not exist, or a patient has two values.
     """
-    if name not in cohort.table.meta:
-        there = ", ".join(cohort.table.meta) or "none"
+    if name not in cohort.meta:
+        there = ", ".join(cohort.meta) or "none"
         raise CohortError(f"there is no column {name!r}", remedy=f"columns that the features carry: {there}")
-    column = cohort.table.meta[name]
+    column = cohort.meta[name]
     values = np.empty(cohort.n_patients, dtype=column.dtype)
     values[cohort.patient] = column
     torn = column != values[cohort.patient]
     if torn.any():
         item = int(np.flatnonzero(torn)[0])
-        patient = cohort.table.patients[item]
+        patient = cohort.patients[item]
         raise CohortError(
             f"patient {patient} stands under {name}={column[item]} and {name}={values[cohort.patient[item]]}",
             remedy="a patient needs one value in this column",
@@ -170,7 +159,7 @@ def _complete(cohort: Cohort, name: str) -> npt.NDArray[np.str_]:
     return values
 
 
-def _by_column(cohort: Cohort, name: str) -> Division:
+def _by_column(cohort: Cohort, name: str) -> Fold:
     values = np.char.lower(column_of_patients(cohort, name))
     test = np.flatnonzero(np.isin(values, list(_TEST)))
     pool = np.flatnonzero(np.isin(values, list(_TRAIN)))
@@ -181,7 +170,7 @@ def _by_column(cohort: Cohort, name: str) -> Division:
             remedy="it needs 'train' and 'test'; or leave --split out and a hold-out is drawn",
         )
     _both_sides(cohort, pool, test, f"column {name!r}")
-    return Division(f"column {name}", 0, pool, {"test": test})
+    return Fold(f"column {name}", 0, pool, {"test": test})
 
 
 def _both_sides(cohort: Cohort, pool: Ints, test: Ints, what: str) -> None:
@@ -194,7 +183,7 @@ def _both_sides(cohort: Cohort, pool: Ints, test: Ints, what: str) -> None:
                 raise CohortError(f"{what} leaves no {side} patient of class {name!r}", remedy="move some there")
 
 
-def _external(cohort: Cohort, settings: ProbeSettings, rng: np.random.Generator) -> Division:
+def _external(cohort: Cohort, settings: ProbeSettings, rng: np.random.Generator) -> Fold:
     column, sign, value = settings.external.partition("=")
     if not sign:
         raise CohortError(f"--external {settings.external}: not column=value", remedy="for example --external centre=B")
@@ -210,14 +199,14 @@ def _external(cohort: Cohort, settings: ProbeSettings, rng: np.random.Generator)
 
 def _centre_out(
     cohort: Cohort, settings: ProbeSettings, inside: Ints, outside: Ints, name: str, rng: np.random.Generator
-) -> Division:
+) -> Fold:
     internal = hold_out(cohort, inside, settings.test_size, rng)
     pool = np.setdiff1d(inside, internal)
     _both_sides(cohort, pool, outside, f"leaving out {name}")
-    return Division(f"without {name}", 0, pool, {f"internal (without {name})": internal, f"external {name}": outside})
+    return Fold(f"without {name}", 0, pool, {f"internal (without {name})": internal, f"external {name}": outside})
 
 
-def _one_centre_out(cohort: Cohort, settings: ProbeSettings, rng: np.random.Generator) -> tuple[Division, ...]:
+def _one_centre_out(cohort: Cohort, settings: ProbeSettings, rng: np.random.Generator) -> tuple[Fold, ...]:
     values = _complete(cohort, settings.loco)
     centres = sorted(set(values.tolist()))
     if len(centres) < 2:

@@ -1,0 +1,207 @@
+"""Labels and features become a cohort; what makes no study of them is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from umedfeat.errors import CohortError
+from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
+from umedfeat.fewshot.cohort.labels import MISSING, Target, as_text, encode
+from umedfeat.fewshot.settings import ProbeSettings, Task
+
+__all__ = ["build_cohort", "relabelled"]
+
+_QUARTILES = (0.25, 0.5, 0.75)
+
+
+def build_cohort(
+    rows: npt.NDArray[np.float32],
+    row_item: npt.NDArray[np.intp],
+    labels: Sequence[object] | npt.NDArray[np.generic],
+    settings: ProbeSettings,
+    *,
+    ids: Sequence[str],
+    patients: Sequence[str] | None = None,
+    meta: Mapping[str, Sequence[str]] | None = None,
+    content: Sequence[str] | None = None,
+    flow: tuple[FlowStep, ...] = (),
+) -> Cohort:
+    """Build the study's cohort out of complete labels and check that it is one.
+
+    Args:
+        rows: (N, D) features. row_item: (N,) index into the items.
+        labels: (I,) one per item (an (I, L) 0/1 matrix for multilabel).
+        patients: (I,) patient of each item; "" or None takes the item as its own patient.
+
+    Raises:
+        CohortError: missing or constant labels, patients in two classes, a class with one patient, bad features.
+    """
+    ids_ = np.asarray(ids, dtype=np.str_)
+    known, patients_ = _patients(ids_, patients)
+    target = _target(labels, settings, ids_)
+    names, patient = np.unique(patients_, return_inverse=True)
+    _refuse_bad_features(rows, row_item, ids_)
+    carries = _carries(target, patient, len(names))
+    if settings.label_of == "patient":
+        _refuse_mixed(target, patient, names, carries)
+    cohort = Cohort(
+        ids=ids_,
+        patient=patient,
+        names=names,
+        patients_known=known,
+        task=target.task,
+        truth=target.truth,
+        classes=target.classes,
+        meta={name: np.asarray(column, dtype=np.str_) for name, column in (meta or {}).items()},
+        embedding=_pooled(rows, row_item, len(ids_)),
+        rows=rows,
+        row_item=row_item,
+        carries=carries,
+        stratum=_strata(carries, target.task),
+        content=np.asarray(content if content is not None else [""] * len(ids_), dtype=np.str_),
+        flow=flow,
+    )
+    _refuse_thin_classes(cohort)
+    return _as_unit(cohort, settings)
+
+
+def _patients(ids: npt.NDArray[np.str_], patients: Sequence[str] | None) -> tuple[bool, npt.NDArray[np.str_]]:
+    if patients is None:
+        return False, ids
+    given = np.asarray([text if text.lower() not in MISSING else "" for text in as_text(patients)], dtype=np.str_)
+    if not (given != "").any():
+        return False, ids
+    missing = given == ""
+    if missing.any():
+        raise CohortError(
+            f"{int(missing.sum())} of {len(ids)} items have no patient, {str(ids[missing][0])!r} among them",
+            remedy="fill the patient column, or take every item as its own patient with --patient none",
+        )
+    return True, given
+
+
+def _target(
+    labels: Sequence[object] | npt.NDArray[np.generic], settings: ProbeSettings, ids: npt.NDArray[np.str_]
+) -> Target:
+    matrix = np.asarray(labels)
+    if matrix.ndim == 2:
+        names = tuple(str(column) for column in range(matrix.shape[1]))
+        return Target("multilabel", (matrix > 0).astype(np.intp), names)
+    texts = as_text(labels)
+    if len(texts) != len(ids):
+        raise CohortError(f"{len(texts)} labels for {len(ids)} items")
+    missing = [name for name, text in zip(ids, texts, strict=True) if text.lower() in MISSING]
+    if missing and settings.task != "multilabel":
+        raise CohortError(
+            f"{len(missing)} of {len(texts)} items have no label, {str(missing[0])!r} among them",
+            remedy="fill the label column, or leave these items out with --unmatched skip",
+        )
+    return encode(texts, settings.task)
+
+
+def _pooled(rows: npt.NDArray[np.float32], row_item: npt.NDArray[np.intp], n_items: int) -> npt.NDArray[np.float32]:
+    if len(rows) == n_items and np.array_equal(row_item, np.arange(n_items)):
+        return rows
+    sums = np.zeros((n_items, rows.shape[1]))
+    np.add.at(sums, row_item, rows)
+    return (sums / np.maximum(np.bincount(row_item, minlength=n_items), 1)[:, None]).astype(np.float32)
+
+
+def _refuse_bad_features(
+    rows: npt.NDArray[np.float32], row_item: npt.NDArray[np.intp], ids: npt.NDArray[np.str_]
+) -> None:
+    bad = ~np.isfinite(rows).all(axis=1)
+    if bad.any():
+        name = ids[row_item[np.flatnonzero(bad)[0]]]
+        raise CohortError(f"{name}: its features hold NaN or infinite values", remedy="umedfeat verify tells more")
+
+
+def _carries(target: Target, patient: npt.NDArray[np.intp], n_patients: int) -> npt.NDArray[np.bool_]:
+    if target.task == "regression":
+        return _quartiles(target.truth.astype(np.float64), patient, n_patients)
+    if target.task == "multilabel":
+        both = np.stack([target.truth == 1, target.truth == 0], axis=-1).reshape(len(target.truth), -1)
+    else:
+        both = np.equal.outer(target.truth, np.arange(len(target.classes)))
+    carries = np.zeros((n_patients, both.shape[1]), dtype=bool)
+    np.logical_or.at(carries, patient, both)
+    return carries
+
+
+def _quartiles(truth: npt.NDArray[np.float64], patient: npt.NDArray[np.intp], n_patients: int) -> npt.NDArray[np.bool_]:
+    means = np.bincount(patient, truth, n_patients) / np.bincount(patient, minlength=n_patients)
+    bins = np.searchsorted(np.unique(np.quantile(means, _QUARTILES)), means, side="left")
+    return np.asarray(np.equal.outer(bins, np.unique(bins)))
+
+
+def _strata(carries: npt.NDArray[np.bool_], task: Task) -> npt.NDArray[np.intp]:
+    """The rarest class each patient carries (for multilabel: among the labels present, "none" where there is none)."""
+    usable = carries[:, ::2] if task == "multilabel" else carries
+    rarity = np.where(usable, usable.sum(axis=0), usable.size + 1)
+    stratum = rarity.argmin(axis=1)
+    return np.asarray(np.where(usable.any(axis=1), stratum, usable.shape[1]), dtype=np.intp)
+
+
+def _refuse_mixed(
+    target: Target, patient: npt.NDArray[np.intp], names: npt.NDArray[np.str_], carries: npt.NDArray[np.bool_]
+) -> None:
+    if target.task in ("regression", "multilabel"):
+        return
+    mixed = np.flatnonzero(carries.sum(axis=1) > 1)
+    if len(mixed):
+        first = mixed[0]
+        classes = " and ".join(name for name, has in zip(target.classes, carries[first], strict=True) if has)
+        raise CohortError(
+            f"{len(mixed)} of {len(names)} patients stand in two classes: {names[first]} is {classes}",
+            remedy="correct the labels, or say --label-of item where labels belong to cells, regions or lesions",
+        )
+
+
+def _refuse_thin_classes(cohort: Cohort) -> None:
+    if cohort.task == "regression":
+        if cohort.n_patients < 4:
+            raise CohortError(f"{cohort.n_patients} patients are too few for a regression study (at least 4)")
+        return
+    counts = cohort.carries.sum(axis=0)
+    for name, count in zip(cohort.requirement_names, counts, strict=True):
+        if count < 2:
+            raise CohortError(
+                f"class {name!r} has {count} patient{'' if count == 1 else 's'}: it cannot stand in training and test",
+                remedy="add patients of this class, or leave it out of the labels",
+            )
+
+
+def _as_unit(cohort: Cohort, settings: ProbeSettings) -> Cohort:
+    """Pool items into patients where the patient is the unit; labels must then belong to patients."""
+    if settings.unit != "patient" or cohort.n_patients == len(cohort.ids):
+        return cohort
+    if settings.label_of == "item":
+        raise CohortError("--unit patient needs one label per patient", remedy="leave --label-of item out")
+    first = np.unique(cohort.patient, return_index=True)[1]
+    truth = cohort.truth[first]
+    if cohort.task == "regression":
+        truth = np.bincount(cohort.patient, cohort.truth.astype(np.float64)) / np.bincount(cohort.patient)
+    rows = _pooled(cohort.embedding, cohort.patient, cohort.n_patients)
+    everyone = np.arange(cohort.n_patients)
+    return replace(
+        cohort,
+        ids=cohort.names,
+        patient=everyone,
+        truth=truth,
+        meta={name: column[first] for name, column in cohort.meta.items()},
+        embedding=rows,
+        rows=rows,
+        row_item=everyone,
+        content=np.asarray([""] * cohort.n_patients),
+        flow=(*cohort.flow, FlowStep("pooled into patients", cohort.n_patients, cohort.n_patients)),
+    )
+
+
+def relabelled(cohort: Cohort, truth: npt.NDArray[np.generic]) -> Cohort:
+    """The same patients and features with other labels of the same kind (for permutation checks)."""
+    carries = _carries(Target(cohort.task, truth, cohort.classes), cohort.patient, cohort.n_patients)
+    return replace(cohort, truth=truth, carries=carries, stratum=_strata(carries, cohort.task))
