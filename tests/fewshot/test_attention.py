@@ -1,4 +1,4 @@
-"""Attention pooling: gradients and training are those of torch, few tiles are found among many, nothing is selected."""
+"""Attention pooling: the formula of the paper, few tiles are found among many, nothing is selected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from study_cases import write_features
 from umedfeat.cli import run
 from umedfeat.errors import CohortError
 from umedfeat.fewshot import ProbeSettings, probe, probe_file
-from umedfeat.fewshot.classifiers.attention import AttentionProbe, forward, gradients, start
+from umedfeat.fewshot.classifiers.attention import AttentionProbe, GatedAttention
 from umedfeat.fewshot.cohort.cohort import Bags
 
 
@@ -31,35 +31,46 @@ def _needles(n_bags, seed, tiles=40, dim=16):
     return bags, code
 
 
-def _torch(weights, bags):
-    w = {name: torch.tensor(value, dtype=torch.float64, requires_grad=True) for name, value in weights.items()}
-    outputs = []
-    for begin, end in zip(bags.starts[:-1], bags.starts[1:], strict=True):
-        hidden = torch.relu(torch.tensor(bags.rows[begin:end], dtype=torch.float64) @ w["W"] + w["b"])
-        score = (torch.tanh(hidden @ w["V"] + w["v"]) * torch.sigmoid(hidden @ w["U"] + w["u"])) @ w["w"]
-        outputs.append((torch.softmax(score, 0) * hidden).sum(0) @ w["C"] + w["c"])
-    return w, torch.stack(outputs)
+def _formula(network, rows):
+    """One bag by the paper's formula, in double precision."""
+    w = {name: value.detach().double().numpy() for name, value in network.named_parameters()}
+    hidden = np.maximum(rows @ w["embed.weight"].T + w["embed.bias"], 0)
+    gate = 1 / (1 + np.exp(-(hidden @ w["gate.weight"].T + w["gate.bias"])))
+    score = (np.tanh(hidden @ w["flat.weight"].T + w["flat.bias"]) * gate) @ w["score.weight"][0]
+    attention = np.exp(score) / np.exp(score).sum()
+    return attention, attention @ hidden @ w["output.weight"].T + w["output.bias"]
 
 
-def test_outputs_and_gradients_are_those_of_torch():
-    bags, target = _bags(), np.arange(20) % 3
-    weights = start(12, 3, np.random.default_rng(1))
-    weights = {name: value + np.float32(0.1) for name, value in weights.items()}
-    output, kept = forward(weights, bags)
-    w, expected = _torch(weights, bags)
-    np.testing.assert_allclose(output, expected.detach(), atol=1e-4)
-    torch.nn.functional.cross_entropy(expected, torch.tensor(target)).backward()
-    chance = np.exp(output) / np.exp(output).sum(axis=1, keepdims=True)
-    ours = gradients(weights, bags, kept, (chance - np.eye(3, dtype=np.float32)[target]) / np.float32(20))
-    for name, value in ours.items():
-        np.testing.assert_allclose(value, w[name].grad.numpy(), atol=2e-5, err_msg=name)
+def test_the_network_is_the_formula_of_the_paper():
+    bags = _bags()
+    network = GatedAttention(12, 3, np.random.default_rng(1))
+    rows, sizes = torch.from_numpy(bags.rows), np.diff(bags.starts).tolist()
+    outputs, attention = network(rows, sizes).detach().numpy(), network.attention(rows, sizes)
+    for bag, (begin, end) in enumerate(zip(bags.starts[:-1], bags.starts[1:], strict=True)):
+        weights, expected = _formula(network, bags.rows[begin:end].astype(np.float64))
+        np.testing.assert_allclose(attention[bag].detach(), weights, atol=1e-6)
+        np.testing.assert_allclose(outputs[bag], expected, atol=1e-5)
+
+
+def test_the_number_of_threads_changes_nothing_and_stays_as_it_was():
+    bags, code = _needles(12, 7, dim=256)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(AttentionProbe("binary").fit(bags, np.eye(2)[code]).predict(bags))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(*found)
 
 
 def test_attention_sums_to_one_in_each_bag_and_finds_the_tiles_that_matter():
     bags, code = _needles(60, 0)
     model = AttentionProbe("binary").fit(bags, np.eye(2)[code])
-    standard = Bags(model.standard_.apply(bags.rows).astype(np.float32), bags.starts)
-    attention = forward(model.weights_, standard)[1]["attention"]
+    rows = torch.from_numpy(model.standard_.apply(bags.rows).astype(np.float32))
+    with torch.no_grad():
+        attention = torch.cat(model.network_.attention(rows, np.diff(bags.starts).tolist())).numpy()
     np.testing.assert_allclose(np.bincount(bags.owner, attention), 1.0, atol=1e-5)
     marked = np.concatenate([bags.starts[:-1][code == 1], bags.starts[:-1][code == 1] + 1])
     assert attention[marked].sum() > 0.5 * code.sum()

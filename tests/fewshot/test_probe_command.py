@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 from study_cases import gaussian_cases, write_features
 
 from umedfeat.cli import run
+from umedfeat.fewshot import ProbeSettings, compare_files, probe, probe_file
 from umedfeat.store import FeatureFile
 
 
@@ -158,6 +160,39 @@ def test_a_split_column_is_used_unless_told_otherwise(tmp_path, capsys):
     assert "test: 8 items of 8 patients" in capsys.readouterr().out
     assert run(["probe", "-f", str(path), "--fraction", "1", "--test-size", "0.3"]) == 0
     assert "test: 6 items of 6 patients" in capsys.readouterr().out
+
+
+def test_commands_and_functions_read_the_same_split_column(tmp_path, capsys):
+    """In the manifest or in --labels, by probe and by compare, by the command and by the function: one rule."""
+    cases = gaussian_cases(20, 1, 6)
+    split = ["test" if k < 8 else "train" for k in range(20)]
+    names = [f"im{k:02d}.png" for k in range(20)]
+    write = partial(write_features, rows=list(cases.features[:, None]), names=names, patients=cases.patients)
+    with_meta = [write(tmp_path / f"{e}.h5", encoder=e, meta={"label": cases.labels, "split": split}) for e in "ab"]
+    bare = [write(tmp_path / f"bare_{e}.h5", encoder=e) for e in "ab"]
+    labels = tmp_path / "labels.csv"
+    lines = [",".join(row) for row in zip(names, cases.labels, split, strict=True)]
+    labels.write_text("\n".join(["path,label,split", *lines]))
+    chosen = ProbeSettings(fractions=(1.0,), bootstrap=100)
+
+    def tested(result):
+        assert result.settings.split == "split"
+        return set(result.cohort.ids[result.cohort.items_of(result.folds[0].tests["test"])])
+
+    for files, table in ((with_meta, None), (bare, labels)):
+        results = [probe_file(files[0], labels=table, settings=chosen)]
+        results += compare_files(files, labels=table, settings=chosen).results
+        assert all(tested(result) == {name.removesuffix(".png") for name in names[:8]} for result in results)
+        option = [] if table is None else ["--labels", str(table)]
+        quick = ["--fraction", "1", "--bootstrap", "100", *option]
+        assert run(["probe", "-f", str(files[0]), "-o", str(tmp_path / "p"), *quick]) == 0
+        assert run(["compare", *map(str, files), "-o", str(tmp_path / "c"), *quick]) == 0
+        for folder in ("p", "c/a", "c/b"):
+            saved = json.loads((tmp_path / folder / "splits.json").read_text())
+            items = [saved["patients"][patient] for patient in saved["folds"][0]["tests"]["test"]]
+            assert {item for of_patient in items for item in of_patient} == tested(results[0])
+    arrays = probe(cases.features, cases.labels, cases.patients, meta={"split": split}, settings=chosen)
+    assert tested(arrays) == {str(number) for number in range(8)}
 
 
 def test_results_do_not_depend_on_the_number_of_threads(folder, capsys):

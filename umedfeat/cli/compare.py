@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from umedfeat.cli.study_options import DrawBar, command_line, may_use_split, settings_of, study_options
+from umedfeat.cli.study_options import DrawBar, command_line, settings_of, study_options
 
 __all__ = ["command"]
 
@@ -55,7 +54,6 @@ def command(
     **options: Any,
 ) -> None:
     """Which encoder needs less data? Paired differences, and the data needed to match the baseline."""
-    from umedfeat.fewshot.cohort.table import read_table
     from umedfeat.fewshot.files import compare_files
     from umedfeat.report.comparison_page import write_comparison_report
     from umedfeat.report.files import comparison_summary, folder_name, write_comparison
@@ -65,8 +63,6 @@ def command(
     if options["sanity"]:
         raise click.UsageError("--sanity belongs to umedfeat probe")
     settings = settings_of(options)
-    if may_use_split(options) and "split" in read_table(files[0]).meta:
-        settings = replace(settings, split="split")
     with DrawBar() as bar:
         comparison = compare_files(
             files,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from umedfeat.cli.study_options import DrawBar, command_line, may_use_split, settings_of, study_options
+from umedfeat.cli.study_options import DrawBar, command_line, settings_of, study_options
 
 __all__ = ["command"]
 
@@ -72,8 +71,6 @@ def command(
     settings = settings_of(options)
     table = read_table(features)
     labelled = label_items(table, label=label, labels=labels, patient=patient, unmatched=unmatched)
-    if may_use_split(options) and "split" in labelled.meta:
-        settings = replace(settings, split="split")
     cohort = cohort_of(table, labelled, settings)
     if dry_run:
         click.echo(render_plan(Study.plan(cohort, settings)))

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from umedfeat.fewshot.settings import ProbeSettings
 
-__all__ = ["DrawBar", "FractionsType", "command_line", "may_use_split", "settings_of", "study_options"]
+__all__ = ["DrawBar", "FractionsType", "command_line", "settings_of", "study_options"]
 
 _SANITY_RUNS = 20
 #: What a splits.json decides.
@@ -195,11 +195,6 @@ def settings_of(options: dict[str, Any]) -> ProbeSettings:
     if drawn:
         raise click.UsageError(f"--splits holds the draws already: leave {' and '.join(drawn)} out")
     return with_splits(ProbeSettings(**values), saved)
-
-
-def may_use_split(options: dict[str, Any]) -> bool:
-    """A column called split counts where nothing else was said about the test set."""
-    return not any(options[name] for name in ("split", "cv", "external", "loco", "test_size", "splits"))
 
 
 def command_line() -> str:

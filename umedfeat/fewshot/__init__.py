@@ -9,6 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import CohortError
+from umedfeat.fewshot.arrays import Rows
+from umedfeat.fewshot.classifiers.cosine_estimators import KNNProbe, PrototypeProbe
+from umedfeat.fewshot.classifiers.linear import LinearProbe
+from umedfeat.fewshot.classifiers.ridge import RidgeProbe
 from umedfeat.fewshot.cohort.build import build_cohort
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.compare import MARGIN, compare_cohorts
@@ -19,8 +23,12 @@ from umedfeat.fewshot.study import Origin
 
 __all__ = [
     "Comparison",
+    "KNNProbe",
+    "LinearProbe",
     "ProbeResult",
     "ProbeSettings",
+    "PrototypeProbe",
+    "RidgeProbe",
     "compare",
     "compare_files",
     "probe",
@@ -29,7 +37,7 @@ __all__ = [
 
 
 def probe(
-    features: npt.NDArray[np.floating[Any]],
+    features: Rows,
     labels: Sequence[object] | npt.NDArray[np.generic],
     groups: Sequence[object] | None = None,
     *,
@@ -62,7 +70,7 @@ def probe(
 
 
 def compare(
-    features: Mapping[str, npt.NDArray[np.floating[Any]]],
+    features: Mapping[str, Rows],
     labels: Sequence[object] | npt.NDArray[np.generic],
     groups: Sequence[object] | None = None,
     *,
@@ -92,7 +100,7 @@ def compare(
 
 
 def _cohort(
-    features: npt.NDArray[np.floating[Any]],
+    features: Rows,
     labels: Sequence[object] | npt.NDArray[np.generic],
     groups: Sequence[object] | None,
     settings: ProbeSettings,

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import t
 
 from umedfeat.errors import CohortError
+from umedfeat.fewshot.arrays import Floats
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.evaluate import measured, stratum_of, test_patients
 from umedfeat.fewshot.metrics.bootstrap import patient_weights
@@ -26,7 +26,6 @@ PERMUTATIONS = 1999
 #: Metrics without a better and a worse are not compared by difference.
 _NOT_COMPARED = frozenset({"calibration_slope", "prevalence"})
 
-Floats = npt.NDArray[np.float64]
 Key = tuple[str, str, str]
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from umedfeat.fewshot.arrays import Floats, Ints
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.metrics.bootstrap import interval, patient_weights
 from umedfeat.fewshot.metrics.metrics import METRICS, Evaluated, measure, metrics_of
@@ -17,9 +17,6 @@ from umedfeat.fewshot.result import Budget, Drop, Estimate, Predictions, Score
 from umedfeat.fewshot.settings import ProbeSettings
 
 __all__ = ["Evaluation", "drops_between", "evaluate", "evaluated", "measured", "stratum_of", "test_patients"]
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)

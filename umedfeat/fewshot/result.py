@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
+from umedfeat.fewshot.arrays import Bools, Floats, Floats32, Ints
 from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
 from umedfeat.fewshot.settings import ProbeSettings, Task
 
@@ -25,9 +23,6 @@ __all__ = [
     "Score",
     "Significance",
 ]
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -93,9 +88,9 @@ class Predictions:
     budget: str
     test_set: str
     items: Ints
-    values: npt.NDArray[np.float32]
+    values: Floats32
     chosen: tuple[str, ...]
-    converged: npt.NDArray[np.bool_]
+    converged: Bools
     n_train_patients: Floats
     n_train_items: Floats
     n_per_class: Floats

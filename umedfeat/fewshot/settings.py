@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Literal, NamedTuple
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "LOGISTIC_C_FIXED",
     "PROTOTYPE_TEMPERATURE",
     "RIDGE_ALPHA",
+    "SPLIT_COLUMN",
+    "TEST_SIZE",
     "AttentionSettings",
     "ProbeSettings",
     "SavedFold",
@@ -29,6 +31,9 @@ Task = Literal["binary", "multiclass", "ordinal", "multilabel", "regression"]
 FRACTIONS: tuple[float, ...] = (0.01, 0.05, 0.1, 0.5, 1.0)
 CLASSIFIERS: tuple[str, ...] = ("linear", "knn", "prototype")
 
+#: Share of the patients held out where nothing is said about the tests, and the column that says it where it is there.
+TEST_SIZE = 0.3
+SPLIT_COLUMN = "split"
 #: Inverse regularisation strengths of the linear probe, walked from the strongest; the convention of scikit-learn.
 LOGISTIC_C: tuple[float, ...] = tuple(10.0**exponent for exponent in range(-5, 6))
 #: Used where a class has fewer than three drawn patients, so that nothing can be selected; scikit-learn's default.
@@ -105,12 +110,14 @@ class ProbeSettings:
         pool: "mean", "max", "mean+std" of an item's tiles; "abmil" adds a classifier of that name, gated attention
             trained on the tiles, beside the others, which see the mean.
         label_of: "patient" (two classes in one patient are an error) or "item" (cells, regions, lesions).
-        test_size: share of the patients held out where no other test set is named.
+        test_size: share of the patients held out where no other test set is named; None takes TEST_SIZE, unless a
+            column called "split" marks the tests.
         cv: folds of patient-level cross-validation, 0 for a hold-out.
         cv_repeats: how many times the folds are drawn anew.
         external: "column=value": the patients to test on, e.g. "centre=B"; "" for none.
         loco: column whose values are left out one after the other, e.g. "centre"; "" for none.
-        split: column whose value "test" marks the test patients and "train" the pool; "" for none.
+        split: column whose value "test" marks the test patients and "train" the pool; "" takes a column called
+            "split" where nothing else was said about the tests (see ``settled``).
         subgroups: columns by which the test results are broken down.
         on_missing_class: "stop" or "skip" a fraction that cannot hold every class.
         bootstrap: resamplings of the test patients behind each interval.
@@ -128,7 +135,7 @@ class ProbeSettings:
     unit: Literal["item", "tile", "patient"] = "item"
     pool: Literal["mean", "max", "mean+std", "abmil"] = "mean"
     label_of: Literal["patient", "item"] = "patient"
-    test_size: float = 0.3
+    test_size: float | None = None
     cv: int = 0
     cv_repeats: int = 5
     external: str = ""
@@ -142,10 +149,20 @@ class ProbeSettings:
     seed: int = 0
     splits: SavedSplits | None = None
 
+    @property
+    def held_out(self) -> float:
+        """Share of the patients of a hold-out."""
+        return TEST_SIZE if self.test_size is None else self.test_size
+
+    def settled(self, columns: Container[str]) -> ProbeSettings:
+        """The same for a cohort with these columns: one called "split" counts where nothing is said about the tests."""
+        said = (self.split, self.cv, self.external, self.loco, self.test_size, self.splits)
+        return replace(self, split=SPLIT_COLUMN) if SPLIT_COLUMN in columns and not any(said) else self
+
     def described(self) -> dict[str, object]:
         """Every setting by name, for tables and files; of the splits their file's name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return values | {"splits": self.splits.name if self.splits else ""}
+        return values | {"test_size": self.held_out, "splits": self.splits.name if self.splits else ""}
 
 
 def default_repeats(fraction: float) -> int:

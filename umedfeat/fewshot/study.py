@@ -11,10 +11,10 @@ from importlib.metadata import version
 from itertools import groupby
 
 import numpy as np
-import numpy.typing as npt
 
 from umedfeat._version import __version__
 from umedfeat.errors import CohortError
+from umedfeat.fewshot.arrays import Ints
 from umedfeat.fewshot.classifiers.fitting import Fitter, Predicted
 from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
 from umedfeat.fewshot.draws.draws import Draw, plan_draws
@@ -28,7 +28,6 @@ from umedfeat.fewshot.settings import ProbeSettings
 
 __all__ = ["Origin", "Progress", "Study", "flow_of", "plan_warnings", "predict", "run_study"]
 
-Ints = npt.NDArray[np.intp]
 #: Called after each fitted draw with (done, total).
 Progress = Callable[[int, int], None]
 _FEW_PATIENTS = 30
@@ -64,6 +63,7 @@ class Study:
             CohortError: the cohort cannot hold such a study.
             LeakageError: a patient or identical content would stand on both sides.
         """
+        settings = settings.settled(cohort.meta)
         for column in settings.subgroups:
             if column not in cohort.meta:
                 there = ", ".join(cohort.meta) or "none"
@@ -98,7 +98,7 @@ def run_study(
         task=cohort.task,
         positive=1 if cohort.task == "binary" else -1,
         primary=primary,
-        settings=settings,
+        settings=study.settings,
         command=origin.command,
         cohort=cohort,
         flow=(*cohort.flow, *flow_of(study)),

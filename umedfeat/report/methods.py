@@ -56,7 +56,7 @@ def _test(result: ProbeResult) -> str:
     if settings.external or settings.loco:
         names = "; ".join(fold.name for fold in result.folds)
         return (
-            f"External validation left out whole groups of patients ({names}); {settings.test_size:.0%} of the "
+            f"External validation left out whole groups of patients ({names}); {settings.held_out:.0%} of the "
             "remaining patients were held out as the internal test set."
         )
     if settings.cv:

@@ -3,83 +3,65 @@
 An item is a bag of rows (tiles, slices). Each row becomes ``h = relu(x W + b)``; its weight within the bag is the
 softmax of ``w·(tanh(V h) ⊙ σ(U h))``; the weighted mean of ``h`` goes through a linear layer. Everything is trained
 together, on the drawn bags alone, for a number of steps fixed beforehand: there is no validation set to stop on, hence
-nothing that could be stopped on the data that is reported. The gradients are written out, so that a fit is the same
-numbers everywhere, with any number of threads, and needs no framework.
+nothing that could be stopped on the data that is reported.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 
-from umedfeat.fewshot.classifiers.linear import Standard
+import numpy as np
+import torch
+from torch import nn
+
+from umedfeat.fewshot.arrays import Floats, Floats32, Ints
+from umedfeat.fewshot.classifiers.scaling import Standard
 from umedfeat.fewshot.cohort.cohort import Bags
 from umedfeat.fewshot.settings import ATTENTION, Task
 
-__all__ = ["AttentionProbe", "forward", "gradients", "start"]
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.intp]
-Weights = dict[str, Floats]
-
-_DECAY = (0.9, 0.999)
-_TINY = np.float32(1e-8)
+__all__ = ["AttentionProbe", "GatedAttention"]
 
 
-def start(dim: int, width: int, rng: np.random.Generator) -> Weights:
-    """Weights before training: Glorot's uniform, biases zero."""
-    shapes = {
-        "W": (dim, ATTENTION.hidden),
-        "V": (ATTENTION.hidden, ATTENTION.gate),
-        "U": (ATTENTION.hidden, ATTENTION.gate),
-        "w": (ATTENTION.gate, 1),
-        "C": (ATTENTION.hidden, width),
-    }
-    found = {
-        name: rng.uniform(-1, 1, shape).astype(np.float32) * np.float32((6 / sum(shape)) ** 0.5)
-        for name, shape in shapes.items()
-    }
-    biases = {"b": ATTENTION.hidden, "v": ATTENTION.gate, "u": ATTENTION.gate, "c": width}
-    return found | {name: np.zeros(size, dtype=np.float32) for name, size in biases.items()}
+class GatedAttention(nn.Module):
+    """The network: (N, dim) rows of several bags → (B, width) outputs."""
+
+    def __init__(self, dim: int, width: int, rng: np.random.Generator) -> None:
+        super().__init__()
+        self.embed = nn.Linear(dim, ATTENTION.hidden)
+        self.flat = nn.Linear(ATTENTION.hidden, ATTENTION.gate)
+        self.gate = nn.Linear(ATTENTION.hidden, ATTENTION.gate)
+        self.score = nn.Linear(ATTENTION.gate, 1, bias=False)
+        self.output = nn.Linear(ATTENTION.hidden, width)
+        for layer in self.children():
+            _glorot(layer, rng)
+
+    def forward(self, rows: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+        """Outputs of consecutive bags of the given sizes."""
+        hidden = torch.relu(self.embed(rows))
+        pairs = zip(self._attention(hidden, sizes), torch.split(hidden, sizes), strict=True)
+        outputs: torch.Tensor = self.output(torch.stack([weights @ values for weights, values in pairs]))
+        return outputs
+
+    def attention(self, rows: torch.Tensor, sizes: list[int]) -> list[torch.Tensor]:
+        """(n,) weight of each row within its bag, for each bag; they sum to one."""
+        return self._attention(torch.relu(self.embed(rows)), sizes)
+
+    def _attention(self, hidden: torch.Tensor, sizes: list[int]) -> list[torch.Tensor]:
+        scores: torch.Tensor = self.score(torch.tanh(self.flat(hidden)) * torch.sigmoid(self.gate(hidden)))
+        return [torch.softmax(part, 0) for part in torch.split(scores[:, 0], sizes)]
 
 
-def forward(weights: Weights, bags: Bags) -> tuple[Floats, dict[str, Floats]]:
-    """(B, K) outputs, and what the gradients need; ``attention`` (N,) sums to one within each bag."""
-    hidden = np.maximum(bags.rows @ weights["W"] + weights["b"], 0)
-    flat = np.tanh(hidden @ weights["V"] + weights["v"])
-    gate = 1 / (1 + np.exp(-(hidden @ weights["U"] + weights["u"])))
-    score = ((flat * gate) @ weights["w"])[:, 0]
-    begins, owner = bags.starts[:-1], bags.owner
-    power = np.exp(score - np.maximum.reduceat(score, begins)[owner])
-    attention = power / np.add.reduceat(power, begins)[owner]
-    pooled = np.add.reduceat(attention[:, None] * hidden, begins, axis=0)
-    kept = {"hidden": hidden, "flat": flat, "gate": gate, "attention": attention, "pooled": pooled}
-    return pooled @ weights["C"] + weights["c"], kept
-
-
-def gradients(weights: Weights, bags: Bags, kept: dict[str, Floats], slope: Floats) -> Weights:
-    """Derivatives of a loss whose derivative by the (B, K) outputs is ``slope``."""
-    hidden, flat, gate, attention = (kept[name] for name in ("hidden", "flat", "gate", "attention"))
-    owner, begins = bags.owner, bags.starts[:-1]
-    to_pooled = (slope @ weights["C"].T)[owner]
-    along = np.einsum("nh,nh->n", hidden, to_pooled)
-    mean = np.add.reduceat(attention * along, begins)[owner]
-    to_score = (attention * (along - mean))[:, None]
-    to_flat = to_score * weights["w"][:, 0] * gate * (1 - flat * flat)
-    to_gate = to_score * weights["w"][:, 0] * flat * gate * (1 - gate)
-    to_hidden = attention[:, None] * to_pooled + to_flat @ weights["V"].T + to_gate @ weights["U"].T
-    to_hidden = to_hidden * (hidden > 0)
-    return {
-        "W": bags.rows.T @ to_hidden,
-        "b": to_hidden.sum(axis=0),
-        "V": hidden.T @ to_flat,
-        "v": to_flat.sum(axis=0),
-        "U": hidden.T @ to_gate,
-        "u": to_gate.sum(axis=0),
-        "w": (flat * gate).T @ to_score,
-        "C": kept["pooled"].T @ slope,
-        "c": slope.sum(axis=0),
-    }
+def _glorot(layer: nn.Module, rng: np.random.Generator) -> None:
+    """Glorot's uniform weights and no bias, from a generator of the study: the same on every machine."""
+    if isinstance(layer, nn.Linear):
+        shape = (layer.in_features, layer.out_features)
+        start = rng.uniform(-1, 1, shape).astype(np.float32) * np.float32((6 / sum(shape)) ** 0.5)
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(start.T))
+            if layer.bias is not None:
+                layer.bias.zero_()
 
 
 class AttentionProbe:
@@ -94,50 +76,59 @@ class AttentionProbe:
     def __init__(self, task: Task, seed: int = 0) -> None:
         self.task, self.seed = task, seed
 
-    def fit(self, bags: Bags, targets: npt.NDArray[np.float64]) -> AttentionProbe:
+    def fit(self, bags: Bags, targets: Floats) -> AttentionProbe:
         """(B, K) one-hot classes, 0/1 labels, or values."""
         rng = np.random.default_rng([self.seed, 9])
         self.standard_ = Standard.of(bags.rows)
         self.mean_, self.scale_ = 0.0, 1.0
         if self.task == "regression":
             self.mean_, self.scale_ = float(targets.mean()), float(targets.std()) or 1.0
-        goal = ((targets - self.mean_) / self.scale_).astype(np.float32)
+        goal = torch.from_numpy(((targets - self.mean_) / self.scale_).astype(np.float32))
         ready = Bags(self._standardised(bags.rows), bags.starts)
-        self.weights_ = start(bags.rows.shape[1], targets.shape[1], rng)
-        moments = {name: (np.zeros_like(w), np.zeros_like(w)) for name, w in self.weights_.items()}
-        for step, chosen in enumerate(_batches(len(goal), rng), start=1):
-            batch = ready.pick(chosen, ATTENTION.rows, rng)
-            output, kept = forward(self.weights_, batch)
-            slope = (self._link(output) - goal[chosen]) / np.float32(len(chosen))
-            self._adam(gradients(self.weights_, batch, kept, slope), moments, step)
+        self.network_ = GatedAttention(bags.rows.shape[1], targets.shape[1], rng)
+        with _one_thread():
+            self._train(ready, goal, rng)
         return self
 
-    def predict(self, bags: Bags) -> npt.NDArray[np.float64]:
-        """(B, K) probabilities or values, from all rows of each bag."""
-        output, _ = forward(self.weights_, Bags(self._standardised(bags.rows), bags.starts))
-        return np.asarray(self._link(output), dtype=np.float64) * self.scale_ + self.mean_
+    def _train(self, bags: Bags, goal: torch.Tensor, rng: np.random.Generator) -> None:
+        optimiser = torch.optim.AdamW(self.network_.parameters(), lr=ATTENTION.rate, weight_decay=ATTENTION.decay)
+        for chosen in _batches(len(goal), rng):
+            batch = bags.pick(chosen, ATTENTION.rows, rng)
+            optimiser.zero_grad()
+            self._loss(self.network_(*_tensors(batch)), goal[chosen]).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
 
-    def _standardised(self, rows: Floats) -> Floats:
+    def _loss(self, output: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """Mean over the bags of the sum over the outputs."""
+        if self.task == "regression":
+            return 0.5 * ((output - goal) ** 2).sum(dim=1).mean()
+        if self.task == "multilabel":
+            each = nn.functional.binary_cross_entropy_with_logits(output, goal, reduction="none")
+            return each.sum(dim=1).mean()
+        return nn.functional.cross_entropy(output, goal)
+
+    @torch.no_grad()
+    def predict(self, bags: Bags) -> Floats:
+        """(B, K) probabilities or values, from all rows of each bag; one bag at a time, so that memory stays flat."""
+        with _one_thread():
+            outputs = [self._outputs(bags.rows[a:b]) for a, b in zip(bags.starts[:-1], bags.starts[1:], strict=True)]
+        return np.asarray(self._link(torch.cat(outputs)).numpy(), dtype=np.float64) * self.scale_ + self.mean_
+
+    def _outputs(self, rows: Floats32) -> torch.Tensor:
+        found: torch.Tensor = self.network_(torch.from_numpy(self._standardised(rows)), [len(rows)])
+        return found
+
+    def _standardised(self, rows: Floats32) -> Floats32:
         return self.standard_.apply(rows).astype(np.float32)
 
-    def _link(self, output: Floats) -> Floats:
+    def _link(self, output: torch.Tensor) -> torch.Tensor:
         if self.task == "regression":
             return output
-        if self.task == "multilabel":
-            return np.asarray(1 / (1 + np.exp(-output)), dtype=np.float32)
-        power = np.exp(output - output.max(axis=1, keepdims=True))
-        return np.asarray(power / power.sum(axis=1, keepdims=True))
+        return torch.sigmoid(output) if self.task == "multilabel" else torch.softmax(output, dim=1)
 
-    def _adam(self, slopes: Weights, moments: dict[str, tuple[Floats, Floats]], step: int) -> None:
-        """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
-        first, second = _DECAY
-        rate = np.float32(ATTENTION.rate * (1 - second**step) ** 0.5 / (1 - first**step))
-        for name, slope in slopes.items():
-            mean, square = moments[name]
-            mean += np.float32(1 - first) * (slope - mean)
-            square += np.float32(1 - second) * (slope * slope - square)
-            weight = self.weights_[name]
-            weight -= np.float32(ATTENTION.rate * ATTENTION.decay) * weight + rate * mean / (np.sqrt(square) + _TINY)
+
+def _tensors(bags: Bags) -> tuple[torch.Tensor, list[int]]:
+    return torch.from_numpy(bags.rows), np.diff(bags.starts).tolist()
 
 
 def _batches(n_bags: int, rng: np.random.Generator) -> list[Ints]:
@@ -146,3 +137,26 @@ def _batches(n_bags: int, rng: np.random.Generator) -> list[Ints]:
     per_pass = -(-n_bags // size)
     passes = max(ATTENTION.passes, -(-ATTENTION.steps // per_pass))
     return [part for _ in range(passes) for part in np.array_split(rng.permutation(n_bags), per_pass)]
+
+
+_LOCK = Lock()
+_asking: list[int] = []
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in one order, whatever the machine: one thread of torch here, the caller's number again afterwards.
+
+    The number belongs to each thread, but the last one set is what new threads begin with: the first to come remembers
+    it for all.
+    """
+    with _LOCK:
+        before = _asking[0] if _asking else torch.get_num_threads()
+        _asking.append(before)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _asking.pop()
+            torch.set_num_threads(before)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.fewshot.arrays import Floats, Ints, Rows
+
 __all__ = ["CosineSpace", "DrawnCosines"]
 
-Rows = npt.NDArray[np.floating[Any]]
-Ints = npt.NDArray[np.intp]
 
 #: Rows up to which the Gram matrix of all rows is kept (1 GiB of float32).
 GRAM_ROWS = 16_384
@@ -35,9 +35,7 @@ class CosineSpace:
         dtype: of the arithmetic.
     """
 
-    def __init__(
-        self, rows: npt.NDArray[np.floating[Any]], *, gram_rows: int = GRAM_ROWS, dtype: npt.DTypeLike = np.float32
-    ) -> None:
+    def __init__(self, rows: Rows, *, gram_rows: int = GRAM_ROWS, dtype: npt.DTypeLike = np.float32) -> None:
         self.rows: Rows = np.asarray(rows - rows.mean(axis=0, dtype=np.float64), dtype=dtype)
         self.gram: Rows | None = self.rows @ self.rows.T if len(rows) <= gram_rows else None
 
@@ -74,7 +72,7 @@ class _FromGram(DrawnCosines):
         self.mean_square = float(self.means.mean())
         self.norms = self._norms(train, self.means)
 
-    def _norms(self, rows: Ints, means: npt.NDArray[np.float64]) -> Rows:
+    def _norms(self, rows: Ints, means: Floats) -> Rows:
         squares = self.gram[rows, rows] - 2.0 * means + self.mean_square
         return np.sqrt(np.maximum(squares, 0.0)).astype(np.float32)
 

@@ -11,13 +11,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from umedfeat.fewshot.arrays import Floats, Ints
 from umedfeat.fewshot.classifiers.cosine import CosineSpace
 from umedfeat.fewshot.classifiers.neighbours import Neighbours, Prototypes
 from umedfeat.fewshot.settings import KNN_NEIGHBOURS, PROTOTYPE_TEMPERATURE
 
 __all__ = ["KNNProbe", "PrototypeProbe"]
-
-Floats = npt.NDArray[np.float64]
 
 
 class _CosineClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -31,7 +30,7 @@ class _CosineClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.targets_ = np.equal.outer(code, np.arange(len(self.classes_))).astype(np.float64)
         return np.asarray(self.targets_)
 
-    def _space(self, X: Any) -> tuple[CosineSpace, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    def _space(self, X: Any) -> tuple[CosineSpace, Ints, Ints]:
         check_is_fitted(self)
         rows = validate_data(self, X, reset=False)
         everything = np.vstack([self.rows_, rows])

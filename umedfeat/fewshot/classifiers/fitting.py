@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.fewshot.classifiers.attention import AttentionProbe
-from umedfeat.fewshot.classifiers.cosine import CosineSpace, DrawnCosines, Ints
+from umedfeat.fewshot.arrays import Floats, Floats32, Ints
+from umedfeat.fewshot.classifiers.cosine import CosineSpace, DrawnCosines
 from umedfeat.fewshot.classifiers.linear import LinearProbe
 from umedfeat.fewshot.classifiers.neighbours import Neighbours, Prototypes
 from umedfeat.fewshot.classifiers.ridge import RidgeProbe
@@ -17,8 +17,6 @@ from umedfeat.fewshot.cohort.cohort import Bags
 from umedfeat.fewshot.settings import ProbeSettings, Task
 
 __all__ = ["Fitter", "Predicted"]
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Fitter:
 
     def __init__(
         self,
-        rows: npt.NDArray[np.float32],
+        rows: Floats32,
         truth: npt.NDArray[np.generic],
         group: Ints,
         task: Task,
@@ -95,7 +93,7 @@ class Fitter:
             for test in tests
         ]
 
-    def _widen(self, model: LinearProbe, rows: npt.NDArray[np.float32]) -> Floats:
+    def _widen(self, model: LinearProbe, rows: Floats32) -> Floats:
         """Put the model's columns where their classes stand in the full label space; absent classes get 0."""
         values = np.zeros((len(rows), self.width))
         values[:, model.classes_] = model.predict_proba(rows)
@@ -106,6 +104,8 @@ class Fitter:
         return [Predicted(model.predict(self.rows[test])[:, None], f"alpha={model.alpha_:g}") for test in tests]
 
     def _attention(self, train: Ints, tests: Sequence[Ints], bags: Bags) -> list[Predicted]:
+        from umedfeat.fewshot.classifiers.attention import AttentionProbe  # imports torch, which no other one needs
+
         model = AttentionProbe(self.task, self.settings.seed).fit(bags.pick(train), self._targets(train))
         return [Predicted(model.predict(bags.pick(test)), "") for test in tests]
 

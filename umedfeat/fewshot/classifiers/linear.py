@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from umedfeat.fewshot.classifiers.logistic import Floats, LogisticPaths, Weights, probabilities
+from umedfeat.fewshot.arrays import Floats, Ints, Rows
+from umedfeat.fewshot.classifiers.logistic import LogisticPaths, Weights, probabilities
+from umedfeat.fewshot.classifiers.scaling import Standard
 from umedfeat.fewshot.draws.orders import patient_folds
 from umedfeat.fewshot.settings import INNER_FOLDS, LOGISTIC_C, LOGISTIC_C_FIXED
 
-__all__ = ["LinearProbe", "Standard", "inner_folds"]
+__all__ = ["LinearProbe", "inner_folds"]
 
 _SELECT_TOLERANCE = 2e-4
 _FINAL_TOLERANCE = 1e-6
@@ -24,28 +25,9 @@ _FINAL_TOLERANCE = 1e-6
 _PATIENCE = 2
 
 
-@dataclass(frozen=True)
-class Standard:
-    """Means and scales of a training set; constant features get scale 1 (scikit-learn's StandardScaler)."""
-
-    mean: Floats
-    scale: Floats
-
-    @classmethod
-    def of(cls, rows: npt.NDArray[np.floating[Any]]) -> Standard:
-        mean = rows.mean(axis=0, dtype=np.float64)
-        variance = rows.var(axis=0, dtype=np.float64, mean=mean[None])
-        rounding = np.finfo(np.float64).eps * len(rows)
-        constant = variance <= rounding * variance + (rounding * mean) ** 2
-        return cls(mean, np.where(constant, 1.0, np.sqrt(variance)))
-
-    def apply(self, rows: npt.NDArray[np.floating[Any]]) -> Floats:
-        return np.asarray((rows - self.mean) / self.scale, dtype=np.float64)
-
-
 def inner_folds(
     targets: npt.NDArray[np.generic], groups: npt.NDArray[np.generic], folds: int, seed: int
-) -> npt.NDArray[np.intp] | None:
+) -> Ints | None:
     """Deal rows to inner folds, groups kept together; None where a class has fewer than three groups.
 
     Args:
@@ -101,7 +83,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._fit(X, targets, inner_folds(onehot, groups, self.folds, self.seed))
         return self
 
-    def _fit(self, X: npt.NDArray[np.floating[Any]], targets: Floats, fold: npt.NDArray[np.intp] | None) -> None:
+    def _fit(self, X: Rows, targets: Floats, fold: Ints | None) -> None:
         self.standard_ = Standard.of(X)
         rows = self.standard_.apply(X)
         self.inner_loss_ = [] if fold is None else inner_losses(rows, targets, fold, self.strengths)
@@ -131,7 +113,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
 
-def inner_losses(rows: Floats, targets: Floats, fold: npt.NDArray[np.intp], strengths: Sequence[float]) -> list[float]:
+def inner_losses(rows: Floats, targets: Floats, fold: Ints, strengths: Sequence[float]) -> list[float]:
     """Mean held-out log-loss for each C, from the strongest regularisation until it has risen ``_PATIENCE`` times.
 
     Each inner training set is standardised on its own: dividing the rows, which the whole draw has standardised, by

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
 
+from umedfeat.fewshot.arrays import Bools, Floats
+
 __all__ = ["LogisticPaths", "Weights", "probabilities"]
 
-Floats = npt.NDArray[np.float64]
 
 _MAX_ITERATIONS = 2000
 _HISTORY = 20
@@ -162,7 +162,7 @@ class LogisticPaths:
         scales: (F, D) standard deviation of each column over those rows: the fit is on ``rows / scales``.
     """
 
-    def __init__(self, rows: Floats, targets: Floats, inside: npt.NDArray[np.bool_], scales: Floats) -> None:
+    def __init__(self, rows: Floats, targets: Floats, inside: Bools, scales: Floats) -> None:
         self.targets, self.inside = targets, inside.astype(np.float64)
         wide = _SPAN * rows.shape[0] <= rows.shape[1]
         self.design: _Design = (_Wide if wide else _Tall)(rows, scales, targets.shape[1])

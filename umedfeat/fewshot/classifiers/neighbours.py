@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from umedfeat.fewshot.classifiers.cosine import DrawnCosines, Ints
+from umedfeat.fewshot.arrays import Floats, Ints, Rows
+from umedfeat.fewshot.classifiers.cosine import DrawnCosines
 from umedfeat.fewshot.settings import KNN_NEIGHBOURS, PROTOTYPE_TEMPERATURE
 
 __all__ = ["Neighbours", "Prototypes", "allowed_neighbours"]
 
-Floats = npt.NDArray[np.float64]
 
 #: Training rows that at most take part in the choice of k, so that a million tiles stay affordable.
 _SELECTION_ROWS = 5000
@@ -72,7 +70,7 @@ class Neighbours:
         return predicted
 
 
-def _means(similarity: npt.NDArray[np.floating[Any]], targets: Floats, counts: Sequence[int]) -> list[Floats]:
+def _means(similarity: Rows, targets: Floats, counts: Sequence[int]) -> list[Floats]:
     """Mean target of the k best columns of each row, for each k; columns at -inf do not exist."""
     most = min(max(counts), similarity.shape[1])
     top = _best(similarity, most)
@@ -82,7 +80,7 @@ def _means(similarity: npt.NDArray[np.floating[Any]], targets: Floats, counts: S
     return [sums[:, min(k, most) - 1] / number[:, min(k, most) - 1, None] for k in counts]
 
 
-def _best(similarity: npt.NDArray[np.floating[Any]], most: int) -> Ints:
+def _best(similarity: Rows, most: int) -> Ints:
     """Columns of the ``most`` largest entries of each row, best first."""
     if most < similarity.shape[1]:
         top = np.argpartition(similarity, similarity.shape[1] - most, axis=1)[:, -most:]
@@ -115,7 +113,7 @@ class Prototypes:
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
-    def _to_means(self, rows: Ints, share: npt.NDArray[np.floating[Any]]) -> Floats:
+    def _to_means(self, rows: Ints, share: Rows) -> Floats:
         """(len(rows), K) dot products of unit rows with the class means of unit rows."""
         found = np.empty((len(rows), share.shape[1]))
         for part, similarity in self.cosines.blocks(rows):

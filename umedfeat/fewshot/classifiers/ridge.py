@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import eigh
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from umedfeat.fewshot.classifiers.linear import Standard
+from umedfeat.fewshot.arrays import Floats, Ints, Rows
+from umedfeat.fewshot.classifiers.scaling import Standard
 from umedfeat.fewshot.settings import INNER_FOLDS, RIDGE_ALPHA
 
 __all__ = ["RidgeProbe"]
-
-Floats = npt.NDArray[np.float64]
 
 
 class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -49,7 +47,7 @@ class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.intercept_ = float(y.mean())
         return self
 
-    def _choose(self, rows: npt.NDArray[np.floating[Any]], values: Floats, group: npt.NDArray[np.intp]) -> float:
+    def _choose(self, rows: Rows, values: Floats, group: Ints) -> float:
         number = int(group.max()) + 1
         if number < 3:
             return self.fixed

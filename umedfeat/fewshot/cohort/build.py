@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import CohortError
+from umedfeat.fewshot.arrays import Bools, Floats, Floats32, Ints, Texts
 from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
 from umedfeat.fewshot.cohort.labels import MISSING, Target, as_text, encode
 from umedfeat.fewshot.settings import ProbeSettings, Task
@@ -19,8 +20,8 @@ _QUARTILES = (0.25, 0.5, 0.75)
 
 
 def build_cohort(
-    rows: npt.NDArray[np.float32],
-    row_item: npt.NDArray[np.intp],
+    rows: Floats32,
+    row_item: Ints,
     labels: Sequence[object] | npt.NDArray[np.generic],
     settings: ProbeSettings,
     *,
@@ -69,7 +70,7 @@ def build_cohort(
     return _as_unit(cohort, settings)
 
 
-def _patients(ids: npt.NDArray[np.str_], patients: Sequence[str] | None) -> tuple[bool, npt.NDArray[np.str_]]:
+def _patients(ids: Texts, patients: Sequence[str] | None) -> tuple[bool, Texts]:
     if patients is None:
         return False, ids
     given = np.asarray([text if text.lower() not in MISSING else "" for text in as_text(patients)], dtype=np.str_)
@@ -84,9 +85,7 @@ def _patients(ids: npt.NDArray[np.str_], patients: Sequence[str] | None) -> tupl
     return True, given
 
 
-def _target(
-    labels: Sequence[object] | npt.NDArray[np.generic], settings: ProbeSettings, ids: npt.NDArray[np.str_]
-) -> Target:
+def _target(labels: Sequence[object] | npt.NDArray[np.generic], settings: ProbeSettings, ids: Texts) -> Target:
     matrix = np.asarray(labels)
     if matrix.ndim == 2:
         names = tuple(str(column) for column in range(matrix.shape[1]))
@@ -103,7 +102,7 @@ def _target(
     return encode(texts, settings.task)
 
 
-def _pooled(rows: npt.NDArray[np.float32], row_item: npt.NDArray[np.intp], n_items: int) -> npt.NDArray[np.float32]:
+def _pooled(rows: Floats32, row_item: Ints, n_items: int) -> Floats32:
     if len(rows) == n_items and np.array_equal(row_item, np.arange(n_items)):
         return rows
     sums = np.zeros((n_items, rows.shape[1]))
@@ -111,16 +110,14 @@ def _pooled(rows: npt.NDArray[np.float32], row_item: npt.NDArray[np.intp], n_ite
     return (sums / np.maximum(np.bincount(row_item, minlength=n_items), 1)[:, None]).astype(np.float32)
 
 
-def _refuse_bad_features(
-    rows: npt.NDArray[np.float32], row_item: npt.NDArray[np.intp], ids: npt.NDArray[np.str_]
-) -> None:
+def _refuse_bad_features(rows: Floats32, row_item: Ints, ids: Texts) -> None:
     bad = ~np.isfinite(rows).all(axis=1)
     if bad.any():
         name = ids[row_item[np.flatnonzero(bad)[0]]]
         raise CohortError(f"{name}: its features hold NaN or infinite values", remedy="umedfeat verify tells more")
 
 
-def _carries(target: Target, patient: npt.NDArray[np.intp], n_patients: int) -> npt.NDArray[np.bool_]:
+def _carries(target: Target, patient: Ints, n_patients: int) -> Bools:
     if target.task == "regression":
         return _quartiles(target.truth.astype(np.float64), patient, n_patients)
     if target.task == "multilabel":
@@ -132,13 +129,13 @@ def _carries(target: Target, patient: npt.NDArray[np.intp], n_patients: int) -> 
     return carries
 
 
-def _quartiles(truth: npt.NDArray[np.float64], patient: npt.NDArray[np.intp], n_patients: int) -> npt.NDArray[np.bool_]:
+def _quartiles(truth: Floats, patient: Ints, n_patients: int) -> Bools:
     means = np.bincount(patient, truth, n_patients) / np.bincount(patient, minlength=n_patients)
     bins = np.searchsorted(np.unique(np.quantile(means, _QUARTILES)), means, side="left")
     return np.asarray(np.equal.outer(bins, np.unique(bins)))
 
 
-def _strata(carries: npt.NDArray[np.bool_], task: Task) -> npt.NDArray[np.intp]:
+def _strata(carries: Bools, task: Task) -> Ints:
     """The rarest class each patient carries (for multilabel: among the labels present, "none" where there is none)."""
     usable = carries[:, ::2] if task == "multilabel" else carries
     rarity = np.where(usable, usable.sum(axis=0), usable.size + 1)
@@ -146,9 +143,7 @@ def _strata(carries: npt.NDArray[np.bool_], task: Task) -> npt.NDArray[np.intp]:
     return np.asarray(np.where(usable.any(axis=1), stratum, usable.shape[1]), dtype=np.intp)
 
 
-def _refuse_mixed(
-    target: Target, patient: npt.NDArray[np.intp], names: npt.NDArray[np.str_], carries: npt.NDArray[np.bool_]
-) -> None:
+def _refuse_mixed(target: Target, patient: Ints, names: Texts, carries: Bools) -> None:
     if target.task in ("regression", "multilabel"):
         return
     mixed = np.flatnonzero(carries.sum(axis=1) > 1)

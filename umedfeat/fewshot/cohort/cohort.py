@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.fewshot.arrays import Bools, Floats32, Ints, Texts
 from umedfeat.fewshot.settings import Task
 
 __all__ = ["Bags", "Cohort", "FlowStep"]
@@ -34,15 +35,15 @@ class FlowStep:
 class Bags:
     """Rows (N, D) grouped into bags: bag b holds ``starts[b] : starts[b + 1]``, none is empty."""
 
-    rows: npt.NDArray[np.float32]
-    starts: npt.NDArray[np.intp]
+    rows: Floats32
+    starts: Ints
 
     @property
-    def owner(self) -> npt.NDArray[np.intp]:
+    def owner(self) -> Ints:
         """(N,) bag of each row."""
         return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
 
-    def pick(self, bags: npt.NDArray[np.intp], most: int = 0, rng: np.random.Generator | None = None) -> Bags:
+    def pick(self, bags: Ints, most: int = 0, rng: np.random.Generator | None = None) -> Bags:
         """Some bags, in the given order; of each at most ``most`` rows, drawn anew by ``rng``."""
         parts = [np.arange(self.starts[b], self.starts[b + 1]) for b in bags]
         if rng is not None:
@@ -74,26 +75,26 @@ class Cohort:
         bags: the tiles of each item, for attention pooling alone.
     """
 
-    ids: npt.NDArray[np.str_]
-    patient: npt.NDArray[np.intp]
-    names: npt.NDArray[np.str_]
+    ids: Texts
+    patient: Ints
+    names: Texts
     patients_known: bool
     task: Task
     truth: npt.NDArray[np.generic]
     classes: tuple[str, ...]
-    meta: Mapping[str, npt.NDArray[np.str_]]
-    embedding: npt.NDArray[np.float32]
-    rows: npt.NDArray[np.float32]
-    row_item: npt.NDArray[np.intp]
-    carries: npt.NDArray[np.bool_]
-    stratum: npt.NDArray[np.intp]
-    content: npt.NDArray[np.str_]
+    meta: Mapping[str, Texts]
+    embedding: Floats32
+    rows: Floats32
+    row_item: Ints
+    carries: Bools
+    stratum: Ints
+    content: Texts
     flow: tuple[FlowStep, ...] = ()
     warnings: tuple[str, ...] = ()
     bags: Bags | None = None
 
     @property
-    def patients(self) -> npt.NDArray[np.str_]:
+    def patients(self) -> Texts:
         """(I,) pseudonym of each item's patient."""
         return self.names[self.patient]
 
@@ -116,15 +117,15 @@ class Cohort:
             return tuple(f"{sign} {name}" for name in self.classes for sign in ("with", "without"))
         return self.classes
 
-    def per_class(self, patients: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    def per_class(self, patients: Ints) -> Ints:
         """(C,) how many of some patients carry each class or label; (0,) for regression."""
         counts = self.carries[patients].sum(axis=0)
         return np.asarray(counts[::2] if self.task == "multilabel" else counts[: len(self.classes)])
 
-    def items_of(self, patients: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    def items_of(self, patients: Ints) -> Ints:
         """Item indices of some patients, ascending."""
         return np.flatnonzero(np.isin(self.patient, patients))
 
-    def rows_of(self, items: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    def rows_of(self, items: Ints) -> Ints:
         """Row indices of some items, ascending."""
         return np.flatnonzero(np.isin(self.row_item, items))

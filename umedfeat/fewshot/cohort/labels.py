@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import CohortError
+from umedfeat.fewshot.arrays import Floats
 from umedfeat.fewshot.settings import Task
 
 __all__ = ["MISSING", "Target", "as_text", "encode", "infer_task"]
@@ -95,7 +96,7 @@ def _numbers(texts: Sequence[str]) -> list[float] | None:
     return numbers if all(math.isfinite(number) for number in numbers) else None
 
 
-def _regression(texts: Sequence[str]) -> npt.NDArray[np.float64]:
+def _regression(texts: Sequence[str]) -> Floats:
     numbers = _numbers(texts)
     if numbers is None:
         wrong = next(text for text in texts if _numbers([text]) is None)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from umedfeat.errors import LeakageError
+from umedfeat.fewshot.arrays import Ints, Texts
 from umedfeat.fewshot.cohort.cohort import Cohort
 
 __all__ = ["refuse_overlap", "refuse_twins"]
 
 
-def refuse_overlap(cohort: Cohort, pool: npt.NDArray[np.intp], test: npt.NDArray[np.intp]) -> None:
+def refuse_overlap(cohort: Cohort, pool: Ints, test: Ints) -> None:
     """Refuse patients on both sides.
 
     Args:
@@ -30,7 +30,7 @@ def refuse_overlap(cohort: Cohort, pool: npt.NDArray[np.intp], test: npt.NDArray
         )
 
 
-def refuse_twins(cohort: Cohort, pool: npt.NDArray[np.intp], test: npt.NDArray[np.intp]) -> None:
+def refuse_twins(cohort: Cohort, pool: Ints, test: Ints) -> None:
     """Refuse identical content in pool and test (same sha256, or bit-identical embeddings).
 
     Args:
@@ -48,7 +48,7 @@ def refuse_twins(cohort: Cohort, pool: npt.NDArray[np.intp], test: npt.NDArray[n
         )
 
 
-def _twins(cohort: Cohort, pool: npt.NDArray[np.intp], test: npt.NDArray[np.intp]) -> list[tuple[str, str]]:
+def _twins(cohort: Cohort, pool: Ints, test: Ints) -> list[tuple[str, str]]:
     ids = cohort.ids
     seen = {key: ids[item] for item in pool for key in _keys(cohort, item)}
     pairs = {}
@@ -65,5 +65,5 @@ def _keys(cohort: Cohort, item: int) -> tuple[object, ...]:
     return (embedding, content) if content else (embedding,)
 
 
-def _some(names: Sequence[str] | npt.NDArray[np.str_], limit: int = 10) -> str:
+def _some(names: Sequence[str] | Texts, limit: int = 10) -> str:
     return ", ".join(map(str, names[:limit])) + (" …" if len(names) > limit else "")

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from umedfeat.errors import CohortError
+from umedfeat.fewshot.arrays import Bools, Ints, Texts
 from umedfeat.fewshot.cohort.build import build_cohort
 from umedfeat.fewshot.cohort.cohort import Bags, Cohort, FlowStep
 from umedfeat.fewshot.cohort.labels import MISSING
@@ -22,7 +22,6 @@ from umedfeat.naming import stem_of
 
 __all__ = ["LABEL_COLUMNS", "Labelled", "aligned", "cohort_of", "label_items"]
 
-Texts = npt.NDArray[np.str_]
 
 #: Columns taken for the label when none is named; exactly one of them may be there.
 LABEL_COLUMNS = ("label", "labels", "class", "target", "diagnosis", "grade", "category")
@@ -46,7 +45,7 @@ class Labelled:
     """
 
     name: str
-    items: npt.NDArray[np.intp]
+    items: Ints
     labels: Texts
     patients: Texts | None
     meta: Mapping[str, Texts]
@@ -143,7 +142,7 @@ def aligned(table: FeatureTable, other: FeatureTable, labelled: Labelled, unmatc
     return ours, replace(ours, items=items)
 
 
-def _kept(found: Labelled, keep: npt.NDArray[np.bool_], note: str) -> Labelled:
+def _kept(found: Labelled, keep: Bools, note: str) -> Labelled:
     return Labelled(
         found.name,
         found.items[keep],
@@ -299,9 +298,7 @@ def _key_column(columns: Mapping[str, object], path: Path) -> str:
     )
 
 
-def _match(
-    table: FeatureTable, keys: Sequence[str], name: str, unmatched: str
-) -> tuple[npt.NDArray[np.intp], list[int]]:
+def _match(table: FeatureTable, keys: Sequence[str], name: str, unmatched: str) -> tuple[Ints, list[int]]:
     """Items and the rows that describe them, both ways complete unless skipping is allowed."""
     index: dict[str, set[int]] = {}
     for item, (identity, source) in enumerate(zip(table.ids, table.sources, strict=True)):

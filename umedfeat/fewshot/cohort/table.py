@@ -10,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import CohortError
+from umedfeat.fewshot.arrays import Floats32, Ints, Texts
 from umedfeat.store import FeatureFile
 
 __all__ = ["FeatureTable", "read_table"]
-
-Texts = npt.NDArray[np.str_]
-Ints = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -44,14 +42,14 @@ class FeatureTable:
     empty: int
     failed: int
 
-    def pooled(self, items: Ints, how: str) -> npt.NDArray[np.float32]:
+    def pooled(self, items: Ints, how: str) -> Floats32:
         """(I, D) one row per item: the stored mean, or "max", or "mean+std" (I, 2 D) of its rows."""
         with FeatureFile(self.path) as file:
             if how == "mean":
                 return np.asarray(file.embeddings[self.number[items]], dtype=np.float32)
             return np.stack([_pool(file.features(int(n)).astype(np.float32), how) for n in self.number[items]])
 
-    def rows(self, items: Ints) -> tuple[npt.NDArray[np.float32], Ints]:
+    def rows(self, items: Ints) -> tuple[Floats32, Ints]:
         """(N, D) all rows of some items, and the place (N,) of each row's item in ``items``."""
         owner = np.repeat(np.arange(len(items)), self.count[items])
         with FeatureFile(self.path) as file:
@@ -63,7 +61,7 @@ class FeatureTable:
         return values, owner
 
 
-def _pool(rows: npt.NDArray[np.float32], how: str) -> npt.NDArray[np.float32]:
+def _pool(rows: Floats32, how: str) -> Floats32:
     if how == "max":
         return np.asarray(rows.max(axis=0))
     return np.concatenate([rows.mean(axis=0), rows.std(axis=0)])

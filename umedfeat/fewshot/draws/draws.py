@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from umedfeat.errors import CohortError
+from umedfeat.fewshot.arrays import Ints
 from umedfeat.fewshot.cohort.cohort import Cohort
-from umedfeat.fewshot.draws.orders import Ints, labelling_order
+from umedfeat.fewshot.draws.orders import labelling_order
 from umedfeat.fewshot.draws.saved import numbers_of, patients_at
 from umedfeat.fewshot.result import Budget, Fold
 from umedfeat.fewshot.settings import ProbeSettings, SavedSplits, default_repeats

@@ -8,16 +8,13 @@ patients is the first n of the order: 1 % is therefore always among 5 %, and eve
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from umedfeat.fewshot.arrays import Bools, Ints
 
 __all__ = ["covering", "in_turns", "labelling_order", "patient_folds"]
 
-Ints = npt.NDArray[np.intp]
 
-
-def labelling_order(
-    carries: npt.NDArray[np.bool_], stratum: Ints, rng: np.random.Generator, *, floor: int = 0
-) -> tuple[Ints, int]:
+def labelling_order(carries: Bools, stratum: Ints, rng: np.random.Generator, *, floor: int = 0) -> tuple[Ints, int]:
     """Draw one order of all patients.
 
     Args:
@@ -37,7 +34,7 @@ def labelling_order(
     return order, max(len(first), min(floor, len(order)))
 
 
-def covering(carries: npt.NDArray[np.bool_]) -> Ints:
+def covering(carries: Bools) -> Ints:
     """The first patients, in the given order, that together carry every class; rare classes are served first."""
     chosen: list[int] = []
     have = np.zeros(carries.shape[1], dtype=bool)
@@ -67,7 +64,7 @@ def in_turns(stratum: Ints, first: Ints, rest: Ints, rng: np.random.Generator) -
     return rest[np.lexsort((tie, -quotient))]
 
 
-def patient_folds(carries: npt.NDArray[np.bool_], stratum: Ints, folds: int, rng: np.random.Generator) -> Ints:
+def patient_folds(carries: Bools, stratum: Ints, folds: int, rng: np.random.Generator) -> Ints:
     """Deal patients to folds so that each gets its share of every class; (P,) number of each patient's fold."""
     order, _ = labelling_order(carries, stratum, rng)
     by_stratum = order[np.argsort(stratum[order], kind="stable")]

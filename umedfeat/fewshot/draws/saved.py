@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from umedfeat.errors import CohortError
+from umedfeat.fewshot.arrays import Ints
 from umedfeat.fewshot.cohort.cohort import Cohort
-from umedfeat.fewshot.draws.orders import Ints
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.fewshot.settings import ProbeSettings, SavedFold, SavedSplits
 

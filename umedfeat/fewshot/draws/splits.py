@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from umedfeat.errors import CohortError
+from umedfeat.fewshot.arrays import Ints, Texts
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.cohort.labels import MISSING
 from umedfeat.fewshot.cohort.leakage import refuse_overlap, refuse_twins
-from umedfeat.fewshot.draws.orders import Ints, labelling_order, patient_folds
+from umedfeat.fewshot.draws.orders import labelling_order, patient_folds
 from umedfeat.fewshot.draws.saved import numbers_of, patients_at
 from umedfeat.fewshot.result import Fold
 from umedfeat.fewshot.settings import ProbeSettings, SavedSplits
@@ -17,7 +17,7 @@ from umedfeat.fewshot.settings import ProbeSettings, SavedSplits
 __all__ = ["divide", "hold_out", "refuse_leaks"]
 
 _TRAIN = frozenset({"train", "training", "pool"})
-_TEST = frozenset({"test", "testing", "holdout", "hold-out"})
+_TEST = frozenset({"test", "testing", "holdout", "hold-out", "heldout", "held-out"})
 
 
 def refuse_leaks(cohort: Cohort, fold: Fold, *, twins: bool = False) -> None:
@@ -53,7 +53,7 @@ def divide(cohort: Cohort, settings: ProbeSettings) -> tuple[Fold, ...]:
         return _cross_validation(cohort, settings, rng)
     if settings.split:
         return (_by_column(cohort, settings.split),)
-    test = hold_out(cohort, everyone, settings.test_size, rng)
+    test = hold_out(cohort, everyone, settings.held_out, rng)
     return (Fold("hold-out", 0, np.setdiff1d(everyone, test), {"test": test}),)
 
 
@@ -124,7 +124,7 @@ def _cross_validation(cohort: Cohort, settings: ProbeSettings, rng: np.random.Ge
     return tuple(folds)
 
 
-def column_of_patients(cohort: Cohort, name: str) -> npt.NDArray[np.str_]:
+def column_of_patients(cohort: Cohort, name: str) -> Texts:
     """The value of a meta column for each patient.
 
     Raises:
@@ -147,7 +147,7 @@ def column_of_patients(cohort: Cohort, name: str) -> npt.NDArray[np.str_]:
     return values
 
 
-def _complete(cohort: Cohort, name: str) -> npt.NDArray[np.str_]:
+def _complete(cohort: Cohort, name: str) -> Texts:
     """``column_of_patients``, every patient having a value: an unknown centre may be the one left out."""
     values = column_of_patients(cohort, name)
     missing = np.isin(np.char.lower(values), sorted(MISSING))
@@ -200,7 +200,7 @@ def _external(cohort: Cohort, settings: ProbeSettings, rng: np.random.Generator)
 def _centre_out(
     cohort: Cohort, settings: ProbeSettings, inside: Ints, outside: Ints, name: str, rng: np.random.Generator
 ) -> Fold:
-    internal = hold_out(cohort, inside, settings.test_size, rng)
+    internal = hold_out(cohort, inside, settings.held_out, rng)
     pool = np.setdiff1d(inside, internal)
     _both_sides(cohort, pool, outside, f"leaving out {name}")
     return Fold(f"without {name}", 0, pool, {f"internal (without {name})": internal, f"external {name}": outside})

@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import t
 
+from umedfeat.fewshot.arrays import Floats, Ints
 from umedfeat.fewshot.metrics.metrics import Metric
 
 __all__ = ["Interval", "interval", "patient_weights"]
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
 
 #: Rank metrics are summed in float32: what differs by less is one value.
 _ROUNDING = 2e-6

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from umedfeat.fewshot.arrays import Floats, Ints
 
 __all__ = ["by_patient", "calibration_slope"]
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
 
 
 def by_patient(per_item: Floats, patient: Ints, n_patients: int) -> Floats:

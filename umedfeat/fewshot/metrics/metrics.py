@@ -14,14 +14,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.fewshot.arrays import Floats, Ints
 from umedfeat.fewshot.metrics.calibration import by_patient, calibration_slope
 from umedfeat.fewshot.metrics.ranking import Ranking, spearman
 from umedfeat.fewshot.settings import Task
 
 __all__ = ["METRICS", "PRIMARY", "Evaluated", "Metric", "measure", "metrics_of"]
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
 
 _CLIP = 1e-15
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import t
 
-__all__ = ["Needed", "crossing", "data_needed"]
+from umedfeat.fewshot.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
+__all__ = ["Needed", "crossing", "data_needed"]
 
 
 class Needed(NamedTuple):

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from umedfeat.fewshot.arrays import Bools, Floats, Floats32, Ints
 
 __all__ = ["Ranking", "spearman"]
 
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.intp]
 
 #: Weightings of one block, so that it stays in the cache.
 _BLOCK = 64
@@ -31,12 +29,12 @@ class Ranking:
         starts: (U,) where each distinct score begins: tied items count as one step.
     """
 
-    positive: npt.NDArray[np.bool_]
+    positive: Bools
     patient: Ints
     starts: Ints
 
     @classmethod
-    def of(cls, scores: Floats, positive: npt.NDArray[np.bool_], patient: Ints) -> Ranking:
+    def of(cls, scores: Floats, positive: Bools, patient: Ints) -> Ranking:
         """Sort the items."""
         order = np.argsort(-scores, kind="stable")
         falling = scores[order]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from umedfeat.fewshot.arrays import Floats, Ints
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.result import Predictions, Significance
 from umedfeat.fewshot.settings import ProbeSettings
@@ -12,8 +12,6 @@ from umedfeat.fewshot.settings import ProbeSettings
 __all__ = ["PERMUTATIONS", "significance_of"]
 
 PERMUTATIONS = 1999
-
-Floats = npt.NDArray[np.float64]
 
 
 def significance_of(cohort: Cohort, predictions: Predictions, settings: ProbeSettings) -> Significance | None:
@@ -43,7 +41,7 @@ def significance_of(cohort: Cohort, predictions: Predictions, settings: ProbeSet
     )
 
 
-def _votes(predictions: Predictions, place: npt.NDArray[np.intp], n_patients: int) -> Floats:
+def _votes(predictions: Predictions, place: Ints, n_patients: int) -> Floats:
     """(P, K) how many of a patient's items are called each class, mean over the draws (a mean of draws, no vote)."""
     called = predictions.values.argmax(axis=2)
     votes = np.zeros((n_patients, predictions.values.shape[2]))
@@ -52,7 +50,7 @@ def _votes(predictions: Predictions, place: npt.NDArray[np.intp], n_patients: in
     return votes
 
 
-def _balanced_accuracies(votes: Floats, truth: npt.NDArray[np.intp], n_classes: int) -> Floats:
+def _balanced_accuracies(votes: Floats, truth: Ints, n_classes: int) -> Floats:
     """(B,) for (B, P) labellings of the patients: mean over the classes present of hits / items."""
     items = votes.sum(axis=1)
     recalls = []

@@ -1,0 +1,18 @@
+"""Kinds of arrays, named once."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Bools", "Floats", "Floats32", "Ints", "Rows", "Texts"]
+
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Floats32: TypeAlias = npt.NDArray[np.float32]
+Ints: TypeAlias = npt.NDArray[np.intp]
+#: Features of either precision.
+Rows: TypeAlias = npt.NDArray[np.floating[Any]]
+Texts: TypeAlias = npt.NDArray[np.str_]
