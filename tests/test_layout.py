@@ -13,6 +13,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "errors machine _version",
+        "rules",
         "policy naming",
         "contract",
         "terminal",

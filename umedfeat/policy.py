@@ -2,6 +2,7 @@
 
 A Policy is stored with the features as JSON and is part of their fingerprint: two files with the same fingerprint
 were read in the same way. ``Limits`` are not part of it: they decide whether an input is read, not how.
+Every field keeps the rule that stands beside it; command-line options are made from the same rules.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import dataclasses
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from umedfeat.errors import SetupError
+from umedfeat.rules import OneOf, Ruled, Within, Written, setting
 
 __all__ = [
     "CT_WINDOWS",
+    "DEFAULT_SIDE",
     "FITS",
     "PLANES",
     "ImagePolicy",
@@ -24,6 +27,7 @@ __all__ = [
     "Limits",
     "Policy",
     "SlidePolicy",
+    "TissuePolicy",
     "VolumePolicy",
 ]
 
@@ -36,130 +40,192 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
     "brain": (0.0, 80.0),
 }
 
-
 PLANES = ("acquired", "axial", "coronal", "sagittal")
 FITS = ("pad", "squash", "crop")
+#: Side of a tile or image where no encoder decides: UMedPT's.
+DEFAULT_SIDE = 224
+
+
+def _bounds(text: str) -> str:
+    """LO,HI with LO below HI, both finite, as "{:g},{:g}"."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError("LO,HI is two numbers, e.g. -160,240") from None
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError("LO,HI: LO must be below HI, and both finite, e.g. -160,240")
+    return f"{low:g},{high:g}"
+
+
+def _window(text: str, names: tuple[str, ...]) -> str:
+    if text in names:
+        return text
+    try:
+        return _bounds(text)
+    except ValueError as error:
+        raise ValueError(f"one of {', '.join(names)}, or LO,HI ({error})") from None
+
+
+def _ct_window(text: str) -> str:
+    return _window(text, (*CT_WINDOWS, "percentile", "file"))
+
+
+def _grey_window(text: str) -> str:
+    return _window(text, ("percentile", "file"))
+
+
+def _selection(text: str) -> str:
+    number = text.removeprefix("every-")
+    if text != "all" and not (_is_number(number) and int(number) > 0):
+        raise ValueError("all, a number from 1, or every-K (e.g. every-3)")
+    return text
+
+
+def _volume_index(text: str) -> str:
+    if text not in {"", "mean", "all"} and not _is_number(text):
+        raise ValueError("a number from 0, mean, or all")
+    return text
 
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal()
 
 
-def _is_range(text: str) -> bool:
-    """LO,HI with LO below HI, both finite."""
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        return False
-    return math.isfinite(low) and math.isfinite(high) and low < high
-
-
-def _require(name: str, value: str, legal: tuple[str, ...]) -> None:
-    if value not in legal:
-        raise SetupError(f"{name} {value!r} is unknown", remedy=f"one of {', '.join(legal)}")
+_SIDE = Within(1, 4096, whole=True)
+_SHARE = Within(0, 1)
 
 
 @dataclass(frozen=True)
-class SlidePolicy:
+class SlidePolicy(Ruled):
     """Whole slides and tiled flat images.
 
     Attributes:
         mpp: target micrometres per pixel of the tiles.
-        tile_size: side of a tile in pixels at the target scale.
+        tile_size: side of a tile in pixels at the target scale; 0: the encoder's own.
         overlap: pixels at the target scale shared by neighbouring tiles.
         tissue: "auto" (mask on a thumbnail) or "none" (keep everything).
         min_tissue: smallest tissue fraction of a kept tile, 0..1.
         allow_upsample: read slides scanned coarser than ``mpp``.
+        upsample_tolerance: an image may be this share coarser than ``mpp`` and still count as scanned at it
+            (0.5022 for 0.5).
+        level_tolerance: a level of the pyramid may be this share coarser than the target and still serve it.
         source_mpp: micrometres per pixel for slides that do not tell (``--source-mpp``), or None.
         icc: "keep" or "srgb".
         masks_sha256: identity of external masks (``--mask-dir``); "" without.
     """
 
-    mpp: float = 0.5
-    tile_size: int = 224
-    overlap: int = 0
-    tissue: str = "auto"
-    min_tissue: float = 0.25
+    mpp: float = setting(0.5, Within(0.01, 100))
+    tile_size: int = setting(0, _SIDE, unset=0)
+    overlap: int = setting(0, Within(0, whole=True))
+    tissue: str = setting("auto", OneOf(("auto", "none")))
+    min_tissue: float = setting(0.25, _SHARE)
     allow_upsample: bool = False
-    source_mpp: float | None = None
-    icc: str = "keep"
+    source_mpp: float | None = setting(None, Within(0, open_low=True), unset=None)
+    icc: str = setting("keep", OneOf(("keep", "srgb")))
     masks_sha256: str = ""
+    upsample_tolerance: float = setting(0.02, _SHARE)
+    level_tolerance: float = setting(0.01, _SHARE)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tile_size and self.overlap >= self.tile_size:
+            message = f"overlap {self.overlap} is not below the tile size of {self.tile_size}"
+            raise SetupError(message, remedy="a smaller --overlap, or a larger --tile-size")
 
 
 @dataclass(frozen=True)
-class IntensityPolicy:
+class TissuePolicy(Ruled):
+    """What counts as tissue on a slide's thumbnail (``umedfeat.readers.slides.tissue``).
+
+    Attributes:
+        thumbnail_mpp: micrometres per pixel of the thumbnail.
+        block_mpp: micrometres per pixel of the grid on which colours and shapes are judged.
+        closing: gaps narrower than this are part of the tissue (fat cells, tears), in micrometres.
+        speck: smaller islands are debris, square micrometres.
+        hole: smaller holes are filled, square micrometres.
+        crumb: parts smaller than this that touch ink all around are its rests, square micrometres.
+        ink_texture: ink is smoother than this (mean step of the density from pixel to pixel over its mean); stained
+            tissue is not.
+        faint: optical density below which colour alone proves nothing: haze of stain on the glass is faint and smooth.
+        rules: version of the arithmetic around these numbers (search for glass, hues of ink); changed with it.
+    """
+
+    thumbnail_mpp: float = setting(8.0, Within(0, open_low=True))
+    block_mpp: float = setting(16.0, Within(0, open_low=True))
+    closing: float = setting(64.0, Within(0))
+    speck: float = setting(15_000.0, Within(0))
+    hole: float = setting(40_000.0, Within(0))
+    crumb: float = setting(150_000.0, Within(0))
+    ink_texture: float = setting(0.035, Within(0))
+    faint: float = setting(0.11, Within(0))
+    rules: int = setting(1, Within(1, 1, whole=True))
+
+
+@dataclass(frozen=True)
+class IntensityPolicy(Ruled):
     """Stored values to [0, 1].
 
     Attributes:
         ct_window: a key of CT_WINDOWS, "LO,HI" in HU, "percentile" or "file" (the stored VOI).
         window: the same for every other grey modality, without the CT names; default "percentile".
         percentiles: of the whole image or volume, padding excluded; 2.5 and 97.5 are UMedPT's training values.
+        ct_air: values of a CT below this many HU are sentinels outside of the field of view: background.
     """
 
-    ct_window: str = "soft-tissue"
-    window: str = "percentile"
+    ct_window: str = setting("soft-tissue", Written(_ct_window))
+    window: str = setting("percentile", Written(_grey_window))
     percentiles: tuple[float, float] = (2.5, 97.5)
+    ct_air: float = setting(-1024.0, Within(-(2.0**31), 2.0**31))
 
     def __post_init__(self) -> None:
-        for name, text in (("ct_window", self.ct_window), ("window", self.window)):
-            if text not in {*CT_WINDOWS, "percentile", "file"} and not _is_range(text):
-                message = f"{name} {text!r} is unknown, or its LO is not below its HI"
-                raise SetupError(message, remedy=f"one of {', '.join(CT_WINDOWS)}, LO,HI, percentile, file")
+        super().__post_init__()
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
             raise SetupError(f"percentiles {low:g} and {high:g}", remedy="0 ≤ low < high ≤ 100, e.g. 2.5 and 97.5")
 
 
 @dataclass(frozen=True)
-class VolumePolicy:
+class VolumePolicy(Ruled):
     """Volumes and multi-frame images.
 
     Attributes:
         plane: "acquired", "axial", "coronal" or "sagittal".
         slices: "all", "N" (N slices, evenly spaced) or "every-K".
         volume_index: which volume of a 4-D file: "N", "mean" or "all"; "" refuses 4-D files.
-        frames: frames of a cine: "all" or "N" (evenly spaced).
+        frames: frames of a cine: "all", "N" (evenly spaced) or "every-K".
         include_derived: read derived, projection and MIP series too.
         modality: what NIfTI and flat images without a declared modality are taken as ("CT" windows them); "" unknown.
+        max_shear: degrees of gantry tilt above which reslicing would shear anatomy: refused.
+        max_step_error: share of the slice distance by which slices may be out of step when reslicing.
     """
 
-    plane: str = "acquired"
-    slices: str = "all"
-    volume_index: str = ""
-    frames: str = "all"
+    plane: str = setting("acquired", OneOf(PLANES))
+    slices: str = setting("all", Written(_selection))
+    volume_index: str = setting("", Written(_volume_index))
+    frames: str = setting("all", Written(_selection))
     include_derived: bool = False
-    modality: str = ""
-
-    def __post_init__(self) -> None:
-        _require("plane", self.plane, PLANES)
-        for name, text in (("slices", self.slices), ("frames", self.frames)):
-            number = text.removeprefix("every-")
-            if text != "all" and not (_is_number(number) and int(number) > 0):
-                raise SetupError(f"{name} {text!r} is unknown", remedy="all, a number from 1, or every-K, e.g. every-3")
-        if self.volume_index not in {"", "mean", "all"} and not _is_number(self.volume_index):
-            raise SetupError(f"volume_index {self.volume_index!r} is unknown", remedy="a number from 0, mean, or all")
+    modality: str = setting("", Written(str.upper))
+    max_shear: float = setting(2.0, Within(0, 90))
+    max_step_error: float = setting(0.05, Within(0))
 
 
 @dataclass(frozen=True)
-class ImagePolicy:
+class ImagePolicy(Ruled):
     """Whole images: radiographs, slices, frames, photographs.
 
     Attributes:
-        size: side in pixels of the square that the encoder sees.
+        size: side in pixels of the square that the encoder sees; 0: the encoder's own.
         fit: "pad" (letterbox on black), "squash" (ignore the aspect ratio) or "crop" (centre square).
         tile: tile flat images without known scale into ``SlidePolicy.tile_size`` squares instead of resizing.
     """
 
-    size: int = 224
-    fit: str = "pad"
+    size: int = setting(0, _SIDE, unset=0)
+    fit: str = setting("pad", OneOf(FITS))
     tile: bool = False
-
-    def __post_init__(self) -> None:
-        _require("fit", self.fit, FITS)
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(Ruled):
     """What is refused or forced; not part of the fingerprint.
 
     Attributes:
@@ -170,9 +236,9 @@ class Limits:
         mask_dir: folder of external masks or GeoJSON files ("" for none).
     """
 
-    max_pixels: int = 250_000_000
-    max_voxels: int = 8_000_000_000
-    max_unreadable: float = 0.01
+    max_pixels: int = setting(250_000_000, Within(1, whole=True))
+    max_voxels: int = setting(8_000_000_000, Within(1, whole=True))
+    max_unreadable: float = setting(0.01, _SHARE)
     force: bool = False
     mask_dir: str = ""
 
@@ -185,7 +251,19 @@ class Policy:
     intensity: IntensityPolicy = field(default_factory=IntensityPolicy)
     volume: VolumePolicy = field(default_factory=VolumePolicy)
     image: ImagePolicy = field(default_factory=ImagePolicy)
+    tissue: TissuePolicy = field(default_factory=TissuePolicy)
     limits: Limits = field(default_factory=Limits, compare=False)
+
+    def sized(self, side: int = DEFAULT_SIDE) -> Policy:
+        """The policy with ``side`` pixels (an encoder's own) wherever it leaves a size open.
+
+        Raises:
+            SetupError: the overlap of tiles is not below that.
+        """
+        if self.slide.tile_size and self.image.size:
+            return self
+        slide = replace(self.slide, tile_size=self.slide.tile_size or side)
+        return replace(self, slide=slide, image=replace(self.image, size=self.image.size or side))
 
     def to_dict(self) -> dict[str, Any]:
         """The settings that decide the pixels, as nested JSON-able dicts (limits left out)."""
@@ -208,6 +286,7 @@ class Policy:
             intensity=IntensityPolicy(**intensity),
             volume=VolumePolicy(**settings["volume"]),
             image=ImagePolicy(**settings["image"]),
+            tissue=TissuePolicy(**settings.get("tissue", {})),  # earlier files: the same numbers, not yet written
         )
 
     def sha256(self) -> str:

@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from umedfeat.cli.options import encoder_options, identity_options, input_options, log_options, policy_options
+from umedfeat.cli.options import (
+    encoder_options,
+    identity_options,
+    input_options,
+    log_options,
+    policy_options,
+    run_options,
+)
 from umedfeat.policy import Policy
 
 if TYPE_CHECKING:
     from umedfeat.contract import Failure
     from umedfeat.encoders.choice import EncoderChoice
-    from umedfeat.extraction.run import RunSettings, Summary
+    from umedfeat.extraction.run import Summary
+    from umedfeat.extraction.settings import RunSettings
     from umedfeat.naming import Pseudonyms
 
 __all__ = ["command"]
@@ -36,20 +44,6 @@ Exit codes: 0 all embedded, 1 some inputs failed, 2 nothing was done, 130 interr
 """
 
 
-class ShardType(click.ParamType[tuple[int, int]]):
-    """ "i/n" with 1 ≤ i ≤ n."""
-
-    name = "i/n"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        number, slash, total = str(value).partition("/")
-        if slash and number.isdigit() and total.isdigit() and 1 <= int(number) <= int(total):
-            return int(number), int(total)
-        return self.fail(f"{value!r} is not i/n with 1 ≤ i ≤ n, e.g. 3/16", param, ctx)
-
-
 @click.command(epilog=EPILOG)
 @input_options
 @click.option(
@@ -57,21 +51,7 @@ class ShardType(click.ParamType[tuple[int, int]]):
 )
 @encoder_options
 @policy_options
-@click.option("--batch-size", type=click.IntRange(1), help="Regions per batch.  [default: what fits the device]")
-@click.option("--workers", type=click.IntRange(1), help="Reading processes.  [default: cores, at most 8]")
-@click.option("--timeout", type=click.FloatRange(1), default=600, show_default=True, help="Seconds one input may hang.")
-@click.option("--shard", type=ShardType(), help="Only part i of n of the inputs; pack the parts with `umedfeat merge`.")
-@click.option(
-    "--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True, help="Of the features."
-)
-@click.option("--overwrite", is_flag=True, help="Start anew instead of resuming.")
-@click.option(
-    "--on-error",
-    type=click.Choice(["continue", "stop"]),
-    default="continue",
-    show_default=True,
-    help="At a failed input.",
-)
+@run_options
 @click.option(
     "--preview", type=click.Path(file_okay=False, path_type=Path), help="Folder for pictures of what the encoder saw."
 )
@@ -85,13 +65,7 @@ def command(
     out: Path,
     choice: EncoderChoice,
     policy: Policy,
-    batch_size: int | None,
-    workers: int | None,
-    timeout: float,
-    shard: tuple[int, int] | None,
-    dtype: str,
-    overwrite: bool,
-    on_error: str,
+    run: RunSettings,
     preview: Path | None,
     geojson: bool,
     dry_run: bool,
@@ -104,14 +78,11 @@ def command(
     Content decides the format. Every input ends embedded, skipped or failed with a reason; one bad file never stops
     the run.
     """
-    if geojson and preview is None:
-        raise click.UsageError("--geojson needs a folder: add --preview DIR")
-    from umedfeat.extraction.run import RunSettings, extract
-    from umedfeat.terminal.progress import make_progress
-
-    run = RunSettings(workers, batch_size, timeout, shard, overwrite, on_error == "stop", dtype)
     if dry_run:
         return _dry_run(inputs, choice, policy, run, pseudonyms, progress, as_json)
+    from umedfeat.extraction.run import extract
+    from umedfeat.terminal.progress import make_progress
+
     summary = extract(
         inputs,
         out,

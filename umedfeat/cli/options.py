@@ -1,78 +1,108 @@
 """Options that mean the same in every command, and what they become: a Policy, an EncoderChoice, Pseudonyms.
 
-Each decorator takes its flags off the command line and hands the command one finished object.
+Each decorator takes its flags off the command line and hands the command one finished object. What is legal and what is
+the default stands with the fields of those objects (``umedfeat.rules``); here stand only flags and help texts.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import inspect
 import logging
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from umedfeat.policy import CT_WINDOWS, ImagePolicy, IntensityPolicy, Limits, Policy, SlidePolicy, VolumePolicy
+from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.extraction.settings import RunSettings, parse_shard
+from umedfeat.policy import ImagePolicy, IntensityPolicy, Limits, Policy, SlidePolicy, VolumePolicy
+from umedfeat.rules import OneOf, Rule, Within, rule_of
 
 if TYPE_CHECKING:
-    from umedfeat.encoders.choice import EncoderChoice
     from umedfeat.naming import Pseudonyms
 
-__all__ = ["encoder_options", "identity_options", "input_options", "log_options", "policy_options"]
+__all__ = [
+    "Setting",
+    "encoder_options",
+    "identity_options",
+    "input_options",
+    "log_options",
+    "policy_options",
+    "run_options",
+]
 
 Decorator = Callable[[Any], Any]
 log = logging.getLogger("umedfeat")
 
 
-class WindowType(click.ParamType[Any]):
-    """A CT window: a preset, "LO,HI" in Hounsfield units, "percentile" or "file"."""
+class RuledType(click.ParamType[Any]):
+    """Values that a rule accepts, as it writes them."""
 
-    name = "window"
+    name = "text"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        if text in CT_WINDOWS or text in {"percentile", "file"}:
-            return text
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            low, high = (float(part) for part in text.split(","))
-        except ValueError:
-            self.fail(f"{text!r} is none of {', '.join(CT_WINDOWS)}, percentile, file, nor LO,HI in HU", param, ctx)
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            self.fail(f"{text!r}: LO must be below HI, and both finite, e.g. -160,240", param, ctx)
-        return f"{low:g},{high:g}"
+            return self.rule(value)
+        except ValueError as error:
+            return self.fail(f"{value!r}: {error}", param, ctx)
 
 
-class SlicesType(click.ParamType[Any]):
-    """ "all", a number, or "every-K"."""
-
-    name = "slices"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        number = text.removeprefix("every-")
-        if text == "all" or (number.isascii() and number.isdecimal() and int(number) > 0):
-            return text
-        return self.fail(f"{text!r} is neither 'all', a number, nor 'every-K'", param, ctx)
+def _type_of(rule: Rule | None) -> click.ParamType[Any]:
+    """The command line's type for a rule; numbers and words get click's own, which tell their range in the help."""
+    if isinstance(rule, OneOf):
+        return click.Choice(rule.values)
+    if isinstance(rule, Within):
+        bounds: dict[str, Any] = {"min": rule.low, "max": rule.high, "min_open": rule.open_low}
+        return click.IntRange(**bounds) if rule.whole else click.FloatRange(**bounds)
+    return click.STRING if rule is None else RuledType(rule)
 
 
-class VolumeIndexType(click.ParamType[Any]):
-    """A number from 0, "mean" or "all"."""
+class Setting(NamedTuple):
+    """The option of one field of a settings class.
 
-    name = "index"
+    Attributes:
+        owner, field: whose type, legal values and default it has.
+        help: one line.
+        flag: where it is not ``--`` and the field's name; two, such as "-e --encoder", with a space.
+        type: where the field's rule does not tell it (paths).
+    """
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        if text in {"", "mean", "all"} or (text.isascii() and text.isdecimal()):
-            return text
-        return self.fail(f"{text!r} is neither a number from 0, 'mean' nor 'all'", param, ctx)
+    owner: type
+    field: str
+    help: str
+    flag: str = ""
+    type: click.ParamType[Any] | None = None
+
+    @property
+    def key(self) -> str:
+        """The name of its value on the way to the owner."""
+        return f"{self.owner.__name__.lower()}_{self.field}"
+
+    def option(self, **changes: Any) -> Decorator:
+        """A click option; ``changes`` go to click."""
+        flag = self.flag or "--" + self.field.replace("_", "-")
+        field = next(field for field in dataclasses.fields(self.owner) if field.name == self.field)
+        kind = {"is_flag": True} if field.type in (bool, "bool") else {"type": self.type or _type_of(rule_of(field))}
+        known = field.default not in (dataclasses.MISSING, None, False, 0, "")
+        default = {"default": field.default if known else None, "show_default": known}
+        return click.option(*flag.split(), self.key, help=self.help, **{**kind, **default, **changes})
 
 
-def _gather(command: Any, options: Sequence[Decorator], name: str, build: Callable[..., Any]) -> Any:
-    """Add options whose values reach the command as one argument: ``name=build(**values)``."""
-    keys = tuple(inspect.signature(build).parameters)
+def _given(settings: Sequence[Setting], values: Mapping[str, Any], owner: type) -> dict[str, Any]:
+    """The fields of one owner that the command line names; the others keep their defaults."""
+    own = [setting for setting in settings if setting.owner is owner]
+    return {setting.field: values[setting.key] for setting in own if values[setting.key] is not None}
+
+
+def _gather(
+    command: Any, options: Sequence[Decorator], name: str, keys: Sequence[str], build: Callable[..., Any]
+) -> Any:
+    """Add options whose values (``keys``) reach the command as one argument: ``name=build(**values)``."""
 
     @functools.wraps(command)
     def gathered(*args: Any, **values: Any) -> Any:
@@ -97,221 +127,120 @@ def input_options(command: Any) -> Any:
     )(command)
 
 
-_POLICY_OPTIONS: list[Decorator] = [
-    click.option(
-        "--mpp", type=click.FloatRange(0.01, 100), default=0.5, show_default=True, help="Slides: µm per pixel."
+_FOLDER: Any = click.Path(exists=True, file_okay=False)
+_POLICY = (
+    Setting(SlidePolicy, "mpp", "Slides: µm per pixel."),
+    Setting(SlidePolicy, "tile_size", "Slides: side of a tile in pixels.  [default: the encoder's]"),
+    Setting(SlidePolicy, "overlap", "Slides: pixels shared by neighbours.  [default: 0]"),
+    Setting(SlidePolicy, "tissue", "Slides: tissue mask."),
+    Setting(SlidePolicy, "min_tissue", "Slides: tissue share of a kept tile."),
+    Setting(
+        Limits,
+        "mask_dir",
+        "Slides: masks or QuPath GeoJSON within which tissue is looked for (with --tissue none: all of it).",
+        type=_FOLDER,
     ),
-    click.option(
-        "--tile-size", type=click.IntRange(16, 4096), help="Slides: side of a tile in pixels.  [default: the encoder's]"
+    Setting(SlidePolicy, "source_mpp", "Slides: scale of slides that do not tell."),
+    Setting(SlidePolicy, "allow_upsample", "Slides: read slides scanned coarser than --mpp."),
+    Setting(SlidePolicy, "icc", "Slides: colour profile."),
+    Setting(IntensityPolicy, "ct_window", "CT: lung, soft-tissue, bone, brain, LO,HI, percentile or file.", "--window"),
+    Setting(
+        IntensityPolicy, "window", "MR, CR, DX, MG …: percentile (p2.5-p97.5), file (VOI) or LO,HI.", "--grey-window"
     ),
-    click.option(
-        "--overlap", type=click.IntRange(0), default=0, show_default=True, help="Slides: pixels shared by neighbours."
-    ),
-    click.option(
-        "--tissue", type=click.Choice(["auto", "none"]), default="auto", show_default=True, help="Slides: tissue mask."
-    ),
-    click.option(
-        "--min-tissue",
-        type=click.FloatRange(0, 1),
-        default=0.25,
-        show_default=True,
-        help="Slides: tissue share of a kept tile.",
-    ),
-    click.option(
-        "--mask-dir",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Slides: masks or QuPath GeoJSON within which tissue is looked for (with --tissue none: all of it).",
-    ),
-    click.option(
-        "--source-mpp", type=click.FloatRange(0, min_open=True), help="Slides: scale of slides that do not tell."
-    ),
-    click.option("--allow-upsample", is_flag=True, help="Slides: read slides scanned coarser than --mpp."),
-    click.option(
-        "--icc", type=click.Choice(["keep", "srgb"]), default="keep", show_default=True, help="Slides: colour profile."
-    ),
-    click.option(
-        "--window",
-        type=WindowType(),
-        default="soft-tissue",
-        show_default=True,
-        help="CT: lung, soft-tissue, bone, brain, LO,HI, percentile or file.",
-    ),
-    click.option(
-        "--grey-window",
-        type=click.Choice(["percentile", "file"]),
-        default="percentile",
-        show_default=True,
-        help="MR, CR, DX, MG …: p2.5-p97.5, or the stored VOI.",
-    ),
-    click.option(
-        "--plane",
-        type=click.Choice(["acquired", "axial", "coronal", "sagittal"]),
-        default="acquired",
-        show_default=True,
-        help="Volumes: which slices.",
-    ),
-    click.option(
-        "--slices",
-        type=SlicesType(),
-        default="all",
-        show_default=True,
-        help="Volumes: all, N (evenly spaced) or every-K.",
-    ),
-    click.option(
-        "--volume-index", type=VolumeIndexType(), default="", help="4-D volumes: a number, mean or all (an item each)."
-    ),
-    click.option(
-        "--frames", type=SlicesType(), default="all", show_default=True, help="Cine: all or N frames (evenly spaced)."
-    ),
-    click.option("--include-derived", is_flag=True, help="DICOM: read derived, projection and MIP series too."),
-    click.option(
-        "--modality", default="", help="NIfTI and flat images that do not tell: taken as this (CT is windowed)."
-    ),
-    click.option(
-        "--image-size", type=click.IntRange(16, 4096), help="Whole images: side in pixels.  [default: the encoder's]"
-    ),
-    click.option(
-        "--fit",
-        type=click.Choice(["pad", "squash", "crop"]),
-        default="pad",
-        show_default=True,
-        help="Whole images: how they become square.",
-    ),
-    click.option("--tile", is_flag=True, help="Flat images: cut into tiles instead of resizing the whole."),
-    click.option(
-        "--max-pixels", type=click.IntRange(1), default=250_000_000, show_default=True, help="Refuse larger images."
-    ),
-    click.option(
-        "--max-voxels", type=click.IntRange(1), default=8_000_000_000, show_default=True, help="Refuse larger volumes."
-    ),
-    click.option(
-        "--max-unreadable",
-        type=click.FloatRange(0, 1),
-        default=0.01,
-        show_default=True,
-        help="Unreadable share above which an input fails.",
-    ),
-    click.option("--force", is_flag=True, help="DICOM: read files without preamble."),
-]
+    Setting(VolumePolicy, "plane", "Volumes: which slices."),
+    Setting(VolumePolicy, "slices", "Volumes: all, N (evenly spaced) or every-K."),
+    Setting(VolumePolicy, "volume_index", "4-D volumes: a number, mean or all (an item each)."),
+    Setting(VolumePolicy, "frames", "Cine: all, N frames (evenly spaced) or every-K."),
+    Setting(VolumePolicy, "include_derived", "DICOM: read derived, projection and MIP series too."),
+    Setting(VolumePolicy, "modality", "NIfTI and flat images that do not tell: taken as this (CT is windowed)."),
+    Setting(ImagePolicy, "size", "Whole images: side in pixels.  [default: the encoder's]", "--image-size"),
+    Setting(ImagePolicy, "fit", "Whole images: how they become square."),
+    Setting(ImagePolicy, "tile", "Flat images: cut into tiles instead of resizing the whole."),
+    Setting(Limits, "max_pixels", "Refuse larger images."),
+    Setting(Limits, "max_voxels", "Refuse larger volumes."),
+    Setting(Limits, "max_unreadable", "Unreadable share above which an input fails."),
+    Setting(Limits, "force", "DICOM: read files without preamble."),
+)
 
 
-def _policy(
-    mpp: float,
-    tile_size: int | None,
-    overlap: int,
-    tissue: str,
-    min_tissue: float,
-    mask_dir: Path | None,
-    source_mpp: float | None,
-    allow_upsample: bool,
-    icc: str,
-    window: str,
-    grey_window: str,
-    plane: str,
-    slices: str,
-    volume_index: str,
-    frames: str,
-    include_derived: bool,
-    modality: str,
-    image_size: int | None,
-    fit: str,
-    tile: bool,
-    max_pixels: int,
-    max_voxels: int,
-    max_unreadable: float,
-    force: bool,
-) -> Policy:
-    masks = ""
-    if mask_dir is not None:
-        from umedfeat.readers.slides.annotations import masks_digest
-
-        masks = masks_digest(mask_dir)
-    side = tile_size or 0  # 0: the encoder's own, filled in when it is known
-    if side and overlap >= side:
-        raise click.BadParameter(f"{overlap} must be below --tile-size {side}", param_hint="--overlap")
+def _policy(**values: Any) -> Policy:
     return Policy(
-        slide=SlidePolicy(mpp, side, overlap, tissue, min_tissue, allow_upsample, source_mpp, icc, masks),
-        intensity=IntensityPolicy(ct_window=window, window=grey_window),
-        volume=VolumePolicy(plane, slices, volume_index, frames, include_derived, modality.upper()),
-        image=ImagePolicy(image_size or 0, fit, tile),
-        limits=Limits(
-            max_pixels=max_pixels,
-            max_voxels=max_voxels,
-            max_unreadable=max_unreadable,
-            force=force,
-            mask_dir=str(mask_dir) if mask_dir else "",
-        ),
+        slide=SlidePolicy(**_given(_POLICY, values, SlidePolicy)),
+        intensity=IntensityPolicy(**_given(_POLICY, values, IntensityPolicy)),
+        volume=VolumePolicy(**_given(_POLICY, values, VolumePolicy)),
+        image=ImagePolicy(**_given(_POLICY, values, ImagePolicy)),
+        limits=Limits(**_given(_POLICY, values, Limits)),
     )
 
 
 def policy_options(command: Any) -> Any:
-    """Everything that decides the pixels → ``policy: Policy`` (sizes 0 where the encoder decides)."""
-    return _gather(command, _POLICY_OPTIONS, "policy", _policy)
+    """Everything that decides the pixels → ``policy: Policy`` (sizes open where the encoder decides)."""
+    options = [setting.option() for setting in _POLICY]
+    return _gather(command, options, "policy", [setting.key for setting in _POLICY], _policy)
 
 
-def _encoder_choices(default: str) -> list[Decorator]:
-    return [
-        click.option(
-            "-e",
-            "--encoder",
-            "name",
-            default=default,
-            show_default=True,
-            help="umedpt, tissue-concepts, unicorn, wsc-tiny, efficientnet-lite0, imagenet-swinv2-t or timm:<name>.",
-        ),
-        click.option(
-            "--weights",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="Weights file: .pt.zip or .safetensors.",
-        ),
-        click.option(
-            "--device",
-            default="auto",
-            show_default=True,
-            help="auto (all visible GPUs, else the CPU), cpu, cuda:N, cuda:0,1 or all.",
-        ),
-        click.option(
-            "--precision",
-            type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-            default="auto",
-            show_default=True,
-            help="auto: fp32 on a CPU, bf16 on a GPU that has it.",
-        ),
-        click.option(
-            "--runtime",
-            type=click.Choice(["auto", "torch", "openvino"]),
-            default="auto",
-            show_default=True,
-            help="What computes the encoder.",
-        ),
-        click.option(
-            "--pool-order",
-            type=click.Choice(["pool_first", "pool_last"]),
-            help="UMedPT: override the registry's order.",
-        ),
-        click.option("--compile", "compiled", is_flag=True, help="Compile the network first (torch runtime)."),
-        click.option("--offline", is_flag=True, envvar="UMEDFEAT_OFFLINE", help="Never use the network."),
-    ]
+_NAMES = "umedpt, tissue-concepts, unicorn, wsc-tiny, efficientnet-lite0, imagenet-swinv2-t or timm:<name>."
+_ENCODER = (
+    Setting(EncoderChoice, "name", _NAMES, "-e --encoder"),
+    Setting(
+        EncoderChoice,
+        "weights",
+        "Weights file: .pt.zip or .safetensors.",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    ),
+    Setting(EncoderChoice, "device", "auto (all visible GPUs, else the CPU), cpu, cuda:N, cuda:0,1 or all."),
+    Setting(EncoderChoice, "precision", "auto: fp32 on a CPU, bf16 on a GPU that has it."),
+    Setting(EncoderChoice, "runtime", "What computes the encoder."),
+    Setting(EncoderChoice, "pool_order", "UMedPT: override the registry's order."),
+    Setting(EncoderChoice, "compile", "Compile the network first (torch runtime)."),
+    Setting(EncoderChoice, "offline", "Never use the network."),
+)
 
 
-def _encoder(
-    name: str,
-    weights: Path | None,
-    device: str,
-    precision: str,
-    runtime: str,
-    pool_order: str | None,
-    compiled: bool,
-    offline: bool,
-) -> EncoderChoice:
-    from umedfeat.encoders.choice import EncoderChoice
-
-    return EncoderChoice(name, weights, device, precision, runtime, pool_order, compiled, offline)
+def _encoder(**values: Any) -> EncoderChoice:
+    return EncoderChoice(**_given(_ENCODER, values, EncoderChoice))
 
 
-def encoder_options(command: Any, default: str = "umedpt") -> Any:
+def encoder_options(command: Any, default: str = EncoderChoice.name) -> Any:
     """Which network, where and how → ``choice: EncoderChoice``."""
-    return _gather(command, _encoder_choices(default), "choice", _encoder)
+    name, *others = _ENCODER
+    options = [name.option(default=default), *(setting.option() for setting in others)]
+    return _gather(command, options, "choice", [setting.key for setting in _ENCODER], _encoder)
+
+
+class ShardType(click.ParamType[tuple[int, int]]):
+    """ "i/n"."""
+
+    name = "i/n"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        try:
+            return value if isinstance(value, tuple) else parse_shard(str(value))
+        except ValueError as error:
+            return self.fail(f"{value!r}: {error}", param, ctx)
+
+
+_RUN = (
+    Setting(RunSettings, "batch_size", "Regions per batch.  [default: what fits the device]"),
+    Setting(RunSettings, "workers", "Reading processes.  [default: cores, at most 8]"),
+    Setting(RunSettings, "timeout", "Seconds one input may hang."),
+    Setting(
+        RunSettings, "shard", "Only part i of n of the inputs; `umedfeat merge` packs the parts.", type=ShardType()
+    ),
+    Setting(RunSettings, "dtype", "Of the features."),
+    Setting(RunSettings, "overwrite", "Start anew instead of resuming."),
+    Setting(RunSettings, "on_error", "At a failed input."),
+)
+
+
+def _run(**values: Any) -> RunSettings:
+    return RunSettings(**_given(_RUN, values, RunSettings))
+
+
+def run_options(command: Any) -> Any:
+    """How the machine and the output are used → ``run: RunSettings``."""
+    options = [setting.option() for setting in _RUN]
+    return _gather(command, options, "run", [setting.key for setting in _RUN], _run)
 
 
 _IDENTITY_OPTIONS: list[Decorator] = [
@@ -338,7 +267,7 @@ def _pseudonyms(id_key: Path | None, keep_ids: bool) -> Pseudonyms:
 
 def identity_options(command: Any) -> Any:
     """How patients are told apart → ``pseudonyms: Pseudonyms``. Stands below ``log_options``: it may warn."""
-    return _gather(command, _IDENTITY_OPTIONS, "pseudonyms", _pseudonyms)
+    return _gather(command, _IDENTITY_OPTIONS, "pseudonyms", ("id_key", "keep_ids"), _pseudonyms)
 
 
 _LOG_OPTIONS: list[Decorator] = [
@@ -362,4 +291,4 @@ def _log(verbose: int, quiet: bool, log_json: bool, progress: str | None) -> str
 
 def log_options(command: Any) -> Any:
     """Verbosity and progress → ``progress: str`` ("bar", "json" or "none"), logging configured."""
-    return _gather(command, _LOG_OPTIONS, "progress", _log)
+    return _gather(command, _LOG_OPTIONS, "progress", ("verbose", "quiet", "log_json", "progress"), _log)

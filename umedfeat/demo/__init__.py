@@ -41,7 +41,8 @@ def run_demo(folder: Path, encoder: EncoderChoice, progress: Progress) -> Demo:
     """
     from umedfeat.demo.cohort import build_cohort
     from umedfeat.demo.study import study_of
-    from umedfeat.extraction.run import RunSettings, extract
+    from umedfeat.extraction.run import extract
+    from umedfeat.extraction.settings import RunSettings
     from umedfeat.naming import Pseudonyms
 
     _claim(folder)

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from umedfeat.errors import SetupError
+from umedfeat.rules import OneOf, Ruled, setting
 
 if TYPE_CHECKING:
     from umedfeat.encoders.base import Encoder
 
-__all__ = ["EncoderChoice", "device_names"]
+__all__ = ["OFFLINE_VARIABLE", "EncoderChoice", "device_names"]
+
+
+#: Set to 1 to never use the network.
+OFFLINE_VARIABLE = "UMEDFEAT_OFFLINE"
+
+
+def _offline() -> bool:
+    return os.environ.get(OFFLINE_VARIABLE, "").strip().lower() in {"1", "true", "t", "yes", "y", "on"}
 
 
 @dataclass(frozen=True)
-class EncoderChoice:
-    """Arguments of ``umedfeat.load_encoder``; ``device`` may name several devices (see ``device_names``)."""
+class EncoderChoice(Ruled):
+    """Which encoder, where and how.
+
+    Attributes:
+        name: a key of ``umedfeat.encoders.ENCODERS`` or "timm:<name>".
+        weights: a file instead of the cache or a download: ``.pt.zip`` (read without executing it), ``.safetensors``.
+        device: "auto", "cpu", "cuda", "cuda:N", or several devices (see ``device_names``).
+        precision: "auto" (fp32 on a CPU, bf16 on a GPU that has it), "fp32", "bf16" or "fp16".
+        runtime: "auto", "torch" or "openvino" (CPU only, extra ``umedfeat[openvino]``).
+        pool_order: "pool_first" or "pool_last", overriding the registry (UMedPT family); None: the registry's.
+        compile: compile the network (torch runtime); falls back by itself.
+        offline: never use the network; default: as the environment variable UMEDFEAT_OFFLINE says.
+    """
 
     name: str = "umedpt"
     weights: Path | None = None
     device: str = "auto"
-    precision: str = "auto"
-    runtime: str = "auto"
-    pool_order: str | None = None
+    precision: str = setting("auto", OneOf(("auto", "fp32", "bf16", "fp16")))
+    runtime: str = setting("auto", OneOf(("auto", "torch", "openvino")))
+    pool_order: str | None = setting(None, OneOf(("pool_first", "pool_last")), unset=None)
     compile: bool = False
-    offline: bool = False
+    offline: bool = field(default_factory=_offline)
 
     def each(self) -> tuple[EncoderChoice, ...]:
         """The same encoder on each of its devices, one choice per device.

@@ -1,5 +1,1 @@
-"""The main job: inputs → sources → engine → feature file."""
-
-from umedfeat.extraction.run import RunSettings, Summary, extract
-
-__all__ = ["RunSettings", "Summary", "extract"]
+"""The main job: inputs → sources → engine → feature file (``umedfeat.extract``)."""

@@ -16,9 +16,11 @@ from umedfeat.discovery import discover
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.engine.planning import plan_all
 from umedfeat.errors import InputError, SetupError
-from umedfeat.extraction.run import RunSettings, default_workers, shard_of, with_sizes
+from umedfeat.extraction.run import default_workers, shard_of
+from umedfeat.extraction.settings import RunSettings
 from umedfeat.naming import Pseudonyms
-from umedfeat.policy import Policy
+from umedfeat.policy import DEFAULT_SIDE, Policy
+from umedfeat.readers import settled
 from umedfeat.terminal.progress import Progress
 from umedfeat.terminal.tables import human_bytes, human_seconds, render_facts, render_table
 
@@ -100,7 +102,7 @@ def forecast(
     """
     found = discover(inputs, policy, pseudonyms)
     size, dim, rate, note = _trial(choice)
-    policy = with_sizes(policy, size)
+    policy = settled(policy, size)
     sources = shard_of(found.sources, run.shard)
     failures = list(found.failures)
     items: Counter[str] = Counter()
@@ -129,7 +131,7 @@ def _trial(choice: EncoderChoice) -> tuple[int, int, float | None, str]:
     try:
         encoder = choice.load()
     except SetupError as error:
-        return 224, 512, None, error.message
+        return DEFAULT_SIDE, 512, None, error.message
     images = torch.rand(_TRIAL_IMAGES, 3, encoder.image_size, encoder.image_size)
     encoder(images)
     begin = time.perf_counter()

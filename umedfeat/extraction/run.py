@@ -21,39 +21,18 @@ from umedfeat.engine.local.pool import memory_for
 from umedfeat.engine.loop import Engine, EngineSettings
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.errors import Interrupted, SetupError, StoppedAtFailure, UmedfeatError
+from umedfeat.extraction.settings import RunSettings
 from umedfeat.extraction.sink import StoreSink, drawn
 from umedfeat.machine import usable_cores, usable_memory
 from umedfeat.naming import Pseudonyms, load_key
 from umedfeat.policy import Policy
+from umedfeat.readers import settled
 from umedfeat.store import FeatureStore, Header
 from umedfeat.terminal.progress import Progress, SilentProgress
 
-__all__ = ["RunSettings", "Summary", "default_workers", "extract", "with_sizes"]
+__all__ = ["RunSettings", "Summary", "default_workers", "extract"]
 
 log = logging.getLogger("umedfeat")
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """How a run uses the machine and the output; nothing here changes a number in the file but ``dtype``.
-
-    Attributes:
-        workers: reading processes (None: as many as cores, at most 8).
-        batch_size: regions per batch (None: what fits the device).
-        timeout: seconds that one input may keep a reading process busy within one batch.
-        shard: (i, n): only the i-th of n parts of the inputs, 1 ≤ i ≤ n.
-        overwrite: start anew instead of resuming.
-        stop_on_error: end at the first failed input.
-        dtype: "float32" or "float16" features.
-    """
-
-    workers: int | None = None
-    batch_size: int | None = None
-    timeout: float = 600.0
-    shard: tuple[int, int] | None = None
-    overwrite: bool = False
-    stop_on_error: bool = False
-    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -107,7 +86,7 @@ def extract(
         inputs: files, folders or CSV manifests, in any mixture of formats.
         out: the HDF5 file to write; an existing one with the same settings is resumed.
         encoder: a name or an EncoderChoice.
-        policy: how pixels become RGB in [0, 1]; sizes of 0 mean the encoder's own.
+        policy: how pixels become RGB in [0, 1]; sizes that it leaves open are the encoder's own.
         run: processes, batches, shard, resume.
         pseudonyms: key for patient pseudonyms (default: the user's own key, made on first use).
         progress: receives what happens (default: nothing is shown).
@@ -123,6 +102,8 @@ def extract(
     """
     run, policy, progress = run or RunSettings(), policy or Policy(), progress or SilentProgress()
     choice = EncoderChoice(encoder) if isinstance(encoder, str) else encoder
+    if geojson and preview_dir is None:
+        raise SetupError("geojson needs a folder for pictures", remedy="add --preview DIR (preview_dir)")
     paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
     out = writable(Path(out))
     progress.note("looking for images")
@@ -132,14 +113,14 @@ def extract(
         raise SetupError(f"{names}: no image found in {len(found.skipped)} files", remedy=_SUPPORTED)
     progress.note(f"{len(found.sources):,} inputs, {len(found.skipped):,} other files; loading {choice.name}")
     with contextlib.closing(open_devices(choice)) as devices:
-        policy = with_sizes(policy, devices.encoder.image_size)
+        policy = settled(policy, devices.encoder.image_size)
         header = Header(encoder=dict(devices.encoder.settings), policy=policy.to_dict(), dtype=run.dtype)
         with (
             drawn(preview_dir, policy, geojson=geojson) as pictures,
             FeatureStore(out, header, dim=devices.encoder.dim, overwrite=run.overwrite, shard=run.shard) as store,
             stop_on_signals() as stop,
         ):
-            sink = StoreSink(store, stop if run.stop_on_error else None, pictures)
+            sink = StoreSink(store, stop if run.on_error == "stop" else None, pictures)
             sink.note(found.failures, found.skipped)
             return _embed_into(store, sink, found, devices, policy, run, progress, stop)
 
@@ -210,15 +191,6 @@ def _embed_into(
 
 
 _SUPPORTED = "read here: whole slides, DICOM, NIfTI, MGZ, PNG, JPEG, TIFF, BMP, WebP (--dry-run lists what is skipped)"
-
-
-def with_sizes(policy: Policy, size: int) -> Policy:
-    """The policy with the encoder's own size wherever it leaves the size open (0)."""
-    return replace(
-        policy,
-        slide=replace(policy.slide, tile_size=policy.slide.tile_size or size),
-        image=replace(policy.image, size=policy.image.size or size),
-    )
 
 
 def default_workers() -> int:

@@ -6,6 +6,7 @@ One table, one interface; nobody outside this package branches on a format.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from umedfeat.contract import Format, Reader, Source
 from umedfeat.policy import Policy
 
-__all__ = ["READERS", "open_reader", "reader_format", "sniff"]
+__all__ = ["READERS", "open_reader", "reader_format", "settled", "sniff"]
 
 
 #: In the order in which they are asked. Slides before DICOM (a whole-slide DICOM is a slide) and before flat images
@@ -46,3 +47,21 @@ def open_reader(source: Source, policy: Policy, prepared: Mapping[str, Any] | No
     """
     opener: Callable[..., Reader] = reader_format(source.format).open
     return opener(source, policy, prepared)
+
+
+def settled(policy: Policy, side: int) -> Policy:
+    """A policy with all that only an encoder and files can tell: open sizes, and the identity of external masks.
+
+    Args:
+        policy: as the user gave it.
+        side: of the encoder's images, in pixels.
+
+    Raises:
+        SetupError: no such folder of masks, or an overlap that is not below the side of a tile.
+    """
+    policy = policy.sized(side)
+    if not policy.limits.mask_dir:
+        return policy
+    from umedfeat.readers.slides.annotations import masks_digest
+
+    return replace(policy, slide=replace(policy.slide, masks_sha256=masks_digest(policy.limits.mask_dir)))

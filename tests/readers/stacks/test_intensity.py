@@ -92,13 +92,10 @@ def test_named_windows(name):
     assert (window.low, window.high) == CT_WINDOWS[name]
 
 
-def test_custom_windows_and_wrong_ones():
+def test_custom_windows():
     assert parse_window("-100,300")[:2] == (-100, 300)
     assert parse_window("percentile") == "percentile"
     assert parse_window("file") == "file"
-    for wrong in ("lungs", "5", "10,5", "1,1", "nan,3", "1,2,3", ""):
-        with pytest.raises(SetupError, match="window"):
-            parse_window(wrong)
 
 
 def test_each_modality_gets_its_window():
@@ -157,7 +154,7 @@ def test_squash_fills_and_crop_takes_the_centre():
     assert (fit_square(image, 40, "crop") == 1).all()
     np.testing.assert_allclose(fit_square(image, 40, "squash")[:, 10:30].mean(), 1, atol=0.02)
     with pytest.raises(SetupError, match="stretch"):
-        fit_square(image, 40, "stretch")
+        ImagePolicy(fit="stretch")
 
 
 def test_crop_respects_the_spacing():
@@ -200,10 +197,10 @@ def test_grey_becomes_three_equal_channels():
 
 @pytest.mark.parametrize("window", ["lungs", "", "5", "5,5", "9,1", "nan,3", "0,inf", "1,2,3"])
 def test_a_wrong_window_is_refused_before_any_file_is_opened(window):
-    for name in ("ct_window", "window"):
+    for name, legal in (("ct_window", "soft-tissue"), ("window", "percentile")):
         with pytest.raises(SetupError, match=name) as caught:
             IntensityPolicy(**{name: window})
-        assert "soft-tissue" in caught.value.remedy and "LO,HI" in caught.value.remedy
+        assert legal in caught.value.remedy and "LO,HI" in caught.value.remedy
 
 
 @pytest.mark.parametrize("percentiles", [(5, 5), (-1, 50), (2, 101), (90, 10)])

@@ -53,6 +53,7 @@ class _Worker:
 
 def slot_bytes_for(policy: Policy, batch_size: int) -> int:
     """Bytes that one batch can need at most under a policy: uint8 tiles or float32 whole images."""
+    policy = policy.sized()
     side = max(policy.slide.tile_size, policy.image.size)
     return batch_size * 4 * 3 * side**2
 

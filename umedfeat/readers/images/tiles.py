@@ -33,8 +33,8 @@ class TileReader:
 
     def __init__(self, stack: SliceStack, source: Source, policy: Policy, prepared: Mapping[str, Any] | None) -> None:
         self._whole = VolumeReader(stack, policy, prepared)
-        self._facts, self._policy, self._mpp = stack.facts, policy, source.mpp
-        self._side = _side(source, policy)
+        self._facts, self._policy, self._mpp = stack.facts, policy.sized(), source.mpp
+        self._side = _side(source, self._policy)
         self._page: tuple[int, npt.NDArray[Any]] | None = None
 
     def plan(self) -> Plan:
@@ -113,7 +113,7 @@ def _side(source: Source, policy: Policy) -> float:
         return float(slide.tile_size)
     if not 0 < source.mpp <= 100:
         raise ScaleError(f"{source.name}: {source.mpp} micrometres per pixel is absurd", remedy="correct the manifest")
-    if source.mpp > slide.mpp * 1.01 and not slide.allow_upsample:
+    if source.mpp > slide.mpp * (1 + slide.upsample_tolerance) and not slide.allow_upsample:
         message = f"{source.name}: {source.mpp} micrometres per pixel, coarser than the target of {slide.mpp}"
         raise ScaleError(message, remedy="--mpp, or --allow-upsample")
     return slide.tile_size * slide.mpp / source.mpp

@@ -15,6 +15,8 @@ from typing import NewType
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.policy import SlidePolicy
+
 __all__ = [
     "Level0Pixels",
     "MicronsPerPixel",
@@ -26,10 +28,6 @@ __all__ = [
 
 MicronsPerPixel = NewType("MicronsPerPixel", float)
 Level0Pixels = NewType("Level0Pixels", float)
-
-#: A level up to this share coarser than the target counts as fine enough: stored downsamples are not exact
-#: (4.0003 for 4), and 1 % is far below what resampling by the next finer level would cost.
-LEVEL_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -59,14 +57,16 @@ class TileGrid:
         return np.tile(x, self.rows), np.repeat(y, self.columns)
 
 
-def choose_level(downsamples: Sequence[float], wanted: float) -> int:
-    """The coarsest level that is still at least as fine as wanted (``LEVEL_TOLERANCE`` apart); level 0 if none is.
+def choose_level(downsamples: Sequence[float], wanted: float, tolerance: float = SlidePolicy.level_tolerance) -> int:
+    """The coarsest level that is still at least as fine as wanted; level 0 if none is.
 
     Args:
         downsamples: of the levels, ascending, first 1.0.
         wanted: level-0 pixels per target pixel.
+        tolerance: share by which a level may be coarser: stored downsamples are not exact (4.0003 for 4), and 1 % is
+            far below what resampling by the next finer level would cost.
     """
-    fine = [number for number, factor in enumerate(downsamples) if factor <= wanted * (1 + LEVEL_TOLERANCE)]
+    fine = [number for number, factor in enumerate(downsamples) if factor <= wanted * (1 + tolerance)]
     return max(fine, key=lambda number: downsamples[number]) if fine else 0
 
 

@@ -39,14 +39,11 @@ Mask = npt.NDArray[np.bool_]
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TEXT_FORMATS = (b"[Virtual Microscope Specimen]", b"[Uncompressed Virtual Microscope Specimen]")
-_THUMBNAIL_MPP = 8.0
 _MAX_FLAT_SIDE = 5000
 #: Grids above this are a mistake (tiles of a few pixels, an overlap of nearly a tile), and would fill the memory.
 _MAX_TILES = 20_000_000
 #: Vendors that store every tile: what OpenSlide gives as transparent there was lost, and is no background.
 _WITHOUT_GAPS = ("aperio",)
-#: A slide may be this share coarser than the target and still count as scanned at it (0.5022 for 0.5).
-_UPSAMPLE_TOLERANCE = 0.02
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -92,7 +89,7 @@ class SlideReader:
 
     def __init__(self, source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> None:
         self._source = source
-        self._policy = policy
+        self._policy = policy.sized()
         self._backend = _backend(source, policy)
         try:
             self._prepare(prepared)
@@ -113,7 +110,11 @@ class SlideReader:
         scale = (MicronsPerPixel(self._scale.x), MicronsPerPixel(self._scale.y))
         self._grid = tile_grid(width, height, scale, MicronsPerPixel(slide.mpp), slide.tile_size, slide.overlap)
         wanted = slide.mpp / max(self._scale.x, self._scale.y)
-        level = int(prepared["level"]) if prepared else choose_level(self._backend.downsamples, wanted)
+        level = (
+            int(prepared["level"])
+            if prepared
+            else choose_level(self._backend.downsamples, wanted, slide.level_tolerance)
+        )
         self._cutter = TileCutter(self._backend, level, (self._grid.extent_x, self._grid.extent_y), slide.tile_size)
         icc = self._backend.icc
         self._profile = ColourProfile(icc, source.name) if icc is not None and slide.icc == "srgb" else None
@@ -171,7 +172,7 @@ class SlideReader:
 
     def _refuse_upsampling(self) -> None:
         slide, finest = self._policy.slide, min(self._scale.x, self._scale.y)
-        if finest > slide.mpp * (1 + _UPSAMPLE_TOLERANCE) and not slide.allow_upsample:
+        if finest > slide.mpp * (1 + slide.upsample_tolerance) and not slide.allow_upsample:
             raise ScaleError(
                 f"{self._source.name}: scanned at {finest:g} µm per pixel, coarser than the target {slide.mpp:g}",
                 remedy=f"choose --mpp {finest:g} or above, or --allow-upsample",
@@ -185,7 +186,7 @@ class SlideReader:
 
     def _overview(self) -> Thumbnail:
         if self._thumbnail is None:
-            downsample = max(1.0, _THUMBNAIL_MPP / self._scale.x)
+            downsample = max(1.0, self._policy.tissue.thumbnail_mpp / self._scale.x)
             self._thumbnail = thumbnail(self._backend, downsample, self._source.name)
             if not self._thumbnail.scanned.any():
                 message = f"{self._source.name}: it holds no pixels, every stored tile of its overview is missing"
@@ -201,7 +202,8 @@ class SlideReader:
         if mask_dir:
             masks.append(external_mask(self._source, mask_dir, width, height, (shape[0], shape[1])))
         if slide.tissue != "none":
-            masks.append(tissue_mask(overview.pixels, self._scale.x * overview.downsample[0], overview.scanned))
+            mpp = self._scale.x * overview.downsample[0]
+            masks.append(tissue_mask(overview.pixels, mpp, overview.scanned, self._policy.tissue))
         mask: Mask = np.logical_and.reduce([overview.scanned, *masks])
         if self._backend.vendor in _WITHOUT_GAPS:
             mask |= ~overview.scanned  # planned, so that each loss is found and recorded
@@ -227,7 +229,7 @@ class SlideReader:
             return [1.0 - 1.5 / max(2.0, level_pixels)] * len(tissue)
         if not self._uses_mask:
             return None
-        slack = 0.02 + 2 * _THUMBNAIL_MPP / (self._grid.extent_x * self._scale.x)
+        slack = 0.02 + 2 * self._policy.tissue.thumbnail_mpp / (self._grid.extent_x * self._scale.x)
         return np.maximum(0.0, tissue - slack).tolist()  # type: ignore[no-any-return]
 
     def _detail(self, kept: int) -> dict[str, Json]:

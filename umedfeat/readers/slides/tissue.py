@@ -14,27 +14,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from umedfeat.policy import TissuePolicy
+
 __all__ = ["tissue_fractions", "tissue_mask"]
+
+_DEFAULTS = TissuePolicy()
 
 Rgb = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Grey = npt.NDArray[np.float32]
 
-#: Micrometres per pixel of the grid on which colours and shapes are judged.
-SHAPE_MPP = 16.0
-#: Gaps narrower than this are part of the tissue (fat cells, tears), in micrometres.
-CLOSING = 64.0
-#: Smaller islands are debris, smaller holes are filled: square micrometres.
-SPECK, HOLE = 15_000.0, 40_000.0
-#: Parts smaller than this that touch ink all around are its rests: square micrometres.
-CRUMB = 150_000.0
-#: Ink is smoother than this (mean step of the density from pixel to pixel over its mean); stained tissue is not.
-INK_TEXTURE = 0.035
-#: Optical density below which colour alone proves nothing: haze of stain on the glass is faint and smooth.
-FAINT = 0.11
 
-
-def tissue_mask(thumbnail: Rgb, mpp: float, scanned: Mask | None = None) -> Mask:
+def tissue_mask(thumbnail: Rgb, mpp: float, scanned: Mask | None = None, policy: TissuePolicy = _DEFAULTS) -> Mask:
     """Tissue of a slide.
 
     Args:
@@ -42,6 +33,7 @@ def tissue_mask(thumbnail: Rgb, mpp: float, scanned: Mask | None = None) -> Mask
         mpp: micrometres per pixel of the thumbnail.
         scanned: (H, W) bool, what the slide holds (None: everything). The rest is white in the thumbnail and never
             tissue, and says nothing about the background of the slide.
+        policy: the numbers that decide.
 
     Returns:
         (H, W) bool; all False for an empty slide.
@@ -51,13 +43,13 @@ def tissue_mask(thumbnail: Rgb, mpp: float, scanned: Mask | None = None) -> Mask
         return np.zeros((height, width), bool)
     if scanned is not None and not scanned.any():
         return np.zeros((height, width), bool)
-    factor = max(1, round(SHAPE_MPP / mpp))
+    factor = max(1, round(policy.block_mpp / mpp))
     blocks = _blocks(thumbnail, factor)
     seen = np.ones(blocks.shape[:2], bool) if scanned is None else _blocks(scanned[..., None], factor)[..., 0] == 1
     if is_dark_field(blocks if seen.all() or not seen.any() else blocks[seen][None]):
-        tissue = _emission(blocks, mpp * factor, seen)
+        tissue = _emission(blocks, mpp * factor, seen, policy)
     else:
-        tissue = _absorption(blocks, mpp * factor, _Fine(thumbnail, factor))
+        tissue = _absorption(blocks, mpp * factor, _Fine(thumbnail, factor), policy)
     mask = np.repeat(np.repeat(tissue, factor, axis=0), factor, axis=1)[:height, :width]
     return mask if scanned is None else np.asarray(mask & scanned, bool)
 
@@ -113,7 +105,7 @@ def is_dark_field(image: npt.NDArray[np.generic]) -> bool:
     return not (ordinary and (brightest - darkest > 12).mean() + (darkest > 170).mean() > 0.2)
 
 
-def _emission(blocks: Grey, scale: float, seen: Mask) -> Mask:
+def _emission(blocks: Grey, scale: float, seen: Mask, policy: TissuePolicy) -> Mask:
     """Tissue that shines on black: light above the dark level and its noise, gathered over cells.
 
     Args:
@@ -130,23 +122,23 @@ def _emission(blocks: Grey, scale: float, seen: Mask) -> Mask:
     steps = np.abs(np.diff(light, axis=1))[both & (light[:, 1:] <= np.median(light[seen]))]
     noise = 0.886 * float(steps.mean()) if steps.size else 0.0  # the mean difference of two normals is 2σ/√π
     # A Gaussian of that width divides white noise by 2√π times its own; six deviations are kept away from.
-    return _shape(smooth > dark + max(2.0, 6.0 * noise / (3.54 * max(sigma, 0.5))), scale)
+    return _shape(smooth > dark + max(2.0, 6.0 * noise / (3.54 * max(sigma, 0.5))), scale, policy)
 
 
-def _absorption(blocks: Grey, scale: float, fine: _Fine) -> Mask:
+def _absorption(blocks: Grey, scale: float, fine: _Fine, policy: TissuePolicy) -> Mask:
     """Tissue that absorbs light: coloured against the glass, without haze, without ink."""
     glass = find_glass(blocks, scale)
     density = [_density(blocks[..., c], white) for c, white in enumerate(glass.white)]
     most = np.maximum(np.maximum(density[0], density[1]), density[2])
     colour = most - np.minimum(np.minimum(density[0], density[1]), density[2])
     stained = (colour > glass.noise) & (colour > 0.08 * most)
-    faint = stained & (most <= FAINT)
+    faint = stained & (most <= policy.faint)
     if faint.any():
         stained &= ~faint | _uneven(most, stained)
-    ink = _ink(density, colour, fine)
+    ink = _ink(density, colour, fine, policy.ink_texture)
     if not ink.any():
-        return _shape(stained, scale)
-    return _without_crumbs(_shape(stained & ~ink, scale) & ~ink, ink, CRUMB / scale**2)
+        return _shape(stained, scale, policy)
+    return _without_crumbs(_shape(stained & ~ink, scale, policy) & ~ink, ink, policy.crumb / scale**2)
 
 
 class Glass(NamedTuple):
@@ -226,7 +218,7 @@ class _Fine(NamedTuple):
         return np.asarray(_blocks(step[..., None], f)[..., 0] / mean, np.float32)
 
 
-def _ink(density: list[Grey], colour: Grey, fine: _Fine) -> Mask:
+def _ink(density: list[Grey], colour: Grey, fine: _Fine, texture: float) -> Mask:
     """Felt-pen ink: green, blue, red or black of hues that routine stains rarely have, and smooth."""
     red, green, blue = density
     suspect = (red - green > 0.08) & (blue - green > -0.02) & (colour > 0.12)
@@ -241,7 +233,7 @@ def _ink(density: list[Grey], colour: Grey, fine: _Fine) -> Mask:
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
         part = labels[place] == number
         core = ndimage.binary_erosion(part)
-        if core.sum() >= 8 and float(np.median(fine.texture(place)[core])) < INK_TEXTURE:
+        if core.sum() >= 8 and float(np.median(fine.texture(place)[core])) < texture:
             ink[place] |= part
     return np.asarray(ndimage.binary_dilation(ink, iterations=4), bool) if ink.any() else ink
 
@@ -257,13 +249,13 @@ def _without_crumbs(tissue: Mask, ink: Mask, area: float) -> Mask:
     return np.asarray(tissue & ~crumb[labels], bool)
 
 
-def _shape(evidence: Mask, scale: float) -> Mask:
+def _shape(evidence: Mask, scale: float, policy: TissuePolicy) -> Mask:
     """Join what belongs together, drop specks, fill small holes. ``scale``: micrometres per pixel."""
     support = ndimage.uniform_filter(evidence.astype(np.float32), 5, mode="nearest")
-    tissue = _close(evidence & (support >= 0.16), round(CLOSING / 2 / scale))
-    tissue = _drop_small(tissue, SPECK / scale**2)
+    tissue = _close(evidence & (support >= 0.16), round(policy.closing / 2 / scale))
+    tissue = _drop_small(tissue, policy.speck / scale**2)
     # Gaps larger than the tissue are no holes in it: all of a small image may be glass.
-    return ~_drop_small(~tissue, min(HOLE / scale**2, float(tissue.sum())))
+    return ~_drop_small(~tissue, min(policy.hole / scale**2, float(tissue.sum())))
 
 
 def _close(mask: Mask, radius: int) -> Mask:

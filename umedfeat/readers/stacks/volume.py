@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from umedfeat.contract import Json, Plan, RegionUnreadable, make_regions
 from umedfeat.errors import EmptyImage, TooLarge, UnreadableInput, UnsupportedInput
-from umedfeat.policy import Policy
+from umedfeat.policy import Policy, VolumePolicy
 from umedfeat.readers.stacks.geometry import IN_PLANE, View, select, shear_degrees, spacings, stored_view, view_of
 from umedfeat.readers.stacks.intensity import (
     Range,
@@ -36,13 +36,10 @@ __all__ = ["SliceStack", "StackFacts", "VolumeReader", "volumes_of"]
 Values = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-_SHEAR_LIMIT = 2.0  # degrees of gantry tilt above which reslicing would shear anatomy
 _MAX_SLICES = 1_000_000
-_CT_AIR = -1024.0  # below lie sentinels outside of the field of view, with or without a tag that says so
 _LIKE_CT = "values look like Hounsfield units: declare modality CT (--modality, manifest) to window them"
 _KEPT_BYTES = 64 << 20
 _SAMPLE = 16  # pixels apart
-_STEP_TOLERANCE = 0.05  # share of the slice distance by which slices may be out of step when reslicing
 
 
 class VolumeReader:
@@ -62,7 +59,7 @@ class VolumeReader:
     def __init__(self, stack: SliceStack, policy: Policy, prepared: Mapping[str, Any] | None = None) -> None:
         self._stack = stack
         self._facts = stack.facts
-        self._policy = policy
+        self._policy = policy.sized()
         self._view = _view(self._facts, policy)
         self._prepared: dict[str, Any] = dict(prepared or {})
         self._spool: Spool | None = None
@@ -149,7 +146,7 @@ class VolumeReader:
         if self._last is None or self._last[0] != k:
             values, padding = self._stack.slice(k)
             if self._facts.modality == "CT" and self._facts.calibrated and not self._facts.colour:
-                below = values < _CT_AIR
+                below = values < self._policy.intensity.ct_air
                 padding = below if padding is None else padding | below
             if values.nbytes > _KEPT_BYTES:
                 return values, padding
@@ -284,17 +281,18 @@ def _view(facts: StackFacts, policy: Policy) -> View:
     except ValueError as error:
         raise UnreadableInput(f"{facts.name}: {error}", remedy="repair the header's orientation") from error
     if view.axis != facts.acquired_axis:
-        _check_reslicing(facts, plane)
+        _check_reslicing(facts, policy.volume)
     return view
 
 
-def _check_reslicing(facts: StackFacts, plane: str) -> None:
+def _check_reslicing(facts: StackFacts, policy: VolumePolicy) -> None:
+    plane = policy.plane
     if facts.affine is None or facts.shape[facts.acquired_axis] < 2:
         _refuse_plane(facts, plane, "it has a single slice")
     tilt = shear_degrees(facts.affine, facts.acquired_axis)
-    if tilt > _SHEAR_LIMIT:
+    if tilt > policy.max_shear:
         _refuse_plane(facts, plane, f"its slices are sheared by {tilt:.1f} degrees (gantry tilt)")
-    if facts.origins is not None and _out_of_step(facts.origins) > _STEP_TOLERANCE:
+    if facts.origins is not None and _out_of_step(facts.origins) > policy.max_step_error:
         _refuse_plane(facts, plane, "its slices are not evenly spaced (missing slices?)")
 
 

@@ -89,6 +89,7 @@ def _grouped(skipped: Sequence[Skipped]) -> list[SkippedGroup]:
 
 
 def _settings(policy: Policy) -> list[tuple[str, str]]:
+    policy = policy.sized()
     slide, intensity, volume, image = policy.slide, policy.intensity, policy.volume, policy.image
     tissue = "every tile" if slide.tissue == "none" else f"tiles with ≥ {slide.min_tissue:.0%} tissue"
     masks = ", external masks" if slide.masks_sha256 else ""

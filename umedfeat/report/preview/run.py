@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,16 +16,13 @@ from umedfeat.engine.local.worker import named_faults
 from umedfeat.engine.planning import plan_all
 from umedfeat.errors import InputError, SetupError
 from umedfeat.naming import Pseudonyms, load_key
-from umedfeat.policy import Policy
-from umedfeat.readers import open_reader
+from umedfeat.policy import DEFAULT_SIDE, Policy
+from umedfeat.readers import open_reader, settled
 from umedfeat.report.preview.writer import PreviewWriter
 
-__all__ = ["DEFAULT_SIZE", "PreviewSummary", "preview"]
+__all__ = ["PreviewSummary", "preview"]
 
 log = logging.getLogger("umedfeat")
-
-#: Side of a tile or image where the policy leaves it to the encoder: UMedPT's.
-DEFAULT_SIZE = 224
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ def preview(
     Args:
         inputs: files, folders or CSV manifests.
         out_dir: folder for ``index.html``, ``pictures/`` and, with ``geojson``, ``geojson/``.
-        policy: as for ``umedfeat.extract``; sizes of 0 become 224.
+        policy: as for ``umedfeat.extract``; sizes that it leaves open are UMedPT's, 224.
         regions: tiles or slices on a contact sheet.
         geojson: also write tissue and grid of every slide for QuPath.
         workers: processes that plan.
@@ -68,7 +65,7 @@ def preview(
     Raises:
         SetupError: missing paths, colliding ids, nothing to look at.
     """
-    policy = _with_sizes(policy or Policy())
+    policy = settled(policy or Policy(), DEFAULT_SIDE)
     paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
     found = discover(paths, policy, pseudonyms or Pseudonyms(load_key(None)))
     if not found.sources and not found.failures:
@@ -114,11 +111,3 @@ def _draw(source: Source, plan: Plan, policy: Policy, writer: PreviewWriter) -> 
 def _failure(source: Source, stage: str, error: InputError) -> Failure:
     log.warning("%s", error.message)
     return Failure(source.name, stage, type(error).__name__, error.message, error.remedy)
-
-
-def _with_sizes(policy: Policy) -> Policy:
-    return replace(
-        policy,
-        slide=replace(policy.slide, tile_size=policy.slide.tile_size or DEFAULT_SIZE),
-        image=replace(policy.image, size=policy.image.size or DEFAULT_SIZE),
-    )
