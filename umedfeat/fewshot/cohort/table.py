@@ -21,7 +21,7 @@ class FeatureTable:
     """The items of one feature file that have rows.
 
     Attributes:
-        path: of the file. encoder: name. fingerprint: of the settings.
+        path: of the file. encoder: name. fingerprint: of the settings. key_check: of the pseudonyms.
         number: (I,) their numbers in the file. count: (I,) rows of each.
         ids, sources, patients, content: (I,) text columns; patients are pseudonyms or "".
         meta: the manifest's own columns, each (I,).
@@ -32,6 +32,7 @@ class FeatureTable:
     path: Path
     encoder: str
     fingerprint: str
+    key_check: str
     number: Ints
     count: Ints
     ids: Texts
@@ -86,6 +87,7 @@ def read_table(path: Path) -> FeatureTable:
             path=path,
             encoder=str(file.encoder.get("name", "")),
             fingerprint=file.fingerprint,
+            key_check=file.key_check,
             number=kept,
             count=np.asarray(file.items["count"])[kept].astype(np.intp),
             ids=text(file.items["id"]),
