@@ -13,8 +13,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "errors machine _version",
-        "disk rules",
-        "keys",
+        "rules",
         "policy naming",
         "contract",
         "terminal",

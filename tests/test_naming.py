@@ -26,8 +26,7 @@ from slide_factory import tissue_like, write_slide
 from umedfeat.cli import run
 from umedfeat.discovery import discover
 from umedfeat.errors import SetupError
-from umedfeat.keys import load_key
-from umedfeat.naming import Pseudonyms
+from umedfeat.naming import Pseudonyms, load_key
 from umedfeat.policy import Policy
 from umedfeat.store import FeatureFile
 

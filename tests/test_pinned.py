@@ -18,8 +18,7 @@ from PIL import Image
 
 import umedfeat
 from umedfeat.encoders.choice import EncoderChoice
-from umedfeat.keys import load_key
-from umedfeat.naming import Pseudonyms
+from umedfeat.naming import Pseudonyms, load_key
 from umedfeat.policy import Policy
 from umedfeat.store import FeatureFile
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from umedfeat.fewshot import compare
 from umedfeat.fewshot.compare import holm, sign_flip
 from umedfeat.fewshot.metrics.needed import crossing, data_needed
 from umedfeat.report.files import write_comparison
-from umedfeat.report.tables import render_comparison
+from umedfeat.report.tables import data_needed_sentence, render_comparison
 
 QUICK = {"fractions": (0.1, 0.5, 1.0), "repeats": 5, "classifiers": ("prototype",), "bootstrap": 300}
 
@@ -68,6 +69,12 @@ def test_an_encoder_against_itself_differs_by_nothing():
     assert needed.budget in ("10 %", "50 %", "100 %")
 
 
+def test_the_verdict_comes_before_the_point_estimate(comparison):
+    """Where no budget is surely not worse, a reader of the first words must not take the crossing for the answer."""
+    unsure = replace(comparison.data_needed[0], budget="", n_patients=0)
+    assert data_needed_sentence(unsure).startswith("good, prototype, test: no budget is surely not worse than poor")
+
+
 def test_data_needed_is_told(comparison):
     needed = comparison.data_needed[0]
     assert (needed.encoder, needed.baseline, needed.target_budget) == ("good", "poor", "100 %")
@@ -75,7 +82,10 @@ def test_data_needed_is_told(comparison):
     assert needed.share < 1
     assert needed.budget in ("10 %", "50 %", "100 %")
     text = render_comparison(comparison)
-    assert "good, prototype, test: reaches poor at 100 %" in " ".join(text.split())
+    verdict = (
+        f"good, prototype, test: {needed.budget} ({needed.n_patients} patients) is the smallest budget that is surely"
+    )
+    assert verdict in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 80
     assert "Difference to poor" in text
 

@@ -221,7 +221,7 @@ def test_compare_command(folder, capsys):
     ]
     assert run(arguments) == 0
     shown = capsys.readouterr().out
-    assert "synthetic, prototype, test: reaches other at 100 %" in " ".join(shown.split())
+    assert "is the smallest budget that is surely not worse than other at 100 %" in " ".join(shown.split())
     assert (folder / "compare" / "differences.csv").is_file()
     assert run([*arguments, "--json", "--baseline", "synthetic"]) == 0
     assert json.loads(capsys.readouterr().out)["baseline"] == "synthetic"

@@ -61,9 +61,9 @@ def command(
     """How few labels are enough? Linear probe, kNN and prototypes over fractions of the training patients."""
     from umedfeat.fewshot.cohort.sources import cohort_of, label_items
     from umedfeat.fewshot.cohort.table import read_table
-    from umedfeat.fewshot.files import probe_cohort
+    from umedfeat.fewshot.files import origin_of, probe_cohort
     from umedfeat.fewshot.sanity import refuse_failed
-    from umedfeat.fewshot.study import Origin, Study
+    from umedfeat.fewshot.study import Study
     from umedfeat.report.files import summary_of, write_study
     from umedfeat.report.study_page import write_report
     from umedfeat.report.tables import render_plan, render_study
@@ -75,7 +75,7 @@ def command(
     if dry_run:
         click.echo(render_plan(Study.plan(cohort, settings)))
         return
-    origin = Origin(table.encoder, features.name, table.fingerprint, labelled.name, command_line())
+    origin = origin_of(table, table.encoder, labelled.name, command_line())
     with DrawBar() as bar:
         result = probe_cohort(cohort, settings, origin, bar.update, jobs)
     folder = out or features.parent / "probe"

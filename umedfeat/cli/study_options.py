@@ -140,7 +140,20 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--cv-repeats", type=click.IntRange(1), default=5, show_default=True, help="Partitions of --cv."),
     click.option("--external", default="", metavar="COLUMN=VALUE", help="Test on these patients, train on the others."),
     click.option("--loco", default="", metavar="COLUMN", help="Leave each value (centre) out in turn."),
-    click.option("--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Break results down. Repeatable."),
+    click.option(
+        "--subgroup",
+        "subgroups",
+        multiple=True,
+        metavar="COLUMN",
+        help="Break results down; none = not. Repeatable.  [default: sex, centre, scanner … where they are there]",
+    ),
+    click.option(
+        "--threshold",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.5,
+        show_default=True,
+        help="Two classes: probability above which an item is called positive.",
+    ),
     click.option(
         "--on-missing-class",
         type=click.Choice(["stop", "skip"]),
@@ -176,6 +189,8 @@ def settings_of(options: dict[str, Any]) -> ProbeSettings:
     values = {name: value for name, value in options.items() if value not in (None, (), "")}
     if values.pop("ordinal", False):
         values["task"] = "ordinal"
+    if values.get("subgroups") == ("none",):
+        values["subgroups"] = ()
     values["sanity"] = _SANITY_RUNS if values.pop("sanity", False) else 0
     if "fractions" in values:
         values["fractions"] = tuple(sorted({number for group in values["fractions"] for number in group}))

@@ -44,7 +44,7 @@ def evaluated(cohort: Cohort, predictions: Predictions, repeat: int) -> Evaluate
     """Truth and prediction of one draw."""
     _, place = test_patients(cohort, predictions.items)
     truth = cohort.truth[predictions.items]
-    return Evaluated(cohort.task, truth, predictions.values[repeat].astype(np.float64), place)
+    return Evaluated(cohort.task, truth, predictions.values[repeat].astype(np.float64), place, predictions.threshold)
 
 
 def evaluate(
@@ -53,7 +53,7 @@ def evaluate(
     """All metrics of one classifier at one budget on one test set, and on each subgroup of it."""
     scores: list[Score] = []
     estimates: list[Estimate] = []
-    for subgroup, part in _subgroups(cohort, predictions, settings.subgroups):
+    for subgroup, part in _subgroups(cohort, predictions, settings.subgroups or ()):
         values, means = _measure(cohort, part, settings)
         patients, _ = test_patients(cohort, part.items)
         strata = stratum_of(cohort, patients)
@@ -88,7 +88,7 @@ def _subgroups(cohort: Cohort, predictions: Predictions, columns: Sequence[str])
         for value in sorted(set(values.tolist())):
             inside = values == value
             part = replace(predictions, items=predictions.items[inside], values=predictions.values[:, inside])
-            yield f"{column}={value}", part
+            yield f"{column}={value or 'missing'}", part
 
 
 def _measure(cohort: Cohort, part: Predictions, settings: ProbeSettings) -> tuple[dict[str, Floats], dict[str, Floats]]:

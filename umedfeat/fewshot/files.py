@@ -17,9 +17,8 @@ from umedfeat.fewshot.result import Comparison, ProbeResult
 from umedfeat.fewshot.sanity import check_sanity
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.study import Origin, Progress, run_study
-from umedfeat.store.one_key import one_key
 
-__all__ = ["compare_files", "probe_cohort", "probe_file"]
+__all__ = ["compare_files", "origin_of", "probe_cohort", "probe_file"]
 
 
 def probe_file(
@@ -44,8 +43,13 @@ def probe_file(
     chosen = settings or ProbeSettings()
     table = read_table(path)
     labelled = label_items(table, label=label, labels=labels, patient=patient, unmatched=unmatched)
-    origin = Origin(table.encoder, path.name, table.fingerprint, labelled.name, command)
+    origin = origin_of(table, table.encoder, labelled.name, command)
     return probe_cohort(cohort_of(table, labelled, chosen), chosen, origin, progress, jobs)
+
+
+def origin_of(table: FeatureTable, encoder: str, label: str, command: str) -> Origin:
+    """Where a study of a feature file comes from."""
+    return Origin(encoder, table.path.name, table.fingerprint, label, command, table.weights, table.policy)
 
 
 def probe_cohort(
@@ -81,21 +85,17 @@ def compare_files(
     Raises:
         CohortError: the files do not hold the same labelled items, or make no study.
         LeakageError: a patient or identical content would stand in training and in test.
-        SetupError: not a feature file, or patients under two keys.
+        SetupError: not a feature file.
     """
     chosen = settings or ProbeSettings()
     tables = [read_table(path) for path in paths]
-    one_key((table.path.name, table.key_check) for table in tables)
     names = _names(tables)
     chosen_baseline = _baseline(names, tables, baseline)
     first = label_items(tables[0], label=label, labels=labels, patient=patient, unmatched=unmatched)
     cohorts: dict[str, Cohort] = {}
     for name, table, labelled in zip(names, tables, _shared(tables, first, unmatched), strict=True):
         cohorts[name] = cohort_of(table, labelled, chosen)
-    origins = {
-        name: Origin(name, table.path.name, table.fingerprint, first.name, command)
-        for name, table in zip(names, tables, strict=True)
-    }
+    origins = {name: origin_of(table, name, first.name, command) for name, table in zip(names, tables, strict=True)}
     return compare_cohorts(
         cohorts, chosen, baseline=chosen_baseline, origins=origins, margin=margin, progress=progress, jobs=jobs
     )

@@ -82,6 +82,7 @@ class Predictions:
         converged: (R,) bool; False if a solver hit its iteration limit.
         n_train_patients, n_train_items: (R,) what one classifier was trained on, for cross-validation the mean over
             the folds. n_per_class: (R, C) patients of it that carry each class, (R, 0) for regression.
+        threshold: of two classes, the probability above which an item is called positive.
     """
 
     classifier: str
@@ -94,6 +95,7 @@ class Predictions:
     n_train_patients: Floats
     n_train_items: Floats
     n_per_class: Floats
+    threshold: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -284,7 +286,8 @@ class ProbeResult:
     Attributes:
         encoder: name as stored in the feature file, or as given.
         source: name of the feature file (no folder), "" for arrays.
-        fingerprint: of the features, "" for arrays.
+        fingerprint: of the features, "" for arrays. weights: SHA-256 of the encoder's weights. policy: how the images
+            were prepared, as text.
         label: name of the label column (or "class folders", or the labels file).
         task: what kind of target.
         positive: class index that AUROC, AUPRC … of a binary task speak of (1), else -1.
@@ -323,6 +326,8 @@ class ProbeResult:
     versions: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
     seconds: float = 0.0
+    weights: str = ""
+    policy: str = ""
 
     def estimate(self, classifier: str, budget: str, metric: str, test_set: str = "", subgroup: str = "") -> Estimate:
         """Look one estimate up; ``test_set=""`` takes the first one.

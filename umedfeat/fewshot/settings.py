@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 __all__ = [
     "ATTENTION",
@@ -16,7 +19,9 @@ __all__ = [
     "LOGISTIC_C_FIXED",
     "PROTOTYPE_TEMPERATURE",
     "RIDGE_ALPHA",
+    "SITE_COLUMNS",
     "SPLIT_COLUMN",
+    "SUBGROUP_COLUMNS",
     "TEST_SIZE",
     "AttentionSettings",
     "ProbeSettings",
@@ -34,6 +39,12 @@ CLASSIFIERS: tuple[str, ...] = ("linear", "knn", "prototype")
 #: Share of the patients held out where nothing is said about the tests, and the column that says it where it is there.
 TEST_SIZE = 0.3
 SPLIT_COLUMN = "split"
+#: Columns that name where and how an image was taken, and those by which results are broken down unasked.
+SITE_COLUMNS = ("centre", "center", "site", "hospital", "scanner", "batch")
+SUBGROUP_COLUMNS = frozenset(
+    {*SITE_COLUMNS, "manufacturer", "modality", "device", "sex", "gender", "age_group", "ethnicity", "race"}
+)
+_MOST_SUBGROUPS = 8
 #: Inverse regularisation strengths of the linear probe, walked from the strongest; the convention of scikit-learn.
 LOGISTIC_C: tuple[float, ...] = tuple(10.0**exponent for exponent in range(-5, 6))
 #: Used where a class has fewer than three drawn patients, so that nothing can be selected; scikit-learn's default.
@@ -118,8 +129,11 @@ class ProbeSettings:
         loco: column whose values are left out one after the other, e.g. "centre"; "" for none.
         split: column whose value "test" marks the test patients and "train" the pool; "" takes a column called
             "split" where nothing else was said about the tests (see ``settled``).
-        subgroups: columns by which the test results are broken down.
+        subgroups: columns by which the test results are broken down; None takes those of SUBGROUP_COLUMNS that are
+            there with two to eight different values.
         on_missing_class: "stop" or "skip" a fraction that cannot hold every class.
+        threshold: of two classes, the probability above which an item is called positive, for sensitivity,
+            specificity and predictive values; every other metric takes the more probable class.
         bootstrap: resamplings of the test patients behind each interval.
         confidence: level of the intervals.
         sanity: number of label permutations of the sanity check; 0 for none.
@@ -141,8 +155,9 @@ class ProbeSettings:
     external: str = ""
     loco: str = ""
     split: str = ""
-    subgroups: tuple[str, ...] = ()
+    subgroups: tuple[str, ...] | None = None
     on_missing_class: Literal["stop", "skip"] = "stop"
+    threshold: float = 0.5
     bootstrap: int = 1000
     confidence: float = 0.95
     sanity: int = 0
@@ -154,15 +169,25 @@ class ProbeSettings:
         """Share of the patients of a hold-out."""
         return TEST_SIZE if self.test_size is None else self.test_size
 
-    def settled(self, columns: Container[str]) -> ProbeSettings:
-        """The same for a cohort with these columns: one called "split" counts where nothing is said about the tests."""
+    def settled(self, meta: Mapping[str, npt.NDArray[np.str_]]) -> ProbeSettings:
+        """The same for a cohort with these columns: one called "split" counts where nothing is said about the tests,
+        and the usual subgroups where nothing is said about them."""
         said = (self.split, self.cv, self.external, self.loco, self.test_size, self.splits)
-        return replace(self, split=SPLIT_COLUMN) if SPLIT_COLUMN in columns and not any(said) else self
+        found = replace(self, split=SPLIT_COLUMN) if SPLIT_COLUMN in meta and not any(said) else self
+        return found if self.subgroups is not None else replace(found, subgroups=_usual_subgroups(meta))
 
     def described(self) -> dict[str, object]:
         """Every setting by name, for tables and files; of the splits their file's name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return values | {"test_size": self.held_out, "splits": self.splits.name if self.splits else ""}
+
+
+def _usual_subgroups(meta: Mapping[str, npt.NDArray[np.str_]]) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, values in meta.items()
+        if name.lower() in SUBGROUP_COLUMNS and 2 <= len(set(values.tolist())) <= _MOST_SUBGROUPS
+    )
 
 
 def default_repeats(fraction: float) -> int:

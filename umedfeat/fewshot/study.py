@@ -35,13 +35,15 @@ _FEW_PATIENTS = 30
 
 @dataclass(frozen=True)
 class Origin:
-    """Where features and labels come from, for the record."""
+    """Where features and labels come from, for the record; ``weights`` and ``policy`` as in FeatureTable."""
 
     encoder: str = ""
     source: str = ""
     fingerprint: str = ""
     label: str = ""
     command: str = ""
+    weights: str = ""
+    policy: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Study:
             LeakageError: a patient or identical content would stand on both sides.
         """
         settings = settings.settled(cohort.meta)
-        for column in settings.subgroups:
+        for column in settings.subgroups or ():
             if column not in cohort.meta:
                 there = ", ".join(cohort.meta) or "none"
                 raise CohortError(f"--subgroup {column}: there is no such column", remedy=f"columns: {there}")
@@ -100,6 +102,8 @@ def run_study(
         primary=primary,
         settings=study.settings,
         command=origin.command,
+        weights=origin.weights,
+        policy=origin.policy,
         cohort=cohort,
         flow=(*cohort.flow, *flow_of(study)),
         folds=study.folds,
@@ -189,10 +193,10 @@ def _collect(study: Study, pieces: Iterable[_Piece]) -> Iterator[Predictions]:
         repeats: dict[int, list[_Piece]] = {}
         for piece in group:
             repeats.setdefault(piece.repeat, []).append(piece)
-        yield _stack([repeats[number] for number in sorted(repeats)])
+        yield _stack([repeats[number] for number in sorted(repeats)], study.settings.threshold)
 
 
-def _stack(repeats: Sequence[Sequence[_Piece]]) -> Predictions:
+def _stack(repeats: Sequence[Sequence[_Piece]], threshold: float) -> Predictions:
     first = repeats[0][0]
     items = np.concatenate([piece.items for piece in repeats[0]])
     values = []
@@ -210,6 +214,7 @@ def _stack(repeats: Sequence[Sequence[_Piece]]) -> Predictions:
         n_train_patients=np.asarray([np.mean([p.n_patients for p in pieces]) for pieces in repeats]),
         n_train_items=np.asarray([np.mean([p.n_items for p in pieces]) for pieces in repeats]),
         n_per_class=np.stack([np.mean([p.per_class for p in pieces], axis=0) for pieces in repeats]),
+        threshold=threshold,
     )
 
 

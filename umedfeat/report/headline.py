@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from umedfeat.fewshot.metrics.chance import chance_level
 from umedfeat.fewshot.metrics.metrics import METRICS
-from umedfeat.fewshot.result import Drop, Estimate, ProbeResult
+from umedfeat.fewshot.result import Drop, ProbeResult
+from umedfeat.report.answer import classifiers_of, with_interval
 
 __all__ = ["headlines"]
 
@@ -20,7 +22,7 @@ _NAMES = {
 def headlines(result: ProbeResult) -> list[str]:
     """What the smallest amount of data reaches against the largest; then what is lost in other centres."""
     metric, test_set = METRICS[result.primary].label, result.test_sets[0]
-    first = next(iter(dict.fromkeys(part.classifier for part in result.predictions)))
+    first = classifiers_of(result)[0]
     rows = [
         row
         for row in result.estimates
@@ -32,15 +34,19 @@ def headlines(result: ProbeResult) -> list[str]:
     if rows:
         who = "patients" if result.cohort.patients_known else "items, each taken as its own patient"
         small, large = rows[0], rows[-1]
-        sentence = f"With {patients[small.budget]} labelled {who} ({_kept(small.budget)}), {metric} is {_number(small)}"
+        sentence = (
+            f"With {patients[small.budget]} labelled {who} ({_kept(small.budget)}), {metric} is {with_interval(small)}"
+        )
         if large is not small:
-            sentence += f"; with all {patients[large.budget]} ({_kept(large.budget)}), {_number(large)}"
+            sentence += f"; with all {patients[large.budget]} ({_kept(large.budget)}), {with_interval(large)}"
         tested = f"tested on {small.test_patients} {who.partition(',')[0]}"
         if small.test_items != small.test_patients:
             tested += f" ({small.test_items} items)"
         if len(result.test_sets) > 1:
             tested += f", {test_set}"
-        lines.append(f"{sentence}. {_names(first)}, {tested}.")
+        level = chance_level(result.primary, len(result.cohort.classes))
+        chance = f" (chance {level:.3f})" if math.isfinite(level) else ""
+        lines.append(f"{sentence}{chance}. {_names(first)}, {tested}.")
         if small.draws > 1:
             lines.append(
                 f"It matters whom one labels: single draws of {patients[small.budget]} reach {small.minimum:.3f} to "
@@ -70,7 +76,3 @@ def _drop(drop: Drop) -> str:
 def _kept(budget: str) -> str:
     """Not broken between number and unit."""
     return budget.replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def _number(row: Estimate) -> str:
-    return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" if row.interval else f"{row.value:.3f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
+from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.fewshot.settings import (
     ATTENTION,
@@ -15,40 +16,68 @@ from umedfeat.fewshot.settings import (
     RIDGE_ALPHA,
 )
 
-__all__ = ["methods_text"]
+__all__ = ["methods_sentences", "methods_text"]
 
 
 def methods_text(result: ProbeResult) -> str:
     """What was done, in sentences."""
-    sentences = [
-        _cohort(result),
-        _test(result),
-        *_saved(result),
-        _draws(result),
-        *_classifiers(result),
-        _uncertainty(result),
-        _software(result),
-    ]
-    return textwrap.fill(" ".join(sentences), 100) + "\n"
+    return textwrap.fill(" ".join(filter(None, methods_sentences(result).values())), 100) + "\n"
+
+
+def methods_sentences(result: ProbeResult) -> dict[str, str]:
+    """The same by topic; "" where there is nothing to say. Only what was computed is said."""
+    return {
+        "cohort": _cohort(result),
+        "preprocessing": _preprocessing(result),
+        "missing": _missing(result),
+        "test": _test(result),
+        "saved": " ".join(_saved(result)),
+        "draws": _draws(result),
+        "classifiers": " ".join(_classifiers(result)),
+        "decision": _decision(result),
+        "metrics": _metrics(result),
+        "uncertainty": _uncertainty(result),
+        "significance": _significance(result),
+        "subgroups": _subgroups(result),
+        "software": _software(result),
+        "use": "The probe is a measurement of the representation for research use; it is not a medical device.",
+    }
+
+
+_UNITS = {
+    "item": "pooled per image or slide ({pool})",
+    "tile": "used tile by tile, predictions being averaged per item",
+    "patient": "pooled per patient ({pool})",
+}
+_POOLS = {"mean": "mean", "max": "maximum", "mean+std": "mean and standard deviation", "abmil": "mean"}
 
 
 def _cohort(result: ProbeResult) -> str:
-    cohort = result.cohort
-    patients = len(set(cohort.patients.tolist()))
+    cohort, settings = result.cohort, result.settings
     encoder = f" from the encoder {result.encoder}" if result.encoder else ""
-    unit = {
-        "item": "averaged per image or slide",
-        "tile": "used tile by tile, predictions being averaged per item",
-        "patient": "averaged per patient",
-    }[result.settings.unit]
+    weights = f" (weights SHA-256 {result.weights})" if result.weights else ""
+    unit = _UNITS[settings.unit].format(pool=_POOLS[settings.pool])
     who = (
-        f"{len(cohort.ids)} items of {patients} patients"
+        f"{len(cohort.ids)} items of {cohort.n_patients} patients"
         if cohort.patients_known
         else f"{len(cohort.ids)} items; no patient information was available and every item was taken as "
         f"its own patient"
     )
-    target = f"{len(cohort.classes)} classes" if cohort.classes else "a continuous target"
-    return f"Frozen features{encoder} were {unit} and evaluated on {target} ({who})."
+    target = f"{len(cohort.classes)} classes ({', '.join(cohort.classes)})" if cohort.classes else "a continuous target"
+    positive = f"; positive: {cohort.classes[result.positive]}" if result.positive >= 0 else ""
+    return f"Frozen features{encoder}{weights} were {unit} and evaluated on {target}{positive} ({who})."
+
+
+def _preprocessing(result: ProbeResult) -> str:
+    if not result.policy:
+        return ""
+    return f"Images were prepared as follows: {result.policy} (fingerprint of the features: {result.fingerprint})."
+
+
+def _missing(result: ProbeResult) -> str:
+    lost = [f"{step.note} ({step.name})" for step in result.flow if step.note]
+    left_out = f"Left out were: {'; '.join(lost)}." if lost else "No input was left out."
+    return f"{left_out} No label and no feature was imputed."
 
 
 def _test(result: ProbeResult) -> str:
@@ -123,15 +152,52 @@ def _classifiers(result: ProbeResult) -> list[str]:
     return found
 
 
+def _decision(result: ProbeResult) -> str:
+    if result.task == "regression":
+        return ""
+    if result.task == "multilabel":
+        return "A label was called present above a probability of 0.5."
+    if result.task != "binary":
+        return "The class with the highest probability was called."
+    return (
+        "The more probable class was called; for sensitivity, specificity and predictive values an item was called "
+        f"positive above a probability of {result.settings.threshold:g}, fixed before the study."
+    )
+
+
+def _metrics(result: ProbeResult) -> str:
+    names = dict.fromkeys(row.metric for row in result.estimates)
+    undefined = any(row.undefined for row in result.estimates)
+    left_out = " Draws in which a metric was undefined were counted and left out of its mean." if undefined else ""
+    return f"Reported were {', '.join(METRICS[name].label for name in names)}, each as the mean over draws.{left_out}"
+
+
+def _significance(result: ProbeResult) -> str:
+    if not result.significance:
+        return ""
+    first = result.significance[0]
+    return (
+        f"P-values against chance ({METRICS[first.metric].label}) exchange labels between test patients "
+        f"({first.permutations} permutations, p = (1 + b) / (1 + B))."
+    )
+
+
+def _subgroups(result: ProbeResult) -> str:
+    names = ", ".join(result.settings.subgroups or ())
+    return f"Results were broken down by {names}." if names else ""
+
+
 def _uncertainty(result: ProbeResult) -> str:
     settings = result.settings
+    spread = "The spread over draws is reported separately. " if any(b.repeats > 1 for b in result.budgets) else ""
+    if not any(row.interval for row in result.estimates):
+        return f"{spread}The test sets were too small for intervals."
+    how = "" if result.task in ("regression", "multilabel") else " within class"
     return (
-        "Every metric is the mean over draws; the spread over draws is reported separately. "
-        f"{settings.confidence:.0%} confidence intervals resample test patients within class ({settings.bootstrap} "
+        f"{spread}{settings.confidence:.0%} confidence intervals resample test patients{how} ({settings.bootstrap} "
         "resamplings, fitted classifiers held fixed; score intervals for metrics between 0 and 1, Student intervals on "
         "the metric's normal scale for the others) and refer to the performance of these classifiers on new patients "
-        "of the same population; they do not cover the choice of training patients. P-values against "
-        "chance exchange labels between test patients."
+        "of the same population; they do not cover the choice of training patients."
     )
 
 

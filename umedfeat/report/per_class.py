@@ -12,14 +12,15 @@ __all__ = ["per_class"]
 
 
 def per_class(result: ProbeResult, part: Predictions) -> list[list[str]]:
-    """Rows of (class, test items, precision, sensitivity, F1, AUROC); "–" where a draw leaves it undefined."""
+    """(class, test patients, test items, precision, sensitivity, F1, AUROC) a class; "–" where a draw has none."""
     hits = onehot_of(result, part).astype(np.intp)
     scores = np.stack([_one_draw(result, hits, values) for values in part.values])
     rows = []
     for k, name in enumerate(result.cohort.classes):
         numbers = scores[:, :, k]
         cells = [f"{column.mean():.3f}" if np.isfinite(column).all() else "–" for column in numbers.T]
-        rows.append([name, str(int(hits[:, k].sum())), *cells])
+        patients = len(np.unique(result.cohort.patient[part.items[hits[:, k] > 0]]))
+        rows.append([name, str(patients), str(int(hits[:, k].sum())), *cells])
     return rows
 
 

@@ -12,21 +12,28 @@ from markupsafe import Markup
 
 from umedfeat.errors import OutputError
 from umedfeat.fewshot.metrics.metrics import METRICS, metrics_of
+from umedfeat.fewshot.metrics.operating import OPERATING
 from umedfeat.fewshot.result import Estimate, Predictions, ProbeResult
+from umedfeat.fewshot.settings import SITE_COLUMNS
+from umedfeat.report.answer import answer_of, classifiers_of, operating_sentence, positive_sentence, with_interval
+from umedfeat.report.checklists import write_checklists
 from umedfeat.report.figures.agreement import calibration, confusion, roc, scatter
 from umedfeat.report.figures.axes import series_class
 from umedfeat.report.figures.curve import Line, curve, line_of
+from umedfeat.report.figures.decision import decision_curve
 from umedfeat.report.figures.embedding_map import MOST_POINTS, embedding_map, principal_plane
+from umedfeat.report.figures.files import write_figures
 from umedfeat.report.headline import headlines
 from umedfeat.report.methods import methods_text
 from umedfeat.report.neighbours import mistakes_of
+from umedfeat.report.participants import participants_of
 from umedfeat.report.per_class import per_class
 from umedfeat.report.templating import render
 
 __all__ = ["render_report", "write_report"]
 
-#: Columns of the manifest by which the map is coloured besides the label, the first that is there.
-_SITES = ("centre", "center", "site", "hospital", "scanner", "batch")
+#: Metrics of the wide table: those of a yes-or-no answer have a table of their own, the prevalence is a footnote.
+_APART = frozenset({*OPERATING, "prevalence"})
 
 
 class Section(NamedTuple):
@@ -35,13 +42,18 @@ class Section(NamedTuple):
     test_set: str
     curve: Markup
     table: list[Row]
+    prevalence: str
+    operating: list[Row]
+    decision: Markup | None
+    decision_key: list[tuple[str, str]]
     detail: list[Detail]
 
 
 class Row(NamedTuple):
-    """One classifier with one amount of data: spread of the primary metric over draws; (value, interval) a metric."""
+    """One classifier with one amount of data: (value, interval) a metric, and the primary one's spread over draws."""
 
-    keys: list[str]
+    name: str
+    trained: str
     spread: tuple[str, str]
     cells: list[tuple[str, str]]
 
@@ -68,7 +80,7 @@ class Map(NamedTuple):
 
 
 def write_report(result: ProbeResult, folder: Path, *, preview: Path | None = None) -> Path:
-    """Write ``folder/report.html``.
+    """Write ``folder/report.html``, every figure of it into ``folder/figures``, and the reporting checklists.
 
     Args:
         result: the study.
@@ -79,9 +91,12 @@ def write_report(result: ProbeResult, folder: Path, *, preview: Path | None = No
         OutputError: it cannot be written.
     """
     path = folder / "report.html"
+    sections, maps = [_section(result, test_set) for test_set in result.test_sets], _maps(result)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(render_report(result, preview=preview), encoding="utf-8")
+        path.write_text(_page(result, sections, maps, preview), encoding="utf-8")
+        write_figures(_figures(result, sections, maps), folder / "figures")
+        write_checklists(result, folder)
     except OSError as error:
         message = f"{path.name}: cannot be written ({error.strerror})"
         raise OutputError(message, remedy="choose another folder with --out") from error
@@ -90,41 +105,88 @@ def write_report(result: ProbeResult, folder: Path, *, preview: Path | None = No
 
 def render_report(result: ProbeResult, *, preview: Path | None = None) -> str:
     """The page as text; everything is inside, nothing is fetched."""
+    sections = [_section(result, test_set) for test_set in result.test_sets]
+    return _page(result, sections, _maps(result), preview)
+
+
+def _page(result: ProbeResult, sections: list[Section], maps: list[Map], preview: Path | None) -> str:
     sharpest = _sharpest(result, result.test_sets[0])
     labelled = result.task not in ("multilabel", "regression")
     return render(
         "study.html",
         result=result,
         headlines=headlines(result),
+        answer=answer_of(result),
+        positive=positive_sentence(result),
+        operating=operating_sentence(result),
         metric=METRICS[result.primary].label,
-        metrics=[METRICS[name].label for name in metrics_of(result.task)],
-        sections=[_section(result, test_set) for test_set in result.test_sets],
-        classifiers=[(series_class(k), name) for k, name in enumerate(_classifiers(result))],
+        metrics=[METRICS[name].label for name in _wide(result)],
+        operating_names=[METRICS[name].label for name in OPERATING],
+        sections=sections,
+        classifiers=_classifier_key(result),
         classes=_class_key(result),
-        maps=_maps(result),
+        maps=maps,
         thinned=len(result.cohort.ids) > MOST_POINTS,
         most_points=MOST_POINTS,
         mistakes=mistakes_of(result, sharpest, preview) if labelled else [],
         mistakes_by=sharpest,
-        subgroups=[row for row in result.estimates if row.subgroup and row.metric == result.primary],
-        shown=_shown,
+        subgroups=_subgroups(result),
+        participants=participants_of(result),
+        shown=with_interval,
         settings=[(name, _text(value)) for name, value in result.settings.described().items()],
         methods=methods_text(result).replace("\n", " "),
     )
 
 
+def _figures(
+    result: ProbeResult, sections: list[Section], maps: list[Map]
+) -> dict[str, tuple[Markup, list[tuple[str, str]]]]:
+    """Every figure of the page by the name of its file, with its key."""
+    found: dict[str, tuple[Markup, list[tuple[str, str]]]] = {}
+    for section in sections:
+        suffix = f"_{section.test_set}" if len(sections) > 1 else ""
+        found[f"data_efficiency{suffix}"] = (section.curve, _classifier_key(result))
+        if section.decision is not None:
+            found[f"decision_curve{suffix}"] = (section.decision, section.decision_key)
+        for detail in section.detail:
+            each = {"roc": detail.roc, "calibration": detail.calibration, "scatter": detail.scatter}
+            for kind, figure in each.items():
+                if figure is not None:
+                    found[f"{kind}_{detail.classifier}{suffix}"] = (figure, _class_key(result))
+    return found | {f"map_by_{each.by}": (each.figure, each.key) for each in maps}
+
+
 def _section(result: ProbeResult, test_set: str) -> Section:
-    parts = [part for name in _classifiers(result) for part in [_largest(result, test_set, name)] if part is not None]
+    found = [_largest(result, test_set, name) for name in classifiers_of(result)]
+    parts = [part for part in found if part is not None]
+    decision, key = decision_curve(result, parts) if result.positive >= 0 else (None, [])
+    shares = [
+        row for row in result.estimates if (row.test_set, row.metric, row.subgroup) == (test_set, "prevalence", "")
+    ]
     return Section(
         test_set,
-        curve(_lines(result, test_set), result.budgets, result.primary),
-        _table(result, test_set),
-        [_detail(result, p) for p in parts],
+        curve(_lines(result, test_set), result.budgets, result.primary, len(result.cohort.classes)),
+        _table(result, test_set, _wide(result)),
+        f"{shares[0].value:.3f}" if shares else "",
+        _table(result, test_set, list(OPERATING)) if result.positive >= 0 else [],
+        decision,
+        key,
+        [_detail(result, part) for part in parts],
     )
 
 
+def _wide(result: ProbeResult) -> list[str]:
+    return [name for name in metrics_of(result.task) if name not in _APART]
+
+
+def _subgroups(result: ProbeResult) -> list[Estimate]:
+    """The primary metric of every subgroup with the most data."""
+    keys = (result.primary, result.budgets[-1].name)
+    return [row for row in result.estimates if row.subgroup and (row.metric, row.budget) == keys]
+
+
 def _lines(result: ProbeResult, test_set: str) -> list[Line]:
-    return [line_of(result, name, test_set, name) for name in _classifiers(result)]
+    return [line_of(result, name, test_set, name) for name in classifiers_of(result)]
 
 
 def _detail(result: ProbeResult, part: Predictions) -> Detail:
@@ -141,9 +203,9 @@ def _detail(result: ProbeResult, part: Predictions) -> Detail:
     )
 
 
-def _table(result: ProbeResult, test_set: str) -> list[Row]:
+def _table(result: ProbeResult, test_set: str, metrics: list[str]) -> list[Row]:
     rows = []
-    for name in _classifiers(result):
+    for name in classifiers_of(result):
         for budget in result.budgets:
             found = {
                 row.metric: row
@@ -151,9 +213,9 @@ def _table(result: ProbeResult, test_set: str) -> list[Row]:
                 if (row.classifier, row.budget, row.test_set, row.subgroup) == (name, budget.name, test_set, "")
             }
             if found:
-                keys = [name, budget.name, str(budget.n_patients), str(budget.repeats)]
-                cells = [_cell(found[metric]) for metric in metrics_of(result.task)]
-                rows.append(Row(keys, _spread(found[result.primary]), cells))
+                trained = f"{budget.n_patients} patients, {budget.repeats} draw{'' if budget.repeats == 1 else 's'}"
+                cells = [_cell(found[metric]) for metric in metrics]
+                rows.append(Row(f"{name}, {budget.name}", trained, _spread(found[result.primary]), cells))
     return rows
 
 
@@ -167,17 +229,6 @@ def _spread(row: Estimate) -> tuple[str, str]:
     return (f"±{row.sd:.3f}", f"{row.minimum:.3f} to {row.maximum:.3f}") if row.draws > 1 else ("–", "")
 
 
-def _shown(row: Estimate) -> str:
-    if not math.isfinite(row.value):
-        return f"undefined ({row.undefined} draws)"
-    bounds = f" [{row.low:.3f}, {row.high:.3f}]" if row.interval else ""
-    return f"{row.value:.3f}{bounds}"
-
-
-def _classifiers(result: ProbeResult) -> list[str]:
-    return list(dict.fromkeys(part.classifier for part in result.predictions))
-
-
 def _largest(result: ProbeResult, test_set: str, classifier: str) -> Predictions | None:
     found = {p.budget: p for p in result.predictions if (p.test_set, p.classifier) == (test_set, classifier)}
     return next((found[budget.name] for budget in reversed(result.budgets) if budget.name in found), None)
@@ -185,7 +236,11 @@ def _largest(result: ProbeResult, test_set: str, classifier: str) -> Predictions
 
 def _sharpest(result: ProbeResult, test_set: str) -> Predictions:
     """Predictions of the first classifier with the largest budget."""
-    return next(p for p in (_largest(result, test_set, name) for name in _classifiers(result)) if p is not None)
+    return next(p for p in (_largest(result, test_set, name) for name in classifiers_of(result)) if p is not None)
+
+
+def _classifier_key(result: ProbeResult) -> list[tuple[str, str]]:
+    return [(series_class(number), name) for number, name in enumerate(classifiers_of(result))]
 
 
 def _class_key(result: ProbeResult) -> list[tuple[str, str]]:
@@ -198,7 +253,7 @@ def _class_key(result: ProbeResult) -> list[tuple[str, str]]:
 def _maps(result: ProbeResult) -> list[Map]:
     plane, shares = principal_plane(result.cohort.embedding)
     columns = {"label": _labels(result)}
-    site = next((name for name in _SITES if name in result.cohort.meta), None)
+    site = next((name for name in SITE_COLUMNS if name in result.cohort.meta), None)
     if site is not None and len(set(result.cohort.meta[site].tolist())) > 1:
         columns[site] = result.cohort.meta[site]
     return [Map(by, *embedding_map(plane, shares, groups, f"Items by {by}")) for by, groups in columns.items()]

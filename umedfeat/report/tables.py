@@ -9,6 +9,8 @@ from typing import TypeVar
 from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import Comparison, DataNeeded, Estimate, ProbeResult, Sanity
 from umedfeat.fewshot.study import Study, flow_of, plan_warnings
+from umedfeat.report.answer import operating_sentence, positive_sentence
+from umedfeat.report.headline import headlines
 from umedfeat.terminal.tables import render_table
 
 __all__ = ["data_needed_sentence", "render_comparison", "render_plan", "render_study"]
@@ -27,7 +29,8 @@ T = TypeVar("T")
 
 def render_study(result: ProbeResult) -> str:
     """Everything a person wants to see at once."""
-    parts = [_headline(result)]
+    answer = [textwrap.fill(line.replace("\N{NO-BREAK SPACE}", " "), 80) for line in _answer(result)]
+    parts = [*answer, _headline(result)]
     for test_set in result.test_sets:
         parts += [_table(result, test_set), _curve(result, test_set)]
     if result.drops:
@@ -35,6 +38,12 @@ def render_study(result: ProbeResult) -> str:
     parts += [_sanity(check) for check in result.sanity]
     parts += [_note(warning) for warning in result.warnings]
     return "\n\n".join(parts)
+
+
+def _answer(result: ProbeResult) -> list[str]:
+    """What stands on top: the sentences of the page, the yes-or-no answer among them."""
+    said = f"{operating_sentence(result)} {positive_sentence(result)}".strip()
+    return [*headlines(result), *([said] if said else [])]
 
 
 def _note(warning: str) -> str:
@@ -180,23 +189,23 @@ def render_comparison(comparison: Comparison) -> str:
 
 
 def data_needed_sentence(row: DataNeeded) -> str:
-    """The paper's claim: how much data the encoder needs for what the baseline reaches with all."""
+    """How much data the encoder needs for what the baseline reaches with all: first what is sure, then the estimate."""
     goal = (
         f"{row.baseline} at {row.target_budget} ({METRICS[row.metric].label} {row.target:.3f}, margin {row.margin:g})"
     )
-    low, high = (_share(share, row.smallest) for share in (row.low, row.high))
-    bounds = f"{row.confidence * 100:g} % interval {low} to {high}"
-    if row.share == float("inf"):
-        return f"{row.encoder}, {row.classifier}, {row.test_set}: does not reach {goal} with these budgets ({bounds})."
-    sure = (
-        f"the smallest budget that is surely not worse is {row.budget} ({row.n_patients} patients)"
+    verdict = (
+        f"{row.budget} ({row.n_patients} patients) is the smallest budget that is surely not worse than {goal}"
         if row.budget
-        else "no budget is surely not worse"
+        else f"no budget is surely not worse than {goal}"
     )
-    return (
-        f"{row.encoder}, {row.classifier}, {row.test_set}: reaches {goal} with {_share(row.share, row.smallest)} of "
-        f"the patients ({bounds}); {sure}."
+    low, high = (_share(share, row.smallest) for share in (row.low, row.high))
+    estimate = (
+        "does not reach it with these budgets"
+        if row.share == float("inf")
+        else f"reaches it with {_share(row.share, row.smallest)} of the patients"
     )
+    bounds = f"{row.confidence * 100:g} % interval {low} to {high}"
+    return f"{row.encoder}, {row.classifier}, {row.test_set}: {verdict}. Point estimate: it {estimate} ({bounds})."
 
 
 def _share(share: float, smallest: float) -> str:

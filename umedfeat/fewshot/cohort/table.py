@@ -21,7 +21,8 @@ class FeatureTable:
     """The items of one feature file that have rows.
 
     Attributes:
-        path: of the file. encoder: name. fingerprint: of the settings. key_check: of the pseudonyms.
+        path: of the file. encoder: name. fingerprint: of the settings. weights: SHA-256 of the encoder's weights.
+        policy: the settings of those kinds of input that are there, as text ("image: fit pad, size 224").
         number: (I,) their numbers in the file. count: (I,) rows of each.
         ids, sources, patients, content: (I,) text columns; patients are pseudonyms or "".
         meta: the manifest's own columns, each (I,).
@@ -32,7 +33,8 @@ class FeatureTable:
     path: Path
     encoder: str
     fingerprint: str
-    key_check: str
+    weights: str
+    policy: str
     number: Ints
     count: Ints
     ids: Texts
@@ -87,7 +89,8 @@ def read_table(path: Path) -> FeatureTable:
             path=path,
             encoder=str(file.encoder.get("name", "")),
             fingerprint=file.fingerprint,
-            key_check=file.key_check,
+            weights=str(file.encoder.get("weights_sha256", "")),
+            policy=_policy_text(file),
             number=kept,
             count=np.asarray(file.items["count"])[kept].astype(np.intp),
             ids=text(file.items["id"]),
@@ -98,3 +101,24 @@ def read_table(path: Path) -> FeatureTable:
             empty=len(file) - len(kept),
             failed=len(file.failures["source"]),
         )
+
+
+def _policy_text(file: FeatureFile) -> str:
+    """What of the policy the inputs met: slides are not spoken of where there are none."""
+    tiled = np.asarray(file.items["tile_extent"]) > 0
+    grey = ~np.isin(np.asarray(file.items["modality"], dtype=np.str_), ["photo", "histology", "WSI", ""])
+    met = {
+        "slide": tiled.any(),
+        "image": not tiled.all(),
+        "intensity": grey.any(),
+        "volume": (np.asarray(file.items["depth"]) > 1).any(),
+    }
+    parts = []
+    for kind in (kind for kind, there in met.items() if there and kind in file.policy):
+        said = [(name, value) for name, value in file.policy[kind].items() if value not in (None, "", False)]
+        parts.append(f"{kind}: " + ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in said))
+    return "; ".join(parts)
+
+
+def _plain(value: object) -> str:
+    return " to ".join(map(str, value)) if isinstance(value, list | tuple) else str(value).replace("True", "yes")

@@ -36,7 +36,8 @@ def calibration_slope(chance: Floats, onehot: Floats, patient: Ints, weights: Fl
 
     (g0, g1), (a, b, _, d) = (weights @ gradient).T, (weights @ curvature).T
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(beta[1] + (a * g1 - b * g0) / (a * d - b * b))
+        slope = beta[1] + (a * g1 - b * g0) / (a * d - b * b)
+    return np.where(np.isfinite(slope), slope, np.nan)  # a resampling of alike patients has no slope
 
 
 def _recalibrate(odds: Floats, hit: Floats) -> tuple[Floats, Floats]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from umedfeat.fewshot.arrays import Floats, Ints
 from umedfeat.fewshot.metrics.calibration import by_patient, calibration_slope
+from umedfeat.fewshot.metrics.operating import OPERATING, expected_calibration_error, operating_point
 from umedfeat.fewshot.metrics.ranking import Ranking, spearman
 from umedfeat.fewshot.settings import Task
 
@@ -54,6 +55,11 @@ METRICS: dict[str, Metric] = {
     "brier": Metric("Brier score", 0.0, "positive", greater_is_better=False),
     "log_loss": Metric("log-loss", 0.0, "positive", greater_is_better=False),
     "calibration_slope": Metric("calibration slope", 1.0, "real"),
+    "ece": Metric("ECE", 0.0, "unit", greater_is_better=False),
+    "sensitivity": Metric("sensitivity", 1.0, "unit"),
+    "specificity": Metric("specificity", 1.0, "unit"),
+    "ppv": Metric("PPV", 1.0, "unit"),
+    "npv": Metric("NPV", 1.0, "unit"),
     "r2": Metric("R²", 1.0, "below one"),
     "mae": Metric("MAE", 0.0, "positive", greater_is_better=False),
     "spearman": Metric("Spearman", 1.0, "signed"),
@@ -70,9 +76,10 @@ _CLASSES = (
     "brier",
     "log_loss",
     "calibration_slope",
+    "ece",
 )
 _OF_TASK: dict[Task, tuple[str, ...]] = {
-    "binary": _CLASSES,
+    "binary": (*_CLASSES, *OPERATING),
     "multiclass": _CLASSES,
     "ordinal": (*_CLASSES, "quadratic_kappa"),
     "multilabel": ("macro_f1", "balanced_accuracy", "auroc", "auprc", "prevalence", "brier", "log_loss"),
@@ -99,12 +106,14 @@ class Evaluated:
     Attributes:
         task: kind of target. truth: (n,) classes or values, (n, L) labels. values: (n, K) predictions.
         patient: (n,) number of the test patient, 0 … P - 1.
+        threshold: of two classes, the probability above which an item is called positive (for ``OPERATING`` alone).
     """
 
     task: Task
     truth: npt.NDArray[np.generic]
     values: Floats
     patient: Ints
+    threshold: float = 0.5
 
 
 def measure(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
@@ -133,6 +142,10 @@ def _classification(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
     found["brier"] = _mean(seen, squares, weights)
     found["log_loss"] = _mean(seen, -np.log(np.clip((seen.values * onehot).sum(axis=1), _CLIP, 1.0)), weights)
     found["calibration_slope"] = calibration_slope(seen.values, onehot, seen.patient, weights)
+    found["ece"] = expected_calibration_error(seen.values, onehot, seen.patient, weights)
+    if seen.task == "binary":
+        chance, hit = seen.values[:, 1], onehot[:, 1] > 0
+        found |= operating_point(chance, hit, seen.patient, weights, seen.threshold)
     return found
 
 

@@ -65,6 +65,11 @@ class Axes:
             f'<circle class="dot {kind}" cx="{self.px(x):.1f}" cy="{self.py(y):.1f}" r="{radius:g}">{shown}</circle>'
         )
 
+    def note(self, x: float, y: float, text: str) -> None:
+        """A word that ends just above a place."""
+        place = f'x="{self.px(x):.1f}" y="{self.py(y) - 5:.1f}"'
+        self._parts.append(f'<text {place} text-anchor="end">{escape(text)}</text>')
+
     def svg(self) -> Markup:
         """The figure."""
         content = [*self._frame(), *self._parts]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from umedfeat.fewshot.metrics.chance import chance_level
 from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import Budget, Estimate, ProbeResult, Score
 from umedfeat.report.figures.axes import Axes, linear_ticks, series_class
@@ -37,11 +38,15 @@ def _keys(row: Estimate | Score) -> tuple[str, str, str, str]:
     return row.classifier, row.test_set, row.subgroup, row.metric
 
 
-def curve(lines: Sequence[Line], budgets: Sequence[Budget], metric: str) -> Markup:
-    """Every line with its interval as a band and every draw as a dot; patients on a log scale."""
+def curve(lines: Sequence[Line], budgets: Sequence[Budget], metric: str, n_classes: int) -> Markup:
+    """Every line with its interval as a band and every draw as a dot; patients on a log scale; chance dashed."""
     values = [value for line in lines for e in line.estimates for value in (e.value, e.low, e.high)]
     values += [score.value for line in lines for score in line.draws]
-    axes = _axes(metric, [value for value in values if math.isfinite(value)], budgets)
+    chance = chance_level(metric, n_classes)
+    axes = _axes(metric, [value for value in [*values, chance] if math.isfinite(value)], budgets)
+    if math.isfinite(chance):
+        axes.line([(axes.x[0], chance), (axes.x[1], chance)], "chance")
+        axes.note(axes.x[1], chance, f"chance {chance:.3g}")
     places = {budget.name: _place(budget) for budget in budgets}
     for number, line in enumerate(lines):
         beside = (number - (len(lines) - 1) / 2) * 0.008 * (axes.x[1] - axes.x[0])  # dots stand side by side
@@ -77,7 +82,7 @@ def _axes(metric: str, values: list[float], budgets: Sequence[Budget]) -> Axes:
     name = METRICS[metric].label
     return Axes(
         x, (low, high), _x_ticks(budgets, x), linear_ticks(low, high), "labelled training patients (log scale)", name,
-        f"{name} over the number of labelled training patients",
+        f"{name} over the number of labelled training patients", width=560, height=360,
     )  # fmt: skip
 
 

@@ -1,0 +1,105 @@
+"""Reporting checklists with the places filled in: TRIPOD+AI (BMJ 2024;385:e078378) and CLAIM (2024 update).
+
+Items are named in short words of our own; the statements themselves are the reference. ``place`` says where the answer
+stands ("authors": nobody but the authors can give it), ``here`` what this study has to say about it.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from importlib.resources import files
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from umedfeat.fewshot.result import ProbeResult
+from umedfeat.fewshot.settings import SITE_COLUMNS
+from umedfeat.report.answer import classifiers_of, operating_sentence, positive_sentence
+from umedfeat.report.headline import headlines
+from umedfeat.report.methods import methods_sentences
+
+__all__ = ["CHECKLISTS", "filled", "write_checklists"]
+
+CHECKLISTS = {"tripod_ai.csv": "TRIPOD+AI", "claim.csv": "CLAIM"}
+_HEADER = ["item", "section", "topic", "asks", "place", "here"]
+
+
+def write_checklists(result: ProbeResult, folder: Path) -> list[Path]:
+    """Write ``checklist_tripod_ai.csv`` and ``checklist_claim.csv`` into a folder that is there."""
+    written = []
+    for name in CHECKLISTS:
+        path = folder / f"checklist_{name}"
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, _HEADER, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(filled(result, name))
+        written.append(path)
+    return written
+
+
+def filled(result: ProbeResult, name: str) -> list[dict[str, str]]:
+    """The items of one of CHECKLISTS with their places and what the study says."""
+    text = files("umedfeat.report.checklists").joinpath(name).read_text(encoding="utf-8")
+    known = _answers(result)
+    return [
+        row | {column: " ".join(row[column].format_map(known).split()) for column in ("place", "here")}
+        for row in csv.DictReader(StringIO(text))
+    ]
+
+
+def _answers(result: ProbeResult) -> dict[str, str]:
+    """What the placeholders of the lists stand for."""
+    return {
+        **methods_sentences(result),
+        **_facts(result),
+        "subgroups_sentence": methods_sentences(result)["subgroups"] or "No subgroup was asked for or found.",
+        "headline": " ".join(headlines(result)[:1]),
+        "operating": operating_sentence(result) or "Two classes are needed; see the table of each class.",
+        "positive": positive_sentence(result),
+        "drops": " ".join(headlines(result)[2:]) or "No centre was left out.",
+        "notes": " ".join(result.warnings) or "The study raised no warning.",
+        "model_place": "results.csv (hyperparameters); splits.json",
+        "model": "The classifiers follow from the features, splits.json and the command.",
+    }
+
+
+def _facts(result: ProbeResult) -> dict[str, str]:
+    cohort, settings = result.cohort, result.settings
+    tests = {name: patients for fold in result.folds for name, patients in fold.tests.items()}
+    known = cohort.patients_known
+    sites = [name for name in cohort.meta if name.lower() in SITE_COLUMNS]
+    flow = [(step.name, step.items, f", {step.patients} patients" if step.patients else "") for step in result.flow]
+    return {
+        "encoder": result.encoder or "an encoder",
+        "source": result.source or "arrays given in Python",
+        "label": result.label or "the labels given",
+        "classes": ", ".join(cohort.classes) or "a number",
+        "n_items": str(len(cohort.ids)),
+        "n_patients": str(cohort.n_patients),
+        "columns": ", ".join(cohort.meta) or "none beside the label",
+        "centres": "; ".join(_values(cohort.meta[name], name) for name in sites) or "No column names a centre.",
+        "subgroups": ", ".join(settings.subgroups or ()) or "none",
+        "budgets": ", ".join(f"{b.name} ({b.n_patients} patients, {b.repeats} draws)" for b in result.budgets),
+        "tests": _tests(result, tests),
+        "flow": "; ".join(f"{name}: {items} items{patients}" for name, items, patients in flow),
+        "command": result.command or "run from Python; the settings stand in summary.json",
+        "classifier_names": ", ".join(classifiers_of(result)),
+        "first_classifier": classifiers_of(result)[0],
+        "weights": f" (weights SHA-256 {result.weights})" if result.weights else "",
+        "disjoint": "Patients." if known else "Items: no patients were named.",
+        "internal": ", ".join(name for name in tests if not name.startswith("external")) or "None in this study.",
+        "external": ", ".join(name for name in tests if name.startswith("external")) or "None in this study.",
+    }
+
+
+def _values(column: npt.NDArray[np.str_], name: str) -> str:
+    return f"{name}: {', '.join(sorted(set(column.tolist())))}"
+
+
+def _tests(result: ProbeResult, tests: Mapping[str, npt.NDArray[np.intp]]) -> str:
+    if result.settings.cv:
+        return f"out of fold, {result.cohort.n_patients} patients"
+    return ", ".join(f"{name}, {len(patients)} patients" for name, patients in tests.items())
