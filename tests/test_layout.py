@@ -13,7 +13,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "errors machine _version",
-        "rules",
+        "disk rules",
+        "keys",
         "policy naming",
         "contract",
         "terminal",

@@ -26,7 +26,8 @@ from slide_factory import tissue_like, write_slide
 from umedfeat.cli import run
 from umedfeat.discovery import discover
 from umedfeat.errors import SetupError
-from umedfeat.naming import Pseudonyms, load_key
+from umedfeat.keys import load_key
+from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
 from umedfeat.store import FeatureFile
 

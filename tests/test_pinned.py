@@ -18,7 +18,8 @@ from PIL import Image
 
 import umedfeat
 from umedfeat.encoders.choice import EncoderChoice
-from umedfeat.naming import Pseudonyms, load_key
+from umedfeat.keys import load_key
+from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
 from umedfeat.store import FeatureFile
 

@@ -5,6 +5,7 @@ The public names; everything is imported on first use, so that ``import umedfeat
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from umedfeat.fewshot import compare, probe
     from umedfeat.policy import Policy
     from umedfeat.store import FeatureFile
+
+#: Feature files of others are untrusted: HDF5 loads no filter plugin for them. It reads this when it is first imported.
+os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
 
 __all__ = ["FeatureFile", "Policy", "__version__", "compare", "extract", "load_encoder", "probe"]
 

@@ -121,7 +121,8 @@ class Plan:
         tile_extent: side of one region in source pixels (level 0), 0 where regions are whole images.
         detail: further facts, JSON-able, free of identifiers (decoder, vendor, windows, flags, missing slices …).
         prepared: small picklable state that spares other processes the planning (intensity limits, level …).
-        content_sha256: identity of the content (see ``umedfeat.naming.content_sha256``).
+        part: which part of its files the source is, where they hold several (one volume of a 4-D file); "" for all.
+        content_sha256, files_sha256, files_stat: see ``umedfeat.naming.Identity``; not the reader's business.
     """
 
     regions: npt.NDArray[np.void]
@@ -138,7 +139,10 @@ class Plan:
     tile_extent: float = 0.0
     detail: Mapping[str, Json] = field(default_factory=dict)
     prepared: Mapping[str, Any] = field(default_factory=dict)
+    part: str = ""
     content_sha256: str = ""
+    files_sha256: str = ""
+    files_stat: str = ""
 
     @property
     def hint(self) -> str:

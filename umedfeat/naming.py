@@ -1,30 +1,20 @@
 """How things are called: stems of file names, identity of content, keyed pseudonyms.
 
-Patient and study identifiers leave the reader only as HMAC-SHA256.
-
-The key is the site's own (``--id-key FILE`` or the environment variable UMEDFEAT_ID_KEY), or a random one that is made
-for the user on first use and readable by nobody else. Who has the key can recompute pseudonyms from identifiers; nobody
-can go back without it. Use one key for all shards and runs whose patients shall be recognised as the same.
+Patient and study identifiers leave the reader only as HMAC-SHA256, under a key of ``umedfeat.keys``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
-import logging
-import os
-import secrets
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from umedfeat.errors import SetupError
+from umedfeat.keys import key_check
 
-__all__ = ["IMAGE_SUFFIXES", "Pseudonyms", "content_sha256", "default_key_path", "load_key", "stem_of"]
-
-log = logging.getLogger("umedfeat")
+__all__ = ["IMAGE_SUFFIXES", "Identity", "Pseudonyms", "content_sha256", "files_stat", "identify", "stem_of"]
 
 #: Suffixes that promise an image: such a file that nothing recognises has failed; any other was merely skipped.
 IMAGE_SUFFIXES = frozenset(
@@ -50,8 +40,6 @@ IMAGE_SUFFIXES = frozenset(
 
 _WHOLE_HASH_BYTES = 64 << 20
 _HASH_BLOCK = 1 << 20
-_MIN_KEY_BYTES = 16
-_REMEDY = "give a key file with --id-key FILE (any secret of 16 bytes or more) or UMEDFEAT_ID_KEY"
 
 
 @dataclass(frozen=True)
@@ -73,67 +61,10 @@ class Pseudonyms:
             return identifier
         return hmac.new(self.key, f"{kind}\0{identifier}".encode(), hashlib.sha256).hexdigest()[:16]
 
-
-def default_key_path() -> Path:
-    """Where the user's own key lies: ``<config folder>/umedfeat/id-key``."""
-    if os.environ.get("XDG_CONFIG_HOME"):
-        return Path(os.environ["XDG_CONFIG_HOME"], "umedfeat", "id-key")
-    if sys.platform == "win32":
-        return Path(os.environ.get("APPDATA", str(Path.home())), "umedfeat", "id-key")
-    return Path.home() / ".config" / "umedfeat" / "id-key"
-
-
-def load_key(path: Path | None = None, *, make: bool = True) -> bytes:
-    """The key for pseudonyms: of a file, of UMEDFEAT_ID_KEY's file, or the user's own, made on first use (mode 0600).
-
-    Args:
-        make: write the user's own key where there is none; else a passing one is used (a dry run writes nothing).
-
-    Raises:
-        SetupError: the file is missing or too short, or no key can be made.
-    """
-    given = path or (Path(os.environ["UMEDFEAT_ID_KEY"]) if os.environ.get("UMEDFEAT_ID_KEY") else None)
-    try:
-        if given is not None:
-            _warn_if_open(given)
-            return _checked(given.read_bytes(), given)
-        own = default_key_path()
-        if not own.is_file():
-            if not make:
-                return secrets.token_hex(32).encode()
-            _make_key(own)
-        return _checked(own.read_bytes(), own)
-    except OSError as error:
-        place = given or default_key_path()
-        raise SetupError(f"{place}: no key for pseudonyms ({error.strerror})", remedy=_REMEDY) from error
-
-
-def _warn_if_open(path: Path) -> None:
-    """Who reads the key can test guesses of identifiers against the pseudonyms."""
-    if os.name == "posix" and path.stat().st_mode & 0o004:
-        log.warning("%s: this key can be read by others on this machine (chmod 600 protects it)", path.name)
-
-
-def _checked(key: bytes, path: Path) -> bytes:
-    if len(key.strip()) < _MIN_KEY_BYTES:
-        raise SetupError(
-            f"{path}: a key for pseudonyms needs {_MIN_KEY_BYTES} bytes, this has {len(key.strip())}", remedy=_REMEDY
-        )
-    return key.strip()
-
-
-def _make_key(path: Path) -> None:
-    """Write a new key whole or not at all; of two processes that start together, the first one's counts."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(secrets.token_hex(32).encode())
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    @property
+    def key_check(self) -> str:
+        """What files tell of the key (see ``umedfeat.keys.key_check``); "readable" where identifiers are kept."""
+        return "readable" if self.keep else key_check(self.key)
 
 
 def stem_of(name: str) -> str:
@@ -144,6 +75,45 @@ def stem_of(name: str) -> str:
         if lowered.endswith(suffix) and len(base) > len(suffix):
             return folder + slash + base[: -len(suffix)]
     return name
+
+
+class Identity(NamedTuple):
+    """What tells whether the files of a source are still those that were embedded.
+
+    Attributes:
+        content_sha256: of the item: the bytes of its files and, where they hold several items, which of them.
+        files_sha256: of the bytes of its files alone (``content_sha256``).
+        files_stat: of their sizes and times of change (``files_stat``).
+    """
+
+    content_sha256: str
+    files_sha256: str
+    files_stat: str
+
+
+def identify(files: Iterable[Path], part: str, stat: str) -> Identity:
+    """The one place where the content of an item gets its identity.
+
+    Args:
+        files: of the source, in its order.
+        part: what of the files the item is ("" for all of them).
+        stat: ``files_stat`` of them, taken before they were read.
+    """
+    digest = content_sha256(files)
+    content = hashlib.sha256(f"{digest} {part}".encode()).hexdigest() if part else digest
+    return Identity(content, digest, stat)
+
+
+def files_stat(files: Iterable[Path]) -> str:
+    """32 hex digits of the sizes and times of change of some files, in their order; "" if one cannot be asked."""
+    digest = hashlib.sha256()
+    try:
+        for path in files:
+            facts = path.stat()
+            digest.update(f"{facts.st_size} {facts.st_mtime_ns}\n".encode())
+    except OSError:
+        return ""
+    return digest.hexdigest()[:32]
 
 
 def content_sha256(files: Iterable[Path]) -> str:

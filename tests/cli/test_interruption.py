@@ -13,8 +13,8 @@ import pytest
 from killing import RESULT, arguments, kill, left_behind, running_in_group, start, wait_for_lock, write_inputs
 
 from umedfeat.cli import run
+from umedfeat.disk.lock import OutputLock
 from umedfeat.store import FeatureFile, segment, verify
-from umedfeat.store.lock import OutputLock
 from umedfeat.store.segment import segment_files
 
 

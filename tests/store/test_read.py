@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import gzip
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -14,7 +16,7 @@ from store_cases import header, item, write
 from torch.utils.data import DataLoader
 
 from umedfeat.errors import OutputError, SetupError
-from umedfeat.store import FeatureFile, read
+from umedfeat.store import FeatureFile, FeatureStore, merge, read, verify
 
 
 @pytest.fixture
@@ -170,3 +172,31 @@ def test_truncated_files(feats: Path, share: float) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="no such feature file"):
         FeatureFile(tmp_path / "none.h5")
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    """A file as version 0.1.0 wrote it (schema 1)."""
+    path = tmp_path / "older.h5"
+    path.write_bytes(gzip.decompress(Path(__file__).with_name("schema-1.h5.gz").read_bytes()))
+    return path
+
+
+def test_older_files_are_read_verified_merged_and_resumed(older: Path) -> None:
+    assert verify(older).faults == ()
+    with FeatureFile(older) as file:
+        assert file.ids == ("a", "b/c", "d")
+        np.testing.assert_array_equal(file.features("a"), item("a", 2).features)
+        assert file.key_check == "unknown"
+        assert file.items["files_stat"].tolist() == [""] * 3
+        assert file.fingerprint == header().fingerprint
+    with FeatureStore(older, header(), dim=4) as store:
+        assert store.done == {"a", "b/c", "d"}
+        store.add(item("new", 2))
+        store.finish({})
+    assert verify(older).faults == ()
+    with FeatureFile(older) as file:
+        assert file.ids == ("a", "b/c", "d", "new")
+    other = write(older.with_name("other.h5"), [item("z", 1)], settings=replace(header(), key_check="1" * 12))
+    with FeatureFile(merge([other, older], older.with_name("both.h5"))) as file:
+        assert (len(file), file.key_check) == (5, "1" * 12)

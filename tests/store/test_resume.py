@@ -21,6 +21,7 @@ from crash_writer import items as crash_items
 from store_cases import DIM, header, item, write
 
 from umedfeat.contract import Failure
+from umedfeat.disk import lock
 from umedfeat.errors import Interrupted, OutputError
 from umedfeat.store import FeatureFile, FeatureStore, Header, segment, verify
 from umedfeat.store.segment import segment_files
@@ -246,7 +247,7 @@ def test_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "write_text", refuse)  # root may write anywhere
+    monkeypatch.setattr(lock, "open_plain", refuse)  # root may write anywhere
     with pytest.raises(OutputError, match="Permission denied"):
         FeatureStore(tmp_path / "feats.h5", header(), dim=DIM).__enter__()
 

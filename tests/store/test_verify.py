@@ -70,7 +70,7 @@ def _settings(file: h5py.File) -> None:
         (_set("items/n_dropped", 0, 2), "items/n_dropped"),
         (_set("items/mpp_x", 0, -1.0), "a: items/mpp_x: not positive"),
         (_set("dropped/item", 0, 17), "dropped/item"),
-        (_drop_column, "items/width: missing"),
+        (_drop_column, "items/width is missing"),
         (_shorten, "tiles/tissue: shape"),
         (_settings, "fingerprint"),
     ],

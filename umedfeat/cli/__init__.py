@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "verify": "Check a feature file: schema, ranges, checksums.",
     "merge": "Pack shards or several feature files into one.",
     "export": "Write CLAM, TRIDENT, STAMP, .pt, Parquet or AnnData layouts.",
+    "key": "The key for pseudonyms: make one for the site, check it.",
     "weights": "List, fetch, verify and convert encoder weights.",
 }
 

@@ -257,12 +257,15 @@ _IDENTITY_OPTIONS: list[Decorator] = [
 
 
 def _pseudonyms(id_key: Path | None, keep_ids: bool) -> Pseudonyms:
-    from umedfeat.naming import Pseudonyms, load_key
+    from umedfeat.keys import load_key
+    from umedfeat.naming import Pseudonyms
 
     if keep_ids:
         log.warning("--keep-ids stores patient and study identifiers readable in the output file")
-    make = not click.get_current_context().params.get("dry_run", False)
-    return Pseudonyms(load_key(id_key, make=make), keep=keep_ids)
+    options = click.get_current_context().params
+    shared = options.get("shard") is not None and not keep_ids
+    key = load_key(id_key, make=not options.get("dry_run", False), shared=shared)
+    return Pseudonyms(key, keep=keep_ids)
 
 
 def identity_options(command: Any) -> Any:

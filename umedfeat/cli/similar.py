@@ -67,7 +67,8 @@ def command(
 ) -> None:
     """The nearest items or regions of a feature file, with pictures."""
     from umedfeat.extraction.similar import similar
-    from umedfeat.naming import Pseudonyms, load_key
+    from umedfeat.keys import load_key
+    from umedfeat.naming import Pseudonyms
     from umedfeat.policy import Policy
     from umedfeat.report.region_pictures import Place, region_pictures
     from umedfeat.report.similar_page import COLUMNS, found_rows, write_similar

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.disk.space import is_full, reserve
 from umedfeat.errors import OutputError
-from umedfeat.store.disk import is_full, reserve
 
 __all__ = ["keep_rows", "new_buffer"]
 

@@ -23,8 +23,9 @@ from umedfeat.engine.seconds import StageSeconds
 from umedfeat.errors import Interrupted, SetupError, StoppedAtFailure, UmedfeatError
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.extraction.sink import StoreSink, drawn
+from umedfeat.keys import load_key
 from umedfeat.machine import usable_cores, usable_memory
-from umedfeat.naming import Pseudonyms, load_key
+from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
 from umedfeat.readers import settled
 from umedfeat.store import FeatureStore, Header
@@ -107,14 +108,15 @@ def extract(
     paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
     out = writable(Path(out))
     progress.note("looking for images")
-    found = discover(paths, policy, pseudonyms or Pseudonyms(load_key(None)))
+    pseudonyms = pseudonyms or Pseudonyms(load_key(None, shared=run.shard is not None))
+    found = discover(paths, policy, pseudonyms)
     if not found.sources and not found.failures:
         names = ", ".join(map(str, paths))
         raise SetupError(f"{names}: no image found in {len(found.skipped)} files", remedy=_SUPPORTED)
     progress.note(f"{len(found.sources):,} inputs, {len(found.skipped):,} other files; loading {choice.name}")
     with contextlib.closing(open_devices(choice)) as devices:
         policy = settled(policy, devices.encoder.image_size)
-        header = Header(encoder=dict(devices.encoder.settings), policy=policy.to_dict(), dtype=run.dtype)
+        header = Header(dict(devices.encoder.settings), policy.to_dict(), run.dtype, pseudonyms.key_check)
         with (
             drawn(preview_dir, policy, geojson=geojson) as pictures,
             FeatureStore(out, header, dim=devices.encoder.dim, overwrite=run.overwrite, shard=run.shard) as store,

@@ -17,6 +17,7 @@ from umedfeat.fewshot.result import Comparison, ProbeResult
 from umedfeat.fewshot.sanity import check_sanity
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.study import Origin, Progress, run_study
+from umedfeat.store.one_key import one_key
 
 __all__ = ["compare_files", "origin_of", "probe_cohort", "probe_file"]
 
@@ -85,10 +86,11 @@ def compare_files(
     Raises:
         CohortError: the files do not hold the same labelled items, or make no study.
         LeakageError: a patient or identical content would stand in training and in test.
-        SetupError: not a feature file.
+        SetupError: not a feature file, or patients under two keys.
     """
     chosen = settings or ProbeSettings()
     tables = [read_table(path) for path in paths]
+    one_key((table.path.name, table.key_check) for table in tables)
     names = _names(tables)
     chosen_baseline = _baseline(names, tables, baseline)
     first = label_items(tables[0], label=label, labels=labels, patient=patient, unmatched=unmatched)

@@ -18,10 +18,11 @@ import h5py
 
 from umedfeat._version import __version__
 from umedfeat.contract import Failure, Skipped, Source
+from umedfeat.disk.lock import OutputLock
 from umedfeat.errors import OutputError
 from umedfeat.store.file_writer import written_whole
 from umedfeat.store.item import Item
-from umedfeat.store.lock import OutputLock
+from umedfeat.store.one_key import one_key
 from umedfeat.store.pack import newest, pack
 from umedfeat.store.read import FeatureFile
 from umedfeat.store.schema import FAILURE_COLUMNS, Header
@@ -56,7 +57,7 @@ class FeatureStore:
         shard: (i, n).
 
     Raises (on enter):
-        OutputError: locked, unwritable, or it holds features of other settings.
+        OutputError: locked, unwritable, or it holds features of other settings or pseudonyms of another key.
     """
 
     def __init__(
@@ -185,6 +186,7 @@ class FeatureStore:
 
     def _refuse_other_settings(self, file: FeatureFile) -> None:
         if file.fingerprint == self._header.fingerprint:
+            one_key([(file.path.name, file.key_check), ("the present run", self._header.key_check)])
             return
         differences = file.header.differences(self._header)
         shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")

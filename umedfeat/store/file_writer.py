@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat._version import __version__
+from umedfeat.disk.space import is_full, reserve
 from umedfeat.errors import OutputError
-from umedfeat.store.disk import is_full, reserve
 from umedfeat.store.rows import ROW_DATASETS, Rows
 from umedfeat.store.schema import (
     DROPPED_COLUMNS,
@@ -87,6 +87,7 @@ def write_file(path: Path, header: Header, dim: int, contents: Contents, rows: I
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with written_whole(temporary, path), _new(temporary) as file, _reserved(file, path, size), _on_its_way(file, size):
         _write_attributes(file, header, dim)
+        file.attrs["key_check"] = header.key_check if _holds_pseudonyms(contents.items) else ""
         _write_rows(file, header, dim, counts, rows)
         items = write_table(file, "items", ITEM_COLUMNS, contents.items)
         _write_embedding(items, len(counts), dim, contents.embedding)
@@ -212,6 +213,10 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _holds_pseudonyms(items: Table) -> bool:
+    return any((items[name] != "").any() for name in ("patient", "study"))
 
 
 def _write_attributes(file: h5py.File, header: Header, dim: int) -> None:

@@ -50,6 +50,8 @@ def item_row(item: Item, checksum: str) -> dict[str, Any]:
         "tile_extent": plan.tile_extent,
         "n_dropped": len(item.dropped),
         "content_sha256": plan.content_sha256,
+        "files_sha256": plan.files_sha256,
+        "files_stat": plan.files_stat,
         "rows_sha256": checksum,
         "detail": json.dumps(plan.detail, sort_keys=True, default=str),
     }

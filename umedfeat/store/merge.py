@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from umedfeat.disk.lock import OutputLock
 from umedfeat.errors import OutputError, SetupError
-from umedfeat.store.lock import OutputLock
 from umedfeat.store.pack import identical, pack
 from umedfeat.store.read import FeatureFile
 
@@ -22,14 +23,14 @@ def merge(paths: Sequence[Path], out: Path, on_rows: Callable[[int], None] | Non
     Associative and order-free: the result is byte-identical to a run that was never divided.
 
     Raises:
-        SetupError: no file, a damaged file, other settings, or contradicting items.
+        SetupError: no file, a damaged file, other settings, pseudonyms of two keys, or contradicting items.
     """
     if not paths:
         raise SetupError(
             "nothing to merge", remedy="give feature files, e.g. `umedfeat merge feats.h5.shards/*.h5 --out feats.h5`"
         )
     with FeatureFile(paths[0]) as first:
-        header, dim = first.header, first.dim
+        header, dim = replace(first.header, key_check=""), first.dim
     with OutputLock(out):
         pack(sorted(paths), out, header, dim, choose=identical, on_rows=on_rows)
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from umedfeat.contract import Failure, Skipped, Source
 from umedfeat.errors import OutputError
 from umedfeat.store.file_writer import Contents, block_rows, move_whole, write_file
 from umedfeat.store.gather import FilePool, Pieces, gather
+from umedfeat.store.one_key import one_key
 from umedfeat.store.read import FeatureFile
 from umedfeat.store.rows import ROW_DATASETS, Rows
 from umedfeat.store.schema import DROPPED_COLUMNS, FAILURE_COLUMNS, ITEM_COLUMNS, SKIPPED_COLUMNS, Header
@@ -28,6 +29,7 @@ class _Part:
     """All of a feature file but its rows."""
 
     name: str
+    key_check: str
     items: Table
     meta: Mapping[str, npt.NDArray[Any]]
     dropped: Table
@@ -59,6 +61,8 @@ def pack(
 ) -> None:
     """Write all items of ``paths`` into ``out``, sorted by id.
 
+    The pseudonyms of all of them are of one key, which goes into ``out``.
+
     The result depends on the items, failures and skipped files alone: not on how they were split over files, nor on the
     order of the files. ``out`` may be one of ``paths``.
 
@@ -70,9 +74,12 @@ def pack(
         move: a single file that is the result already is moved, or left where it is, instead of being copied.
 
     Raises:
-        OutputError: settings differ, an id stands twice with different features, a file is damaged, the disk is full.
+        OutputError: settings or keys differ, an id stands twice with different features, a file is damaged, the disk is
+            full.
     """
     parts = [_read_part(path, header) for path in paths]
+    key = one_key([(part.name, part.key_check) for part in parts] + [(f"this run for {out.name}", header.key_check)])
+    header = replace(header, key_check=key)
     places = _places(parts, choose)
     file = np.array([f for f, _ in places], dtype=np.int64)
     item = np.array([k for _, k in places], dtype=np.int64)
@@ -118,10 +125,7 @@ def _read_part(path: Path, header: Header) -> _Part:
                 f"{path.name}: written with other settings: {differences}",
                 remedy="extract it again with the same settings, or keep the files apart",
             )
-        try:
-            return _Part(path.name, file.items, file.meta, file.dropped, file.failures, file.skipped)
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise OutputError(f"{path.name}: damaged", remedy="`umedfeat verify` names the faults") from error
+        return _Part(path.name, file.key_check, file.items, file.meta, file.dropped, file.failures, file.skipped)
 
 
 # ---- which items --------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ class RawRows:
         if None in places:
             raise ValueError("a chunk was never written")
         self._places: list[int] = places
-        self._descriptor = os.open(dataset.file.filename, os.O_RDONLY)
+        self._descriptor = os.dup(dataset.file.id.get_vfd_handle())  # the very file that was checked
 
     def read_into(self, target: npt.NDArray[Any], first: int) -> None:
         """Fill a contiguous (n, D) array of the dataset's dtype with the rows from ``first`` on.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -16,21 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import OutputError, SetupError
+from umedfeat.store.guard import naming_damage, open_guarded
+from umedfeat.store.item_checks import item_faults
 from umedfeat.store.rows import ROW_DATASETS, Rows
-from umedfeat.store.schema import (
-    DROPPED_COLUMNS,
-    FAILURE_COLUMNS,
-    ITEM_COLUMNS,
-    SCHEMA,
-    SKIPPED_COLUMNS,
-    Header,
-)
+from umedfeat.store.schema import DROPPED_COLUMNS, FAILURE_COLUMNS, ITEM_COLUMNS, SKIPPED_COLUMNS, Header
 from umedfeat.store.table import Table, read_table
 
 if TYPE_CHECKING:
     from umedfeat.store.torch_dataset import FeatureDataset
 
-__all__ = ["FeatureFile"]
+__all__ = ["UNKNOWN_KEY", "FeatureFile"]
+
+#: Key check of a file with pseudonyms that was written before there were key checks.
+UNKNOWN_KEY = "unknown"
 
 
 class FeatureFile:
@@ -76,12 +74,13 @@ class FeatureFile:
         path: the file.
 
     Raises:
-        SetupError: missing, not a feature file, incomplete, or written by a newer version.
+        SetupError: missing, not a feature file, incomplete, damaged, written by a newer version, or it points out of
+            itself (links, external storage, virtual datasets): files of others are not trusted.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._file = _opened(self.path)
+        self._file, self._facts = open_guarded(self.path)
 
     def __enter__(self) -> FeatureFile:
         return self
@@ -109,44 +108,60 @@ class FeatureFile:
     @property
     def dim(self) -> int:
         """D, the length of an embedding."""
-        return int(self._file.attrs["dim"])
+        return self._facts.dim
 
     @property
     def dtype(self) -> str:
         """ "float32" or "float16"."""
-        return str(self._file.attrs["dtype"])
+        return self._facts.dtype
 
     @property
     def encoder(self) -> dict[str, Any]:
         """Name, weights sha256, precision … of the encoder."""
-        return dict(json.loads(self._file.attrs["encoder"]))
+        return self._facts.encoder
 
     @property
     def policy(self) -> dict[str, Any]:
         """How pixels were read (see ``umedfeat.Policy``)."""
-        return dict(json.loads(self._file.attrs["preprocessing"]))
+        return self._facts.policy
 
     @property
     def header(self) -> Header:
-        """Encoder, policy and dtype together."""
-        return Header(self.encoder, self.policy, self.dtype)
+        """Encoder, policy, dtype and key check together."""
+        return Header(self.encoder, self.policy, self.dtype, self.key_check)
 
     @property
     def fingerprint(self) -> str:
         """Files with the same fingerprint hold comparable features."""
-        return str(self._file.attrs["fingerprint"])
+        return self._facts.fingerprint
+
+    @property
+    def key_check(self) -> str:
+        """Of the key of the pseudonyms in it: "" where there are none, "unknown" where an older version wrote them."""
+        if self._facts.schema < 2 and (self.items["patient"] != "").any():
+            return UNKNOWN_KEY
+        return self._facts.key_check
 
     @property
     def version(self) -> str:
         """Version of umedfeat that wrote it."""
-        return str(self._file.attrs["umedfeat"])
+        return self._facts.version
 
     # ---- items ----------------------------------------------------------------------------------------------------
 
     @cached_property
     def items(self) -> Table:
-        """Column name → array with one value per item: id, source, format, modality, patient, start, count, mpp_x …"""
-        return read_table(self._file["items"], ITEM_COLUMNS)
+        """Column name → array with one value per item: id, source, format, modality, patient, start, count, mpp_x …
+
+        Raises:
+            OutputError: they contradict each other or the rows.
+        """
+        with naming_damage(self.path):
+            items = read_table(self._file["items"], ITEM_COLUMNS)
+            fault = next(item_faults(items, self.n_rows), None)
+        if fault is not None:
+            raise OutputError(f"{self.path.name}: damaged: {fault}", remedy="extract its inputs again")
+        return items
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -156,14 +171,14 @@ class FeatureFile:
     @cached_property
     def meta(self) -> dict[str, npt.NDArray[Any]]:
         """The manifest's own columns: name → strings, one per item ("" where a row had none)."""
-        group = self._file["items/meta"]
-        return {unquote(name): group[name].asstr()[...] for name in group}
+        with naming_damage(self.path):
+            group = self._file["items/meta"]
+            return {unquote(name): group[name].asstr()[...] for name in group}
 
     @property
     def embeddings(self) -> npt.NDArray[np.float32]:
         """(I, D) float32: the mean of each item's rows, zeros for items without rows."""
-        values: npt.NDArray[np.float32] = self._file["items/embedding"][...]
-        return values
+        return self._read("items/embedding", slice(None))
 
     def labels(self, column: str = "label") -> npt.NDArray[Any]:
         """A manifest column or an item column as an array with one value per item.
@@ -200,7 +215,8 @@ class FeatureFile:
 
     def detail(self, item: str | int) -> dict[str, Any]:
         """Further facts of an item: window, decoder, vendor, flags …"""
-        return dict(json.loads(self.items["detail"][self.find(item)]))
+        with naming_damage(self.path):
+            return dict(json.loads(self.items["detail"][self.find(item)]))
 
     # ---- rows -----------------------------------------------------------------------------------------------------
 
@@ -219,25 +235,26 @@ class FeatureFile:
 
     def features(self, item: str | int | None = None) -> npt.NDArray[Any]:
         """(n, D) features of one item, or (T, D) of all."""
-        values: npt.NDArray[Any] = self._file["features"][self.rows(item)]
-        return values
+        return self._read("features", self.rows(item))
 
     def coords(self, item: str | int | None = None) -> npt.NDArray[np.int64]:
         """(n, 2) x, y of the top-left corners in pixels of the source image (level 0 of a slide)."""
-        values: npt.NDArray[np.int64] = self._file["coords"][self.rows(item)]
-        return values
+        return self._read("coords", self.rows(item))
 
     def tiles(self, column: str, item: str | int | None = None) -> npt.NDArray[Any]:
         """(n,) of a row column: "item", "slice", "tissue" (0..1) or "position" (mm)."""
-        values: npt.NDArray[Any] = self._file["tiles"][column][self.rows(item)]
-        return values
+        return self._read(f"tiles/{column}", self.rows(item))
 
     def blocks(self, size: int = 8192) -> Iterator[Rows]:
         """All rows in blocks of at most ``size``, in order: flat memory however large the file is."""
-        datasets = [self._file[name] for name, _ in ROW_DATASETS.values()]
         for first in range(0, self.n_rows, size):
             place = slice(first, min(self.n_rows, first + size))
-            yield Rows(*(dataset[place] for dataset in datasets))
+            yield Rows(*(self._read(name, place) for name, _ in ROW_DATASETS.values()))
+
+    def _read(self, name: str, place: slice) -> npt.NDArray[Any]:
+        with naming_damage(self.path):
+            values: npt.NDArray[Any] = self._file[name][place]
+            return values
 
     def dataset(self, name: str) -> h5py.Dataset:
         """A dataset of the HDF5 file itself, e.g. "features", for slices larger than memory."""
@@ -248,17 +265,28 @@ class FeatureFile:
     @cached_property
     def failures(self) -> Table:
         """Inputs that failed: source, stage, error, message, remedy."""
-        return read_table(self._file["failures"], FAILURE_COLUMNS)
+        return self._table("failures", FAILURE_COLUMNS)
 
     @cached_property
     def skipped(self) -> Table:
         """Files that are not inputs: source, reason."""
-        return read_table(self._file["skipped"], SKIPPED_COLUMNS)
+        return self._table("skipped", SKIPPED_COLUMNS)
 
     @cached_property
     def dropped(self) -> Table:
-        """Regions that could not be read: item (number), x, y, slice, reason."""
-        return read_table(self._file["dropped"], DROPPED_COLUMNS)
+        """Regions that could not be read: item (number), x, y, slice, reason.
+
+        Raises:
+            OutputError: one belongs to no item.
+        """
+        dropped = self._table("dropped", DROPPED_COLUMNS)
+        if ((dropped["item"] < 0) | (dropped["item"] >= len(self))).any():
+            raise OutputError(f"{self.path.name}: damaged: dropped/item points to no item", remedy="extract it again")
+        return dropped
+
+    def _table(self, name: str, columns: Mapping[str, str]) -> Table:
+        with naming_damage(self.path):
+            return read_table(self._file[name], columns)
 
     def torch_dataset(self, unit: str = "item", *, label: str | None = None) -> FeatureDataset:
         """A ``torch.utils.data.Dataset`` that opens the file again in every DataLoader worker.
@@ -271,41 +299,3 @@ class FeatureFile:
         from umedfeat.store.torch_dataset import FeatureDataset
 
         return FeatureDataset(self, unit, None if label is None else self.labels(label))
-
-
-def _opened(path: Path) -> h5py.File:
-    if not path.is_file():
-        raise SetupError(f"{path}: no such feature file", remedy="write one with `umedfeat extract`, or give its path")
-    try:
-        file = h5py.File(path, "r", rdcc_nbytes=0)  # no chunk cache: a row costs a row, not a chunk
-        fault = _fault(file)
-    except PermissionError as error:
-        raise SetupError(f"{path}: may not be read", remedy="change its permissions") from error
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise OutputError(f"{path}: not a feature file, or damaged", remedy="`umedfeat extract` writes one") from error
-    if fault:
-        file.close()
-        raise OutputError(f"{path}: {fault[0]}", remedy=fault[1])
-    return file
-
-
-def _fault(file: h5py.File) -> tuple[str, str] | None:
-    attributes = file.attrs
-    if "schema" not in attributes or "fingerprint" not in attributes:
-        return "an HDF5 file, but not written by umedfeat", "`umedfeat extract` writes feature files"
-    if int(attributes["schema"]) > SCHEMA:
-        return f"schema {attributes['schema']} is newer than this version reads ({SCHEMA})", "upgrade umedfeat"
-    if int(attributes["schema"]) < SCHEMA:
-        remedy = "extract it again, or read it with the version that wrote it"
-        return f"schema {attributes['schema']} is older than this version reads ({SCHEMA})", remedy
-    if not attributes.get("complete", False):
-        return "incomplete", "run `umedfeat extract` again; it resumes"
-    missing = [name for name in _NEEDED if name not in file]
-    return (f"damaged: {missing[0]} is missing", "extract it again") if missing else None
-
-
-_NEEDED = (
-    *(name for name, _ in ROW_DATASETS.values()),
-    *("tiles/item", "items/id", "items/start", "items/count", "items/embedding", "items/meta"),
-    *("dropped", "failures", "skipped"),
-)

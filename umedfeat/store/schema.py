@@ -14,6 +14,8 @@ __all__ = [
     "DROPPED_COLUMNS",
     "FAILURE_COLUMNS",
     "ITEM_COLUMNS",
+    "NEWER_COLUMNS",
+    "OLDEST_SCHEMA",
     "SCHEMA",
     "SKIPPED_COLUMNS",
     "TILE_COLUMNS",
@@ -21,10 +23,15 @@ __all__ = [
     "chunk_rows",
 ]
 
-#: Version of the layout. Readers refuse newer ones.
-SCHEMA = 1
+#: Version of the layout. Readers refuse newer ones; what older ones lack is told as unknown.
+#: 2: ``key_check``, /items/files_sha256 and /items/files_stat.
+SCHEMA = 2
+OLDEST_SCHEMA = 1
+#: Version of what the numbers mean: part of the fingerprint, so that a new layout does not part comparable features.
+_MEANING = 1
 
-#: /items/<column>: "str" or a numpy type. ``rows_sha256`` is of the item's features, coords and slices.
+#: /items/<column>: "str" or a numpy type. ``content_sha256``, ``files_sha256`` and ``files_stat``: see
+#: ``umedfeat.naming.Identity``; ``rows_sha256`` is of the item's features, coords and slices.
 ITEM_COLUMNS: dict[str, str] = {
     "id": "str",
     "source": "str",
@@ -44,9 +51,14 @@ ITEM_COLUMNS: dict[str, str] = {
     "tile_extent": "<f8",
     "n_dropped": "<i8",
     "content_sha256": "str",
+    "files_sha256": "str",
+    "files_stat": "str",
     "rows_sha256": "str",
     "detail": "str",
 }
+
+#: Datasets that older files lack → the schema that brought them.
+NEWER_COLUMNS = {"items/files_sha256": 2, "items/files_stat": 2}
 
 #: /tiles/<column>: one value per row of /features.
 TILE_COLUMNS: dict[str, str] = {"item": "<i4", "slice": "<i4", "tissue": "<f4", "position": "<f4"}
@@ -71,11 +83,13 @@ class Header:
         encoder: ``Encoder.settings`` (name, weights sha256, precision …).
         policy: ``Policy.to_dict()``.
         dtype: "float32" or "float16".
+        key_check: of the key of the patients' pseudonyms (``Pseudonyms.key_check``); not part of the fingerprint.
     """
 
     encoder: Mapping[str, Any]
     policy: Mapping[str, Any]
     dtype: str = "float32"
+    key_check: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -84,7 +98,7 @@ class Header:
 
     def to_json(self) -> str:
         """Canonical JSON of everything in the fingerprint."""
-        settings = {"schema": SCHEMA, "encoder": self.encoder, "policy": self.policy, "dtype": self.dtype}
+        settings = {"schema": _MEANING, "encoder": self.encoder, "policy": self.policy, "dtype": self.dtype}
         return json.dumps(settings, sort_keys=True, separators=(",", ":"), default=str)
 
     @classmethod

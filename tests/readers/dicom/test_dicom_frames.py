@@ -153,7 +153,7 @@ def test_all_volumes_of_one_file_become_items(tmp_path: Path) -> None:
     sources = find(tmp_path, policy).sources
     assert [source.id for source in sources] == ["enhanced/volume-0", "enhanced/volume-1"]
     plans = [read(source, policy)[0] for source in sources]
-    assert len({plan.content_sha256 for plan in plans}) == 2
+    assert len({plan.part for plan in plans}) == 2
     assert [plan.detail["volume"] for plan in plans] == ["0", "1"]
 
 

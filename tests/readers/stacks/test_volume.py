@@ -291,7 +291,7 @@ def test_every_volume_of_a_four_dimensional_file_is_asked_for_by_name():
 
 
 def test_facts_reach_the_plan(values):
-    stack = FakeStack(values, detail={"vendor": "x"}, carry={"files": ["a"]}, content_sha256="ab")
+    stack = FakeStack(values, detail={"vendor": "x"}, carry={"files": ["a"]}, part="ab")
     plan = opened(stack, policy()).plan()
-    assert plan.detail["vendor"] == "x" and plan.prepared["stack"] == {"files": ["a"]} and plan.content_sha256 == "ab"
+    assert plan.detail["vendor"] == "x" and plan.prepared["stack"] == {"files": ["a"]} and plan.part == "ab"
     assert dataclasses.is_dataclass(stack.facts)

@@ -21,7 +21,7 @@ from umedfeat.contract import Dropped, Plan, Reader, RegionUnreadable, Source
 from umedfeat.engine.local.child import live_with_parent
 from umedfeat.engine.local.slots import SlotView
 from umedfeat.errors import InputError, UnreadableInput
-from umedfeat.naming import content_sha256
+from umedfeat.naming import files_stat, identify
 from umedfeat.policy import Policy
 from umedfeat.readers import open_reader
 
@@ -127,11 +127,11 @@ class OpenReaders:
 def plan_source(job: Job, policy: Policy) -> Planned:
     """Open, plan and close one source."""
     source, begin = job.source, time.perf_counter()
+    stat = files_stat(source.files)
     try:
         with named_faults(source), contextlib.closing(open_reader(source, policy)) as reader:
             plan = reader.plan()
-            if not plan.content_sha256:
-                plan = replace(plan, content_sha256=content_sha256(source.files))
+            plan = replace(plan, **identify(source.files, plan.part, stat)._asdict())
             planned = time.perf_counter()
             pixels = _only_region(reader, plan) if job.read and len(plan.regions) == 1 else None
     except InputError as error:

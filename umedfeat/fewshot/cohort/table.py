@@ -21,6 +21,7 @@ class FeatureTable:
     """The items of one feature file that have rows.
 
     Attributes:
+        path: of the file. encoder: name. fingerprint: of the settings. key_check: of the pseudonyms.
         path: of the file. encoder: name. fingerprint: of the settings. weights: SHA-256 of the encoder's weights.
         policy: the settings of those kinds of input that are there, as text ("image: fit pad, size 224").
         number: (I,) their numbers in the file. count: (I,) rows of each.
@@ -33,6 +34,7 @@ class FeatureTable:
     path: Path
     encoder: str
     fingerprint: str
+    key_check: str
     weights: str
     policy: str
     number: Ints
@@ -89,6 +91,7 @@ def read_table(path: Path) -> FeatureTable:
             path=path,
             encoder=str(file.encoder.get("name", "")),
             fingerprint=file.fingerprint,
+            key_check=file.key_check,
             weights=str(file.encoder.get("weights_sha256", "")),
             policy=_policy_text(file),
             number=kept,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from umedfeat.contract import Collected, Failure, Found, Reader, Skipped, Source
 from umedfeat.errors import InputError, UnreadableInput, UnsupportedInput
-from umedfeat.naming import Pseudonyms, content_sha256, stem_of
+from umedfeat.naming import Pseudonyms, stem_of
 from umedfeat.policy import Policy
 from umedfeat.readers.dicom.frames import volume_count
 from umedfeat.readers.dicom.header import (
@@ -97,8 +96,7 @@ def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = No
         volume = str(told.get("volume", ""))
         stack = FramesStack(source.path, source.name, modality, volume or policy.volume.volume_index, limit)
         if volume:
-            digest = hashlib.sha256(f"{content_sha256(source.files)} {volume}".encode()).hexdigest()
-            stack.facts = replace(stack.facts, content_sha256=digest)
+            stack.facts = replace(stack.facts, part=volume)
         return VolumeReader(stack, policy, prepared)
 
 

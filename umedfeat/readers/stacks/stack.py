@@ -39,7 +39,7 @@ class StackFacts:
         floating: values may be NaN or infinite; they are counted in a pass over the volume.
         detail: further facts to store, free of identifiers.
         carry: small picklable state that spares other processes work; comes back as ``prepared["stack"]``.
-        content_sha256: identity of the content where the files' bytes are not enough (one volume of a 4-D file).
+        part: which part of its files the stack is, where they hold several (one volume of a 4-D file); "" for all.
     """
 
     name: str
@@ -58,7 +58,7 @@ class StackFacts:
     floating: bool = False
     detail: Mapping[str, Json] = field(default_factory=dict)
     carry: Mapping[str, Any] = field(default_factory=dict)
-    content_sha256: str = ""
+    part: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -93,7 +93,7 @@ class VolumeReader:
             spacing=_spacing_text(view, facts),
             detail=detail,
             prepared={**self._prepared, "stack": dict(facts.carry)},
-            content_sha256=facts.content_sha256,
+            part=facts.part,
         )
 
     def read(self, regions: npt.NDArray[np.void]) -> Sequence[npt.NDArray[np.generic] | RegionUnreadable]:

@@ -6,7 +6,6 @@ A 4-D file needs ``policy.volume.volume_index``: "N", "mean" or "all" (every vol
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ import numpy.typing as npt
 
 from umedfeat.contract import Collected, Found, Json, Reader, Skipped, Source
 from umedfeat.errors import InputError, TooLarge
-from umedfeat.naming import Pseudonyms, content_sha256, stem_of
+from umedfeat.naming import Pseudonyms, stem_of
 from umedfeat.policy import Limits, Policy
 from umedfeat.readers.stacks.geometry import acquired_axis
 from umedfeat.readers.stacks.intensity import StoredVoi, linear_voi
@@ -76,7 +75,7 @@ def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = No
     else:
         stack = NiftiStack(read_header(source.path, source.name), source.name, modality, rule, policy.limits)
     if source.selector:
-        stack.facts = replace(stack.facts, content_sha256=_volume_identity(source))
+        stack.facts = replace(stack.facts, part=source.selector)
     return VolumeReader(stack, policy, prepared)
 
 
@@ -185,10 +184,6 @@ def _volume_count(file: Found) -> int:
         return read_header(file.path, file.name).volumes
     except InputError:  # reported when the file is planned
         return 1
-
-
-def _volume_identity(source: Source) -> str:
-    return hashlib.sha256(f"{content_sha256(source.files)} {source.selector}".encode()).hexdigest()
 
 
 def _header_if_sound(file: Found) -> VolumeHeader | None:

@@ -15,7 +15,8 @@ from umedfeat.discovery import discover
 from umedfeat.engine.local.worker import named_faults
 from umedfeat.engine.planning import plan_all
 from umedfeat.errors import InputError, SetupError
-from umedfeat.naming import Pseudonyms, load_key
+from umedfeat.keys import load_key
+from umedfeat.naming import Pseudonyms
 from umedfeat.policy import DEFAULT_SIDE, Policy
 from umedfeat.readers import open_reader, settled
 from umedfeat.report.preview.writer import PreviewWriter

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from umedfeat.disk import lock as module
+from umedfeat.disk.lock import OutputLock
 from umedfeat.errors import OutputError
-from umedfeat.store import lock as module
-from umedfeat.store.lock import OutputLock
 
 
 @pytest.fixture
@@ -104,3 +104,72 @@ def test_of_many_that_take_over_at_once_one_wins(out: Path) -> None:
         won[0].check()
         won[0].__exit__(None, None, None)
         assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\x00\x80",
+        b"[]",
+        b"17",
+        b"{}",
+        b'{"host": 1}',
+        b'{"host": "HERE", "pid": "abc", "began": "", "token": "x"}',
+        b'{"host": "HERE", "pid": -1, "began": "", "token": "x"}',
+        b'{"host": "HERE", "pid": 1e400, "began": "", "token": "x"}',
+        b'{"host": "HERE", "pid": 99999999999999999999, "began": "", "token": "x"}',
+        b'{"host": "HERE", "pid": [1], "began": null, "token": {}}',
+        b"[" * 50_000,
+        b"x" * 1_000_000,
+    ],
+)
+@pytest.mark.parametrize("age", [1000, -100_000])
+def test_a_lock_of_any_content_is_young_or_dead(out: Path, content: bytes, age: float) -> None:
+    path = out.with_name(out.name + ".lock")
+    path.write_bytes(content.replace(b"HERE", socket.gethostname().encode()))
+    with pytest.raises(OutputError, match="another process is writing"), OutputLock(out):
+        pass
+    os.utime(path, (time.time() - age, time.time() - age))
+    with OutputLock(out) as lock:
+        lock.check()
+    assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["there", "dangling", "folder", "pipe"])
+def test_a_lock_that_is_a_link_is_not_followed(out: Path, target: str) -> None:
+    """Nor is a folder or a pipe of that name waited for or removed."""
+    path, other = out.with_name(out.name + ".lock"), out.with_name("other.txt")
+    if target == "there":
+        other.write_text("precious")
+    if target in ("there", "dangling"):
+        path.symlink_to(other)
+    elif target == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    with pytest.raises(OutputError, match="no lock file") as caught, OutputLock(out):
+        pass
+    assert "remove it" in caught.value.remedy
+    assert other.exists() == (target == "there")
+    assert {p.name for p in out.parent.iterdir()} <= {path.name, other.name}
+
+
+def test_only_our_own_leftovers_are_removed(out: Path) -> None:
+    old = time.time() - 1000
+    for name in (".feats.h5.lock.notes", ".feats.h5.lock." + "a" * 32):
+        (out.parent / name).write_text("x")
+        os.utime(out.parent / name, (old, old))
+    with OutputLock(out):
+        pass
+    assert [path.name for path in out.parent.iterdir()] == [".feats.h5.lock.notes"]
+
+
+def test_who_waits_gets_it_when_it_is_free(out: Path) -> None:
+    first = OutputLock(out)
+    first.__enter__()
+    releasing = threading.Timer(0.3, first.__exit__, (None, None, None))
+    releasing.start()
+    with OutputLock(out, wait=True) as second:
+        second.check()
+    releasing.join()

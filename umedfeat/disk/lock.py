@@ -1,4 +1,4 @@
-"""One writer per output: a lock file with host, process and heartbeat; a dead one's lock is taken over."""
+"""One writer per file: a lock file with host, process and heartbeat; a dead one's lock is taken over."""
 
 from __future__ import annotations
 
@@ -6,37 +6,53 @@ import contextlib
 import glob
 import json
 import os
+import re
 import socket
 import threading
 import time
 import uuid
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
+from umedfeat.disk.plain import open_plain, read_plain
 from umedfeat.errors import OutputError
 
 __all__ = ["OutputLock"]
 
 _CLAIM_SECONDS = 0.02
+_WAIT_SECONDS = 0.2
 _BEAT_SECONDS = 10.0
 _DEAD_AFTER_SECONDS = 120.0
 
 
+class _Holder(NamedTuple):
+    """What a lock file tells; what is not understood is left at nothing, and the lock ages like an empty one."""
+
+    host: str = ""
+    pid: int = 0
+    began: str = ""
+    token: str = ""
+
+
 class OutputLock:
-    """Holds ``<out>.lock`` while a run writes.
+    """Holds ``<out>.lock`` while a process writes ``out``.
 
     On the same machine a holder is dead when its process is gone; on another one when it has not touched the lock for
     two minutes by the clock of the file system.
 
     Args:
-        out: the feature file.
+        out: the file that is written.
+        wait: wait for another writer instead of refusing.
 
     Raises (on enter):
-        OutputError: another living process writes to the same output, or the folder cannot be written.
+        OutputError: another living process writes to the same output, the lock is a link or a folder, or the folder
+            cannot be written.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, *, wait: bool = False) -> None:
         self.path = out.with_name(out.name + ".lock")
+        self._wait = wait
         self._token = uuid.uuid4().hex
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._keep_beating, daemon=True, name="lock heartbeat")
@@ -44,12 +60,12 @@ class OutputLock:
     def __enter__(self) -> OutputLock:
         while not self._try_create():
             holder = _read(self.path)
-            if _is_alive(holder, self.path):
-                raise OutputError(
-                    f"{self.path.name}: process {holder.get('pid')} on {holder.get('host')} is writing this output",
-                    remedy="wait for it, choose another --out, or use --shard i/n for several machines",
-                )
-            self._take_away(holder)
+            if not _is_alive(holder, self.path):
+                self._take_away(holder)
+            elif self._wait:
+                time.sleep(_WAIT_SECONDS)
+            else:
+                raise _is_held(holder, self.path)
         self._remove_leftovers()
         self._beat.start()
         return self
@@ -74,15 +90,18 @@ class OutputLock:
             )
 
     def _is_ours(self) -> bool:
-        return _read(self.path).get("token") == self._token
+        with contextlib.suppress(OutputError):
+            return _read(self.path).token == self._token
+        return False
 
     def _try_create(self) -> bool:
         """Make the lock whole or not at all: written aside, then linked under its name."""
         aside = self.path.with_name(f".{self.path.name}.{self._token}")
         pid = os.getpid()
-        holder = {"host": socket.gethostname(), "pid": pid, "began": _began(pid), "token": self._token}
+        holder = _Holder(socket.gethostname(), pid, _began(pid), self._token)
         try:
-            aside.write_text(json.dumps(holder))
+            with os.fdopen(open_plain(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "w", encoding="utf-8") as stream:
+                json.dump(holder._asdict(), stream)
             return _link(aside, self.path)
         except OSError as error:
             raise OutputError(
@@ -92,7 +111,7 @@ class OutputLock:
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
 
-    def _take_away(self, dead: dict[str, object]) -> None:
+    def _take_away(self, dead: _Holder) -> None:
         """Remove a dead one's lock. One process at a time may do that, so a living lock is never removed instead."""
         claim = self.path.with_name(f".{self.path.name}.claim")
         try:
@@ -103,14 +122,17 @@ class OutputLock:
             time.sleep(_CLAIM_SECONDS)
             return
         try:
-            if _read(self.path).get("token") == dead.get("token"):
+            if _read(self.path) == dead:
                 self.path.unlink(missing_ok=True)
         finally:
             claim.unlink(missing_ok=True)
 
     def _remove_leftovers(self) -> None:
         """Files beside the lock whose makers were killed; those of a living one are a moment old."""
+        ours = re.compile(re.escape(f".{self.path.name}.") + r"([0-9a-f]{32}|claim)")
         for path in self.path.parent.glob(f".{glob.escape(self.path.name)}.*"):
+            if not ours.fullmatch(path.name):
+                continue
             with contextlib.suppress(OSError):
                 if self.path.stat().st_mtime - path.stat().st_mtime > _BEAT_SECONDS:
                     path.unlink()
@@ -137,19 +159,46 @@ def _link(source: Path, target: Path) -> bool:
     return True
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read(path: Path) -> _Holder:
+    """Who holds a lock; nobody where the file is gone, being written, or of any other content.
+
+    Raises:
+        OutputError: a link or a folder stands there, which no run of ours has made.
+    """
     try:
-        holder: dict[str, object] = json.loads(path.read_text())
-    except (OSError, ValueError):  # just gone, or being written
-        return {}
-    return holder
+        text = read_plain(path).decode()
+    except FileNotFoundError:
+        return _Holder()
+    except (OSError, ValueError) as error:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise OutputError(
+                f"{path}: no lock file ({getattr(error, 'strerror', '')})", remedy="remove it, if nobody needs it"
+            ) from error
+        return _Holder()
+    return _understood(text)
 
 
-def _is_alive(holder: dict[str, object], path: Path) -> bool:
-    if holder.get("host") == socket.gethostname():
-        pid = int(str(holder["pid"]))
-        return _runs(pid) and holder.get("began") == _began(pid)
-    return _silence(path) < (_DEAD_AFTER_SECONDS if holder else _BEAT_SECONDS)
+def _understood(text: str) -> _Holder:
+    try:
+        told = json.loads(text)
+        holder = _Holder(str(told["host"]), int(told["pid"]), str(told["began"]), str(told["token"]))
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return _Holder()
+    return holder if 0 < holder.pid < 1 << 31 else _Holder()
+
+
+def _is_held(holder: _Holder, path: Path) -> OutputError:
+    who = f"process {holder.pid} on {holder.host}" if holder.pid else "another process"
+    return OutputError(
+        f"{path.name}: {who} is writing this output",
+        remedy="wait for it, choose another --out, or use --shard i/n for several machines",
+    )
+
+
+def _is_alive(holder: _Holder, path: Path) -> bool:
+    if holder.pid and holder.host == socket.gethostname():
+        return _runs(holder.pid) and holder.began == _began(holder.pid)
+    return _silence(path) < (_DEAD_AFTER_SECONDS if holder.pid else _BEAT_SECONDS)
 
 
 def _silence(path: Path) -> float:
@@ -157,7 +206,7 @@ def _silence(path: Path) -> float:
     probe = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         probe.touch()
-        return probe.stat().st_mtime - path.stat().st_mtime
+        return abs(probe.stat().st_mtime - path.stat().st_mtime)  # a time in the future is as good as one long ago
     except OSError:
         return float("inf")
     finally:
