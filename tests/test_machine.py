@@ -15,6 +15,7 @@ from umedfeat.policy import ImagePolicy, Policy, SlidePolicy
 def on(monkeypatch: pytest.MonkeyPatch, cores: int, cgroup: Path, asked: str = "") -> int:
     monkeypatch.setattr(machine, "_affinity", lambda: cores)
     monkeypatch.setattr(machine, "_CGROUP", cgroup)
+    monkeypatch.setattr(machine, "_OWN_GROUPS", cgroup / "own")
     monkeypatch.setenv("UMEDFEAT_CORES", asked)
     return usable_cores()
 
@@ -35,6 +36,27 @@ def test_quota_of_an_older_container(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert on(monkeypatch, 8, tmp_path) == cores
 
 
+def test_quota_of_a_job_on_a_cluster_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler's limits stand in the job's own group or in one above it, not at the root."""
+    (tmp_path / "system" / "job_7" / "step").mkdir(parents=True)
+    (tmp_path / "own").write_text("0::/system/job_7/step\n")
+    (tmp_path / "system" / "job_7" / "cpu.max").write_text("400000 100000")
+    (tmp_path / "system" / "job_7" / "memory.max").write_text(str(1 << 30))
+    assert on(monkeypatch, 64, tmp_path) == 4
+    monkeypatch.setattr(machine, "_MEMORY", tmp_path / "none")
+    assert usable_memory() == 1 << 30
+    (tmp_path / "system" / "job_7" / "step" / "cpu.max").write_text("200000 100000")
+    assert on(monkeypatch, 64, tmp_path) == 2
+
+
+def test_quota_of_a_job_on_an_older_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpu" / "slurm" / "job_7").mkdir(parents=True)
+    (tmp_path / "own").write_text("3:cpuacct,cpu:/slurm/job_7\n2:memory:/other\n")
+    (tmp_path / "cpu" / "slurm" / "cpu.cfs_quota_us").write_text("300000")
+    (tmp_path / "cpu" / "slurm" / "cpu.cfs_period_us").write_text("100000")
+    assert on(monkeypatch, 64, tmp_path) == 3
+
+
 def test_affinity_and_wish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert on(monkeypatch, 2, tmp_path) == 2
     assert on(monkeypatch, 64, tmp_path, asked="4") == 4
@@ -50,6 +72,7 @@ def test_memory_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     (tmp_path / "memory.max").write_text(limit)
     monkeypatch.setattr(machine, "_MEMORY", tmp_path / "meminfo")
     monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    monkeypatch.setattr(machine, "_OWN_GROUPS", tmp_path / "none")
     assert usable_memory() == memory
     monkeypatch.setattr(machine, "_MEMORY", tmp_path / "none")
     monkeypatch.setattr(machine, "_CGROUP", tmp_path / "none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["CORES_VARIABLE", "usable_cores", "usable_memory"]
@@ -11,13 +12,14 @@ __all__ = ["CORES_VARIABLE", "usable_cores", "usable_memory"]
 #: Fewer cores than there are, for this process and the ones it starts.
 CORES_VARIABLE = "UMEDFEAT_CORES"
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_GROUPS = Path("/proc/self/cgroup")
 _MEMORY = Path("/proc/meminfo")
 
 
 def usable_cores() -> int:
     """Cores that this process may use: its CPU affinity, its container's quota and ``UMEDFEAT_CORES``; at least 1."""
-    limits = [_affinity(), _quota(_CGROUP), _asked_for()]
-    return max(1, min(limit for limit in limits if limit is not None))
+    quotas = [_quota(group) for group in _groups("cpu")]
+    return max(1, min(limit for limit in [_affinity(), _asked_for(), *quotas] if limit is not None))
 
 
 def _affinity() -> int:
@@ -27,14 +29,33 @@ def _affinity() -> int:
         return os.cpu_count() or 1
 
 
+def _groups(controller: str) -> Iterator[Path]:
+    """Folders of the control groups that bind this process: its own (a scheduler's job) and all above it.
+
+    Inside a container the outermost folder is the container's own; on a cluster node the job's lies below it.
+    """
+    try:
+        lines = [line.split(":", 2) for line in _OWN_GROUPS.read_text().splitlines()]
+    except OSError:
+        lines = []
+    roots = {"0": _CGROUP, controller: _CGROUP / controller}  # version 2, version 1
+    yield from roots.values()
+    for number, controllers, path in (line for line in lines if len(line) == 3):
+        root = _CGROUP if number == "0" else _CGROUP / controller if controller in controllers.split(",") else None
+        if root is not None:
+            place = root / path.strip("/")
+            above = max(0, len(place.relative_to(root).parts) - 1)
+            yield from (place, *place.parents[:above])
+
+
 def _quota(cgroup: Path) -> int | None:
-    """Whole cores of a container's CPU quota (cgroup v2, then v1), rounded up; None without one."""
+    """Whole cores of a control group's CPU quota (version 2, then 1), rounded up; None without one."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text().strip()
-            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text().strip()
+            quota = (cgroup / "cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu.cfs_period_us").read_text().strip()
         except OSError:
             return None
     if not (quota.isdigit() and period.isdigit() and int(period)):  # "max" or "-1": no quota
@@ -48,8 +69,8 @@ def _asked_for() -> int | None:
 
 
 def usable_memory() -> int | None:
-    """Bytes that this process may take: what the machine has left, within its container's limit; None if unknown."""
-    limits = [_memory_left(_MEMORY), _memory_limit(_CGROUP)]
+    """Bytes that this process may take: what the machine has left, within its groups' limits; None if unknown."""
+    limits = [_memory_left(_MEMORY), *(_memory_limit(group) for group in _groups("memory"))]
     return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -62,8 +83,8 @@ def _memory_left(meminfo: Path) -> int | None:
 
 
 def _memory_limit(cgroup: Path) -> int | None:
-    """A container's limit (cgroup v2, then v1); None without one."""
-    for path in (cgroup / "memory.max", cgroup / "memory" / "memory.limit_in_bytes"):
+    """A control group's limit (version 2, then 1); None without one."""
+    for path in (cgroup / "memory.max", cgroup / "memory.limit_in_bytes"):
         try:
             text = path.read_text().strip()
         except OSError:

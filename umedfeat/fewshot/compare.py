@@ -14,10 +14,11 @@ from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.evaluate import measured, stratum_of, test_patients
 from umedfeat.fewshot.metrics.bootstrap import patient_weights
 from umedfeat.fewshot.metrics.needed import data_needed
-from umedfeat.fewshot.parallel import available_cores, in_order
+from umedfeat.fewshot.parallel import in_order
 from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, Predictions, ProbeResult
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.study import Origin, Progress, run_study
+from umedfeat.machine import usable_cores
 
 __all__ = ["MARGIN", "PERMUTATIONS", "compare_cohorts", "holm"]
 
@@ -69,7 +70,7 @@ def compare_cohorts(
         origin = (origins or {}).get(name, Origin())
         shown = None if progress is None else _shifted(progress, number, len(cohorts))
         results[name] = run_study(cohort, settings, replace(origin, encoder=name), shown, jobs)
-    curves = {name: _curves(cohorts[name], results[name], jobs or available_cores()) for name in names}
+    curves = {name: _curves(cohorts[name], results[name], jobs or usable_cores()) for name in names}
     others = [name for name in names if name != baseline]
     differences = [row for name in others for row in _differences(name, baseline, curves, settings)]
     needed: list[DataNeeded] = []

@@ -12,11 +12,11 @@ from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.cohort.sources import Labelled, aligned, cohort_of, label_items
 from umedfeat.fewshot.cohort.table import FeatureTable, read_table
 from umedfeat.fewshot.compare import MARGIN, compare_cohorts
-from umedfeat.fewshot.parallel import available_cores
 from umedfeat.fewshot.result import Comparison, ProbeResult
 from umedfeat.fewshot.sanity import check_sanity
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.study import Origin, Progress, run_study
+from umedfeat.machine import usable_cores
 from umedfeat.store.one_key import one_key
 
 __all__ = ["compare_files", "origin_of", "probe_cohort", "probe_file"]
@@ -60,7 +60,7 @@ def probe_cohort(
     result = run_study(cohort, settings, origin, progress, jobs)
     if not settings.sanity:
         return result
-    return replace(result, sanity=check_sanity(cohort, settings, jobs or available_cores()))
+    return replace(result, sanity=check_sanity(cohort, settings, jobs or usable_cores()))
 
 
 def compare_files(

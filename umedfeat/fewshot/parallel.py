@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
-__all__ = ["available_cores", "in_order"]
+__all__ = ["in_order"]
 
 Work = TypeVar("Work")
 Done = TypeVar("Done")
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
 
 
 def in_order(function: Callable[[Work], Done], pieces: Iterable[Work], jobs: int) -> Iterator[Done]:

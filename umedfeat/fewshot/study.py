@@ -22,9 +22,10 @@ from umedfeat.fewshot.draws.splits import divide, refuse_leaks
 from umedfeat.fewshot.evaluate import Evaluation, drops_between, evaluate
 from umedfeat.fewshot.metrics.metrics import PRIMARY
 from umedfeat.fewshot.metrics.significance import significance_of
-from umedfeat.fewshot.parallel import available_cores, in_order
+from umedfeat.fewshot.parallel import in_order
 from umedfeat.fewshot.result import Budget, Fold, Predictions, ProbeResult, Significance
 from umedfeat.fewshot.settings import ProbeSettings
+from umedfeat.machine import usable_cores
 
 __all__ = ["Origin", "Progress", "Study", "flow_of", "plan_warnings", "predict", "run_study"]
 
@@ -88,7 +89,7 @@ def run_study(
     """Run a whole study; see ``umedfeat.fewshot.probe``. ``jobs`` threads (all cores by default) change no number."""
     began = time.perf_counter()
     study = Study.plan(cohort, settings)
-    jobs = jobs or available_cores()
+    jobs = jobs or usable_cores()
     predictions = predict(study, progress, jobs)
     evaluation = _evaluate_all(study, predictions, origin.encoder, jobs)
     primary = PRIMARY[cohort.task]
