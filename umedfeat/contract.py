@@ -158,7 +158,8 @@ class RegionUnreadable(Exception):
 class Reader(Protocol):
     """An opened source. ``plan`` is called once, in one process; ``read`` in any process, given the plan's rows.
 
-    Errors: ``InputError`` for the whole source, ``RegionUnreadable`` for one region; nothing else escapes.
+    Errors: ``InputError`` for the whole source, ``RegionUnreadable`` for one region, ``NotPlanned`` where pixels are
+    asked for before the plan is made or given; nothing else escapes.
     """
 
     def plan(self) -> Plan:

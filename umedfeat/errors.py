@@ -17,6 +17,7 @@
     │   ├── TooLarge              above a limit the user can raise
     │   └── WorkerDied            the process that read it was killed or crashed in a codec
     ├── LeakageError              the study would test on what it trained on          exit 3
+    ├── NotPlanned                a reader was asked for pixels before its plan        a caller's mistake
     ├── StoppedAtFailure          an input failed under --on-error stop               exit 1
     └── Interrupted               Ctrl-C or SIGTERM, finished cleanly                 exit 130
 
@@ -33,6 +34,7 @@ __all__ = [
     "Interrupted",
     "LeakageError",
     "NotFinite",
+    "NotPlanned",
     "OutputError",
     "ScaleError",
     "SetupError",
@@ -130,6 +132,10 @@ class LeakageError(UmedfeatError):
     """A patient or an identical image would stand on both sides of a split, or a sanity check failed."""
 
     exit_code = 3
+
+
+class NotPlanned(UmedfeatError):
+    """A reader was asked for pixels before its plan was made or given to it: a mistake of the calling program."""
 
 
 class StoppedAtFailure(UmedfeatError):

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 from fake_encoder import FakeEncoder, expected_features
-from fake_reader import FakePolicy, fake_source
+from fake_reader import FakePolicy, SlowPolicy, fake_source
 from fake_sink import Collected, expected
 
-from umedfeat.contract import Source
+from umedfeat.contract import Plan, Reader, Source
 from umedfeat.engine import loop
 from umedfeat.engine.device import LocalDevice
 from umedfeat.engine.loop import Engine, EngineSettings
-from umedfeat.engine.planning import plan_all
-from umedfeat.errors import InputError
+from umedfeat.engine.planning import plan_all, visit_all
+from umedfeat.errors import InputError, WorkerDied
 from umedfeat.policy import Limits
 from umedfeat.terminal.progress import SilentProgress
 
@@ -102,6 +102,12 @@ def test_a_hanging_source_is_stopped_and_named() -> None:
     sink = run([fake_source("a"), fake_source("bad", read="hang", read_at=2), fake_source("c")], timeout=2)
     assert sorted(sink.features) == ["a", "c"]
     assert "longer than 2 s" in sink.failures["bad"].message
+
+
+def test_a_time_limit_begins_when_the_reading_does() -> None:
+    """What a busy machine needs to start a process is not the input's fault."""
+    sink = run([fake_source("a"), fake_source("b", 1)], timeout=1.5, policy=SlowPolicy())
+    assert sorted(sink.features) == ["a", "b"] and not sink.failures
 
 
 def test_unreadable_regions_are_dropped_and_recorded_never_invented() -> None:
@@ -221,6 +227,21 @@ def test_plans_are_made_ahead_but_not_without_bound(monkeypatch: pytest.MonkeyPa
     engine.run([fake_source(f"s{k:02d}", 1) for k in range(60)])
     assert len(sink.features) == 60
     assert 2 <= watching.most <= 8
+
+
+def _rows_of(source: Source, reader: Reader, plan: Plan) -> tuple[str, int]:
+    return source.id, len(reader.read(plan.regions))
+
+
+def test_visiting_alone() -> None:
+    """A visitor sees planned and unplanned sources; what kills a decoder costs its own source."""
+    planned = {source.id: plan for source, plan in plan_all([fake_source("a", 3)], FakePolicy(), workers=1)}
+    sources = [fake_source("a", 3), fake_source("dies", read="segfault", read_at=0), fake_source("bad", plan="error")]
+    pairs = [(source, planned.get(source.id)) for source in [*sources, fake_source("d", 2)]]
+    seen = {source.id: visited for source, visited in visit_all(pairs, _rows_of, FakePolicy(), workers=2)}
+    assert (seen["a"].value, seen["d"].value) == (("a", 3), ("d", 2))
+    assert isinstance(seen["dies"].error, WorkerDied)
+    assert seen["bad"].stage == "plan" and seen["bad"].error is not None
 
 
 def test_planning_alone() -> None:

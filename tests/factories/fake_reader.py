@@ -34,6 +34,15 @@ class FakePolicy(Policy):
     image: ImagePolicy = field(default_factory=lambda: ImagePolicy(size=SIDE))
 
 
+@dataclass(frozen=True)
+class SlowPolicy(FakePolicy):
+    """Its arrival takes as long as imports do on a busy machine."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        time.sleep(2.5)
+        self.__dict__.update(state)
+
+
 def fake_source(id: str, rows: int = 5, *, dtype: str = "uint8", **behaviour: Any) -> Source:
     """behaviour: drops=[rows]; plan and read: see ``_misbehave``; read_at=row or "every"; log=file of what is done."""
     selector = json.dumps({"rows": rows, "dtype": dtype, **behaviour})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import multiprocessing
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -107,7 +107,7 @@ class LocalDevice:
         self._uploads = ThreadPoolExecutor(1, thread_name_prefix="upload")
         self._computes = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._batches: deque[tuple[Batch, Future[Embedded]]] = deque()
-        self._wake, self._wake_writer = os.pipe()
+        self._wake, self._wake_writer = multiprocessing.Pipe(duplex=False)
         self._closed = False
 
     @property
@@ -140,7 +140,7 @@ class LocalDevice:
         pixels = self._slots.array(batch.slot, (batch.size, *batch.shape, 3), batch.dtype)
         upload = self._uploads.submit(self._uploader, pixels)
         future = self._computes.submit(self._compute, upload)
-        future.add_done_callback(lambda _: os.write(self._wake_writer, b"."))
+        future.add_done_callback(lambda _: self._wake_writer.send_bytes(b"."))
         self._batches.append((batch, future))
 
     def _compute(self, upload: Future[Uploaded]) -> Embedded:
@@ -149,7 +149,7 @@ class LocalDevice:
     def collect(self) -> list[tuple[Batch, Embedded]]:
         done: list[tuple[Batch, Embedded]] = []
         while self._batches and self._batches[0][1].done():
-            os.read(self._wake, 1)
+            self._wake.recv_bytes()
             batch, future = self._batches.popleft()
             done.append((batch, self._result(future)))
         return done
@@ -175,5 +175,5 @@ class LocalDevice:
         self._computes.shutdown()
         self._uploads.shutdown()
         self._batches.clear()
-        os.close(self._wake)
-        os.close(self._wake_writer)
+        self._wake.close()
+        self._wake_writer.close()

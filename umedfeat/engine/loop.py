@@ -239,7 +239,7 @@ class _Loop:
 
     # ---- receiving answers ------------------------------------------------------------------------------------
 
-    def _receive(self, answer: Planned | Read | Died) -> None:
+    def _receive(self, answer: Answer) -> None:
         if isinstance(answer, Planned):
             self._planning.discard(answer.number)
             self._seconds.plan += answer.seconds
@@ -248,7 +248,7 @@ class _Loop:
         elif isinstance(answer, Read):
             self._seconds.read += answer.seconds
             self._receive_pixels(answer)
-        else:
+        elif isinstance(answer, Died):
             self._receive_death(answer)
 
     def _receive_plan(self, answer: Planned) -> None:

@@ -21,8 +21,9 @@ from umedfeat.engine.local.pool import memory_for
 from umedfeat.engine.loop import Engine, EngineSettings
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.errors import Interrupted, SetupError, StoppedAtFailure, UmedfeatError
+from umedfeat.extraction.pictures import pictures_in
 from umedfeat.extraction.settings import RunSettings
-from umedfeat.extraction.sink import StoreSink, drawn
+from umedfeat.extraction.sink import StoreSink
 from umedfeat.keys import load_key
 from umedfeat.machine import usable_cores, usable_memory
 from umedfeat.naming import Pseudonyms
@@ -117,14 +118,16 @@ def extract(
     with contextlib.closing(open_devices(choice)) as devices:
         policy = settled(policy, devices.encoder.image_size)
         header = Header(dict(devices.encoder.settings), policy.to_dict(), run.dtype, pseudonyms.key_check)
-        with (
-            drawn(preview_dir, policy, geojson=geojson) as pictures,
-            FeatureStore(out, header, dim=devices.encoder.dim, overwrite=run.overwrite, shard=run.shard) as store,
-            stop_on_signals() as stop,
-        ):
-            sink = StoreSink(store, stop if run.on_error == "stop" else None, pictures)
-            sink.note(found.failures, found.skipped)
-            return _embed_into(store, sink, found, devices, policy, run, progress, stop)
+        with pictures_in(preview_dir, policy, geojson=geojson) as pictures, stop_on_signals() as stop:
+            with FeatureStore(out, header, dim=devices.encoder.dim, overwrite=run.overwrite, shard=run.shard) as store:
+                sink = StoreSink(store, stop if run.on_error == "stop" else None, pictures)
+                sink.note(found.failures, found.skipped)
+                summary = _embed_into(store, sink, found, devices, policy, run, progress, stop)
+            if pictures is not None:  # last: no picture delays or endangers a feature
+                progress.note("drawing pictures")
+                pictures.draw(run.workers or default_workers(), run.timeout, stop)
+                _told_if_stopped(stop, summary.out)
+            return summary
 
 
 def open_devices(choice: EncoderChoice) -> Devices:
@@ -165,8 +168,6 @@ def _embed_into(
             log.warning("stopping: finished inputs are being made safe (Ctrl-C again to stop at once)")
         store.leave()
         raise _ended_early(sink, len(todo), store.out)
-    if sink.pictures is not None:
-        sink.pictures.finish()
     summary = Summary(
         out=store.out,
         encoder=encoder.name,
@@ -276,6 +277,11 @@ def _choices(encoder: Description, settings: EngineSettings) -> str:
         f"{encoder.name} on {encoder.device} ({how}), batches of {settings.batch_size}, "
         f"{settings.workers} reading processes, {usable_cores()} cores"
     )
+
+
+def _told_if_stopped(stop: threading.Event, out: Path) -> None:
+    if stop.is_set():
+        raise Interrupted(f"interrupted: {out} is complete, some pictures are missing", remedy="umedfeat preview")
 
 
 def _ended_early(sink: StoreSink, todo: int, out: Path) -> UmedfeatError:

@@ -1,28 +1,22 @@
-"""Where finished sources go: into the store, and where asked for, onto a page of pictures."""
+"""Where finished sources go: into the store, and where asked for, onto the list of pictures."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from umedfeat.contract import Dropped, Failure, Plan, Skipped, Source
-from umedfeat.engine.local.worker import named_faults
-from umedfeat.errors import InputError
-from umedfeat.policy import Policy
-from umedfeat.readers import open_reader
+from umedfeat.extraction.pictures import Pictures
 from umedfeat.store import FeatureStore, Item
 from umedfeat.terminal.log import Hints
 
-__all__ = ["Pictures", "StoreSink", "drawn"]
+__all__ = ["StoreSink"]
 
 log = logging.getLogger("umedfeat")
 
@@ -65,7 +59,7 @@ class StoreSink:
         self.items[plan.modality] += 1
         self.regions[plan.modality] += len(plan.regions)
         if self.pictures is not None:
-            self.pictures.draw(source, plan)
+            self.pictures.keep(source, plan)
         log.info("%s: %d %s embedded", source.name, len(plan.regions), plan.modality)
         self.hints.tell(source.name, plan.hint)
 
@@ -80,55 +74,3 @@ class StoreSink:
             self.stop.set()
         if self.pictures is not None:
             self.pictures.fail(failure)
-
-
-class Pictures:
-    """Draws what was embedded, in a thread: no device waits for it, and a picture that fails costs no features."""
-
-    def __init__(self, folder: Path, policy: Policy, *, geojson: bool) -> None:
-        from umedfeat.report.preview import PreviewWriter
-
-        self._policy = policy
-        self._writer = PreviewWriter(folder, policy, geojson=geojson)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
-
-    def draw(self, source: Source, plan: Plan) -> None:
-        """Draw a source before long."""
-        self._thread.submit(self._draw, source, plan)
-
-    def fail(self, failure: Failure) -> None:
-        """An input that failed."""
-        self._thread.submit(self._writer.fail, failure)
-
-    def skip(self, skipped: Skipped) -> None:
-        """A file that is no input."""
-        self._thread.submit(self._writer.skip, skipped)
-
-    def _draw(self, source: Source, plan: Plan) -> None:
-        try:
-            with named_faults(source), contextlib.closing(open_reader(source, self._policy, plan.prepared)) as reader:
-                self._writer.add(source, reader, plan)
-        except InputError as error:
-            log.warning("no picture: %s", error.message)
-
-    def finish(self) -> None:
-        """Wait for the last picture and write the page."""
-        self._thread.shutdown()
-        try:
-            self._writer.close()
-        except OSError as error:
-            log.warning("no page of pictures: %s", error.strerror)
-
-    def close(self) -> None:
-        """Draw nothing more."""
-        self._thread.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def drawn(folder: Path | None, policy: Policy, *, geojson: bool) -> Iterator[Pictures | None]:
-    """Pictures in a folder; None without one."""
-    if folder is None:
-        yield None
-        return
-    with contextlib.closing(Pictures(folder, policy, geojson=geojson)) as pictures:
-        yield pictures

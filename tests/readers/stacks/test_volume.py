@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from umedfeat.contract import RegionUnreadable
-from umedfeat.errors import EmptyImage, TooLarge, UnreadableInput, UnsupportedInput
+from umedfeat.errors import EmptyImage, NotPlanned, TooLarge, UnreadableInput, UnsupportedInput
 from umedfeat.policy import ImagePolicy, IntensityPolicy, Limits, Policy, VolumePolicy
 from umedfeat.readers.stacks import spool, volume
 from umedfeat.readers.stacks.intensity import linear_voi
@@ -295,3 +295,11 @@ def test_facts_reach_the_plan(values):
     plan = opened(stack, policy()).plan()
     assert plan.detail["vendor"] == "x" and plan.prepared["stack"] == {"files": ["a"]} and plan.part == "ab"
     assert dataclasses.is_dataclass(stack.facts)
+
+
+def test_pixels_before_the_plan_are_a_named_mistake(values):
+    """Not a KeyError: the limits of a volume are found when it is planned, or come with ``prepared``."""
+    plan = opened(FakeStack(values), policy()).plan()
+    with pytest.raises(NotPlanned, match="before plan"):
+        opened(FakeStack(values), policy()).read(plan.regions)
+    assert len(opened(FakeStack(values), policy(), plan.prepared).read(plan.regions)) == 8

@@ -24,7 +24,7 @@ from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
 from umedfeat.readers import open_reader
 from umedfeat.readers.slides.annotations import external_mask
-from umedfeat.report.preview import PreviewWriter, preview
+from umedfeat.report.preview import Drawing, PreviewWriter, preview
 
 KEY = Pseudonyms(b"key of the tests")
 
@@ -138,8 +138,10 @@ class _Reader:
 @pytest.mark.parametrize(("bad", "pictures"), [(0, 2), (3, 2), (8, 1)])
 def test_unreadable_regions_are_flagged(tmp_path: Path, bad: int, pictures: int) -> None:
     writer = PreviewWriter(tmp_path, Policy())
+    draw = Drawing(tmp_path)
     reader = _Reader(bad)
-    card = writer.add(Source("a/b", "raster", Path("x"), (), "a/b.png"), reader, reader.plan())
+    card = draw(Source("a/b", "raster", Path("x"), (), "a/b.png"), reader, reader.plan())
+    writer.add(card)
     assert (f"{bad} unreadable of those shown" in card.flags) is (bad > 0)
     assert len(list((tmp_path / "pictures").iterdir())) == pictures
     writer.close()
@@ -156,9 +158,9 @@ def test_writer_collects_failures_and_skipped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("id", ["../outside", "/etc/x", "a\\b", "a:b", "..", "a/../../b"])
 def test_geojson_never_leaves_its_folder(tmp_path: Path, id: str) -> None:
-    writer = PreviewWriter(tmp_path / "out", Policy(), geojson=True)
+    draw = Drawing(tmp_path / "out", geojson=True)
     reader = _Reader(0)
-    writer.add(Source(id, "raster", Path("x"), (), "x.png"), reader, reader.plan())
+    draw(Source(id, "raster", Path("x"), (), "x.png"), reader, reader.plan())
     (written,) = tmp_path.rglob("*.geojson")
     assert written.parent == tmp_path / "out" / "geojson"
 

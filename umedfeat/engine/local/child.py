@@ -1,17 +1,68 @@
-"""How a child process lives and dies: the parent decides, and no child outlives it."""
+"""A child process and its pipe: how it starts, what it says, how it ends. The parent decides; no child outlives it."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
 from typing import Any
 
-__all__ = ["kill_at_exit", "live_with_parent"]
+__all__ = ["Child", "kill_at_exit", "live_with_parent", "serving"]
+
+#: Seconds that a killed process may take to vanish (one that waits for a dead disk cannot be killed).
+_GRACE = 5
+
+
+class Child:
+    """A spawned process and our end of its pipe.
+
+    Args:
+        target: called in the process with its end of the pipe, then ``arguments``.
+    """
+
+    def __init__(self, target: Callable[..., None], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.link, theirs = context.Pipe()
+        self.process: Any = context.Process(target=target, args=(theirs, *arguments), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    @property
+    def waitables(self) -> Sequence[Any]:
+        """What becomes ready (``multiprocessing.connection.wait``) when it has said something, or died."""
+        return [self.link, self.process.sentinel]
+
+    def send(self, message: Any) -> None:
+        """Hand it a message; one that died just now gets none, which whoever waits for it notices."""
+        with contextlib.suppress(OSError):
+            self.link.send(message)
+
+    def said(self) -> Iterator[Any]:
+        """The messages that lie in the pipe; never waits."""
+        with contextlib.suppress(EOFError, OSError):
+            while self.link.poll():
+                yield self.link.recv()
+
+    def end(self) -> int | None:
+        """Kill it, if it still lives, and return its exit code (negative: the signal that ended it)."""
+        self.process.kill()
+        self.process.join(_GRACE)
+        self.link.close()
+        code: int | None = self.process.exitcode
+        return code
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[None]:
+    """Around a child's main loop: it lives with its parent, and a parent that is gone is no error."""
+    live_with_parent()
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        yield
 
 
 def live_with_parent() -> None:
@@ -31,14 +82,14 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def kill_at_exit(owner: object, children: Iterable[Any]) -> None:
-    """Kill what an owner that nobody closed has started (objects with a ``process``), before Python waits for it.
+def kill_at_exit(owner: object, children: Iterable[Child]) -> None:
+    """Kill what an owner that nobody closed has started, before Python waits for it.
 
     Python ends forgotten children with SIGTERM, which they ignore, and then waits for them.
     """
     Finalize(owner, _kill, args=(children,), exitpriority=10)
 
 
-def _kill(children: Iterable[Any]) -> None:
+def _kill(children: Iterable[Child]) -> None:
     for child in children:
         child.process.kill()

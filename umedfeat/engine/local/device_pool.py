@@ -8,17 +8,15 @@ others; the run fails when none is left.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
+from dataclasses import replace
 from typing import Any
 
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.engine.device import IN_FLIGHT
 from umedfeat.engine.embed import Embedded
-from umedfeat.engine.local.child import kill_at_exit
+from umedfeat.engine.local.child import Child, kill_at_exit
 from umedfeat.engine.local.device_worker import Broken, Pixels, Ready, serve_device
 from umedfeat.engine.local.slots import SlotView
 from umedfeat.engine.local.worker import Batch
@@ -32,12 +30,19 @@ log = logging.getLogger("umedfeat")
 _RESUME = "finished inputs are safe: run the same command again to resume"
 
 
-@dataclass(eq=False)
-class _Device:
-    name: str
-    process: Any
-    link: Connection
-    batches: deque[Batch] = field(default_factory=deque)
+class _Device(Child):
+    """A device's process and the batches in its hands."""
+
+    def __init__(self, choice: EncoderChoice, cores: int) -> None:
+        super().__init__(serve_device, choice, cores)
+        self.name = choice.device
+        self.batches: deque[Batch] = deque()
+
+    def death(self) -> UmedfeatError:
+        """Why it is dead, as far as that is known."""
+        self.process.join(timeout=5)
+        code = self.process.exitcode
+        return SetupError(f"{self.name}: its process died (exit code {code})", remedy="look for too little memory")
 
 
 class DevicePool:
@@ -51,11 +56,10 @@ class DevicePool:
     """
 
     def __init__(self, choices: Sequence[EncoderChoice]) -> None:
-        context = multiprocessing.get_context("spawn")
         cores = max(1, usable_cores() // len(choices))
         self._lost: UmedfeatError | None = None
         self._again: deque[Batch] = deque()
-        self._devices = [self._start(context, choice, cores) for choice in choices]
+        self._devices = [_Device(choice, cores) for choice in choices]
         kill_at_exit(self, self._devices)
         self._under_way = False
         try:
@@ -65,13 +69,6 @@ class DevicePool:
             self.close()
             raise
 
-    def _start(self, context: Any, choice: EncoderChoice, cores: int) -> _Device:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve_device, args=(theirs, choice, cores), daemon=True)
-        process.start()
-        theirs.close()
-        return _Device(choice.device, process, ours)
-
     def _first_answers(self) -> tuple[Ready, int]:
         """Wait until every device has loaded its encoder; those that cannot are left out."""
         answers: list[Ready] = []
@@ -79,7 +76,7 @@ class DevicePool:
             try:
                 message = device.link.recv()
             except (EOFError, OSError):
-                message = Broken(self._death(device))
+                message = Broken(device.death())
             if isinstance(message, Ready):
                 answers.append(message)
             else:
@@ -112,11 +109,11 @@ class DevicePool:
 
     @property
     def waitables(self) -> Sequence[Any]:
-        return [thing for device in self._devices for thing in (device.link, device.process.sentinel)]
+        return [thing for device in self._devices for thing in device.waitables]
 
     def attach(self, slots: SlotView) -> None:
         for device in self._devices:
-            self._send(device, slots.view())
+            device.send(slots.view())
 
     def submit(self, batch: Batch) -> None:
         self._again.append(batch)
@@ -129,13 +126,7 @@ class DevicePool:
                 return
             batch = self._again.popleft()
             device.batches.append(batch)
-            self._send(device, Pixels(batch.slot, batch.shape, batch.dtype, batch.size))
-
-    def _send(self, device: _Device, message: SlotView | Pixels) -> None:
-        try:
-            device.link.send(message)
-        except OSError:  # it died just now; collect() notices and hands its batches out again
-            return
+            device.send(Pixels(batch.slot, batch.shape, batch.dtype, batch.size))
 
     def collect(self) -> list[tuple[Batch, Embedded]]:
         done: list[tuple[Batch, Embedded]] = []
@@ -149,27 +140,18 @@ class DevicePool:
 
     def _receive(self, device: _Device, done: list[tuple[Batch, Embedded]]) -> UmedfeatError | None:
         """Take what a device has embedded; returns why it cannot go on, if so."""
-        dead = not device.process.is_alive()  # asked first: all that a dead process sent is then in the pipe
-        try:
-            while device.link.poll():
-                message = device.link.recv()
-                if isinstance(message, Broken):
-                    return message.error
-                done.append((device.batches.popleft(), message))
-        except (EOFError, OSError):
-            dead = True
-        return self._death(device) if dead else None
-
-    def _death(self, device: _Device) -> UmedfeatError:
-        device.process.join(timeout=5)
-        code = device.process.exitcode
-        return SetupError(f"{device.name}: its process died (exit code {code})", remedy="look for too little memory")
+        dead = not device.process.is_alive()  # asked first: all that a dead process said is then in the pipe
+        for message in device.said():
+            if isinstance(message, Broken):
+                return message.error
+            done.append((device.batches.popleft(), message))
+        return device.death() if dead else None
 
     def _bury(self, device: _Device, fault: UmedfeatError) -> None:
         self._lost = fault
         self._devices.remove(device)
         self._again.extendleft(reversed(device.batches))
-        _stop(device)
+        device.end()
         if self._devices:
             log.warning("%s; going on without it", fault.message)
 
@@ -183,11 +165,5 @@ class DevicePool:
 
     def close(self) -> None:
         for device in self._devices:
-            _stop(device)
+            device.end()
         self._devices = []
-
-
-def _stop(device: _Device) -> None:
-    device.process.kill()
-    device.process.join(timeout=5)
-    device.link.close()

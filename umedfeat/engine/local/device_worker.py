@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from umedfeat.encoders.choice import EncoderChoice
-from umedfeat.engine.local.child import live_with_parent
+from umedfeat.engine.local.child import serving
 from umedfeat.engine.local.slots import SlotView
 from umedfeat.engine.local.worker import Batch
 from umedfeat.errors import SetupError, UmedfeatError
@@ -54,9 +53,8 @@ class Pixels:
 
 def serve_device(link: Connection, choice: EncoderChoice, cores: int) -> None:
     """Main loop of the process: pixels in, ``Embedded`` out in the same order, until the parent closes the link."""
-    live_with_parent()
     os.environ[CORES_VARIABLE] = str(cores)
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+    with serving():
         try:
             _serve(link, choice)
         except UmedfeatError as error:

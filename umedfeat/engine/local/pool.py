@@ -2,7 +2,7 @@
 
 ::
 
-    submit(Job | Batch) ─→ worker processes ─→ wait() → Planned | Read | Died
+    submit(Job | Visit | Batch) ─→ worker processes ─→ wait() → Planned | Visited | Read | Died
 
 Why not torch's DataLoader: a worker that dies takes the whole DataLoader down and does not say what it was reading.
 Here a death costs one source: the pool names it, starts a new worker and hands the rest of the work out again.
@@ -10,17 +10,16 @@ Here a death costs one source: the pool names it, starts a new worker and hands 
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, wait
+from dataclasses import dataclass, replace
+from multiprocessing.connection import wait
 from typing import Any
 
-from umedfeat.engine.local.child import kill_at_exit
-from umedfeat.engine.local.slots import Slots
-from umedfeat.engine.local.worker import Batch, Job, Planned, Read, Started, serve
+from umedfeat.engine.local.child import Child, kill_at_exit
+from umedfeat.engine.local.slots import Slots, SlotView
+from umedfeat.engine.local.worker import Awake, Batch, Job, Planned, Read, Started, Visit, Visited, serve
 from umedfeat.errors import SetupError
 from umedfeat.policy import Policy
 
@@ -29,6 +28,8 @@ __all__ = ["Answer", "Died", "WorkerPool", "memory_for", "slot_bytes_for"]
 #: Messages in a worker's hands: the one it works on and the next, so that it never waits for the parent.
 _DEPTH = 2
 _MAX_FAILED_STARTS = 3
+#: A process that has not come so far as its first message by then hangs in its imports (a dead network disk).
+_START_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,44 @@ class Died:
     reason: str
 
 
-Answer = Planned | Read | Died
+Message = Job | Visit | Batch
+Answer = Planned | Visited | Read | Died
 
 
-@dataclass(eq=False)
-class _Worker:
-    process: Any
-    link: Connection
-    tasks: deque[Job | Batch] = field(default_factory=deque)
-    number: int | None = None
-    since: float = field(default_factory=time.monotonic)
+class _Worker(Child):
+    """A worker and what is in its hands.
+
+    Attributes:
+        tasks: handed to it and not answered.
+        awake: it has imported what it needs and said so.
+        number: the source that it works on, None between two.
+        since: when it last said something (or was started).
+    """
+
+    def __init__(self, policy: Policy, slots: SlotView) -> None:
+        super().__init__(serve, policy, slots)
+        self.tasks: deque[Message] = deque()
+        self.awake = False
+        self.number: int | None = None
+        self.since = time.monotonic()
+
+    def answers(self) -> list[Answer]:
+        """What it has done since it was last asked."""
+        done: list[Answer] = []
+        for message in self.said():
+            self.since, self.awake = time.monotonic(), True
+            if isinstance(message, Started):
+                self.number = message.number
+            elif not isinstance(message, Awake):
+                self.tasks.popleft()
+                self.number = None
+                done.append(message)
+        return done
+
+    def overdue(self, timeout: float) -> bool:
+        """Does it hang? Only the time on a source counts, not what a busy machine needs to start a process."""
+        limit = timeout if self.number is not None else None if self.awake else _START_SECONDS
+        return limit is not None and time.monotonic() - self.since > limit
 
 
 def slot_bytes_for(policy: Policy, batch_size: int) -> int:
@@ -78,11 +107,13 @@ class WorkerPool:
         self.slots = Slots(_DEPTH * workers + encoding, slot_bytes)
         self._policy = policy
         self._timeout = timeout
-        self._context = multiprocessing.get_context("spawn")
         self._failed_starts = 0
-        self._again: deque[Job | Batch] = deque()
+        self._again: deque[Message] = deque()
         self._workers = [self._start() for _ in range(workers)]
         kill_at_exit(self, self._workers)
+
+    def _start(self) -> _Worker:
+        return _Worker(self._policy, self.slots.view())
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -93,10 +124,9 @@ class WorkerPool:
     def close(self) -> None:
         """Stop the workers and free the memory."""
         for worker in self._workers:
-            worker.process.kill()
-            worker.link.close()
+            worker.process.kill()  # all at once, then each is waited for
         for worker in self._workers:
-            worker.process.join(timeout=5)
+            worker.end()
         self.slots.close()
 
     @property
@@ -110,91 +140,54 @@ class WorkerPool:
         tasks = [task for worker in self._workers for task in worker.tasks]
         return sum(isinstance(task, Batch) for task in [*tasks, *self._again])
 
-    def submit(self, message: Job | Batch) -> None:
+    def submit(self, message: Message) -> None:
         """Hand a message to the least busy worker."""
         worker = min(self._workers, key=lambda w: len(w.tasks))
-        if not worker.tasks:
-            worker.since = time.monotonic()
         worker.tasks.append(message)
-        try:
-            worker.link.send(message)
-        except OSError:  # it died just now; wait() notices and hands its tasks out again
-            return
+        worker.send(message)
 
     def wait(self, timeout: float, also: Sequence[Any] = ()) -> list[Answer]:
         """Answers that came in, after at most ``timeout`` seconds; ``also``: objects whose readiness ends the wait."""
         while self._again:
             self.submit(self._again.popleft())
-        links = {worker.link: worker for worker in self._workers}
-        sentinels = {worker.process.sentinel: worker for worker in self._workers}
-        ready = wait([*links, *sentinels, *also], timeout)
-        answers: list[Answer] = []
-        for link in (thing for thing in ready if thing in links):
-            answers += self._receive(links[link])
-        for sentinel in (thing for thing in ready if thing in sentinels):
-            answers += self._bury(sentinels[sentinel], "its reading process crashed or was killed")
-        return answers + self._stop_the_hung()
-
-    def _stop_the_hung(self) -> list[Answer]:
+        ready = wait([*(thing for worker in self._workers for thing in worker.waitables), *also], timeout)
         answers: list[Answer] = []
         for worker in list(self._workers):
-            if worker.tasks and time.monotonic() - worker.since > self._timeout:
-                worker.process.kill()
-                worker.process.join()
+            answers += worker.answers()
+            if worker.process.sentinel in ready:
+                answers += self._bury(worker, "its reading process crashed or was killed")
+            elif worker.overdue(self._timeout):
                 answers += self._bury(worker, f"reading it took longer than {self._timeout:.0f} s")
-        return answers
-
-    def _receive(self, worker: _Worker) -> list[Answer]:
-        answers: list[Answer] = []
-        try:
-            while worker.link.poll():
-                message = worker.link.recv()
-                worker.since = time.monotonic()
-                self._failed_starts = 0
-                if isinstance(message, Started):
-                    worker.number = message.number
-                    continue
-                worker.tasks.popleft()
-                worker.number = None
-                answers.append(message)
-        except (EOFError, OSError):  # the sentinel tells the rest
-            return answers
+        if any(not isinstance(answer, Died) for answer in answers):
+            self._failed_starts = 0
         return answers
 
     def _bury(self, worker: _Worker, reason: str) -> list[Answer]:
-        """Replace a dead worker: the source it worked on is lost, everything else it had is handed out again."""
-        answers = self._receive(worker)
-        worker.link.close()
-        worker.process.join()
+        """Replace a dead or hung worker: its source is lost, everything else it had is handed out again."""
+        worker.process.kill()
+        answers = worker.answers()  # what it said before it ended
+        code = worker.end()
         if worker.number is None:
-            self._count_failed_start(worker)
+            self._count_failed_start(code)
         else:
-            answers.append(Died(worker.number, f"{reason} (exit code {worker.process.exitcode})"))
+            answers.append(Died(worker.number, f"{reason} (exit code {code})"))
         self._again.extend(rest for task in worker.tasks if (rest := self._without(task, worker.number)))
         self._workers[self._workers.index(worker)] = self._start()
         return answers
 
-    def _count_failed_start(self, worker: _Worker) -> None:
+    def _count_failed_start(self, code: int | None) -> None:
         self._failed_starts += 1
         if self._failed_starts >= _MAX_FAILED_STARTS:
             raise SetupError(
-                f"the reading processes do not start (exit code {worker.process.exitcode})",
+                f"the reading processes do not start (exit code {code})",
                 remedy="in a script, call extract() under `if __name__ == '__main__':`; else check the memory limits",
             )
 
-    def _without(self, task: Job | Batch, culprit: int | None) -> Job | Batch | None:
-        if isinstance(task, Job):
+    def _without(self, task: Message, culprit: int | None) -> Message | None:
+        if not isinstance(task, Batch):
             return None if task.number == culprit else task
         rest = tuple(segment for segment in task.segments if segment.number != culprit)
         if not rest:
             self.slots.give_back(task.slot)
             return None
         return replace(task, segments=rest)
-
-    def _start(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        view = self.slots.view()
-        process = self._context.Process(target=serve, args=(theirs, self._policy, view), daemon=True)
-        process.start()
-        theirs.close()
-        return _Worker(process, ours)

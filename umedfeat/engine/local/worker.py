@@ -1,4 +1,4 @@
-"""The child process: plans sources and reads regions into shared memory. Imports no torch.
+"""The child process: plans sources, reads regions into shared memory, shows sources to visitors. Imports no torch.
 
 It answers every message of the parent in order and keeps a few readers open. A crash here (a codec's segfault, the
 kernel's out-of-memory killer) costs one source: the parent knows which one was being worked on.
@@ -18,14 +18,31 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.contract import Dropped, Plan, Reader, RegionUnreadable, Source
-from umedfeat.engine.local.child import live_with_parent
+from umedfeat.engine.local.child import serving
 from umedfeat.engine.local.slots import SlotView
 from umedfeat.errors import InputError, UnreadableInput
 from umedfeat.naming import files_stat, identify
 from umedfeat.policy import Policy
 from umedfeat.readers import open_reader
 
-__all__ = ["Batch", "Job", "Planned", "Read", "Segment", "Started", "named_faults", "plan_source", "serve"]
+__all__ = [
+    "Awake",
+    "Batch",
+    "Job",
+    "Planned",
+    "Read",
+    "Segment",
+    "Started",
+    "Visit",
+    "Visited",
+    "Visitor",
+    "named_faults",
+    "plan_source",
+    "serve",
+]
+
+#: Called with a source, its open reader and its plan; crosses processes, and so does what it returns.
+Visitor = Callable[[Source, Reader, Plan], Any]
 
 _OPEN_READERS = 8
 
@@ -40,6 +57,16 @@ class Job:
     number: int
     source: Source
     read: bool = False
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Show one source, opened, to ``visitor``; it is planned first where ``plan`` is None."""
+
+    number: int
+    source: Source
+    plan: Plan | None
+    visitor: Visitor
 
 
 @dataclass(frozen=True)
@@ -68,6 +95,11 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Awake:
+    """Sent once, when everything is imported."""
+
+
+@dataclass(frozen=True)
 class Started:
     """Sent before a source is touched, so that a death has a name."""
 
@@ -87,6 +119,16 @@ class Planned:
     seconds: float
     pixels: npt.NDArray[Any] | None = None
     read_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Visited:
+    """Answer to a Visit: what the visitor returned, or why it did not and at which stage ("plan" or "read")."""
+
+    number: int
+    value: Any
+    error: InputError | None = None
+    stage: str = "read"
 
 
 @dataclass(frozen=True)
@@ -137,6 +179,21 @@ def plan_source(job: Job, policy: Policy) -> Planned:
     except InputError as error:
         return Planned(job.number, None, error, time.perf_counter() - begin)
     return Planned(job.number, plan, None, planned - begin, pixels, time.perf_counter() - planned)
+
+
+def visit_source(visit: Visit, policy: Policy) -> Visited:
+    """Open one source, plan it if need be, show it, close it."""
+    plan, stage = visit.plan, "plan"
+    try:
+        with (
+            named_faults(visit.source),
+            contextlib.closing(open_reader(visit.source, policy, None if plan is None else plan.prepared)) as reader,
+        ):
+            plan = plan or reader.plan()
+            stage = "read"
+            return Visited(visit.number, visit.visitor(visit.source, reader, plan))
+    except InputError as error:
+        return Visited(visit.number, None, error, stage)
 
 
 def _only_region(reader: Reader, plan: Plan) -> npt.NDArray[Any] | None:
@@ -205,19 +262,19 @@ def _read_segment(segment: Segment, view: npt.NDArray[Any], readers: OpenReaders
 
 def serve(link: Connection, policy: Policy, slots: SlotView) -> None:
     """Main loop of the process: messages in, answers out, until the parent closes the link."""
-    live_with_parent()
-    slots.attach()
-    readers = OpenReaders(policy)
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+    with serving():
+        slots.attach()
+        readers = OpenReaders(policy)
+        link.send(Awake())
         while (message := link.recv()) is not None:
             link.send(_answer(message, policy, slots, readers, link))
 
 
 def _answer(
-    message: Job | Batch, policy: Policy, slots: SlotView, readers: OpenReaders, link: Connection
-) -> Planned | Read:
+    message: Job | Visit | Batch, policy: Policy, slots: SlotView, readers: OpenReaders, link: Connection
+) -> Planned | Visited | Read:
     if isinstance(message, Batch):
         target = slots.array(message.slot, (message.size, *message.shape, 3), message.dtype)
         return read_batch(message, target, readers, lambda number: link.send(Started(number)))
     link.send(Started(message.number))
-    return plan_source(message, policy)
+    return visit_source(message, policy) if isinstance(message, Visit) else plan_source(message, policy)

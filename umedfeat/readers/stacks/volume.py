@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.contract import Json, Plan, RegionUnreadable, make_regions
-from umedfeat.errors import EmptyImage, TooLarge, UnreadableInput, UnsupportedInput
+from umedfeat.errors import EmptyImage, NotPlanned, TooLarge, UnreadableInput, UnsupportedInput
 from umedfeat.policy import Policy, VolumePolicy
 from umedfeat.readers.stacks.geometry import IN_PLANE, View, select, shear_degrees, spacings, stored_view, view_of
 from umedfeat.readers.stacks.intensity import (
@@ -62,6 +62,7 @@ class VolumeReader:
         self._policy = policy.sized()
         self._view = _view(self._facts, policy)
         self._prepared: dict[str, Any] = dict(prepared or {})
+        self._planned = prepared is not None
         self._spool: Spool | None = None
         self._last: tuple[int, Values, Mask | None] | None = None
         _check_size(self._facts, self._view, policy)
@@ -71,6 +72,7 @@ class VolumeReader:
         facts, view, image = self._facts, self._view, self._policy.image
         kept = self._selected()
         intensity = self._decide_intensity()
+        self._planned = True
         cols, rows = self._displayed_shape()
         detail: dict[str, Json] = {
             **facts.detail,
@@ -106,7 +108,11 @@ class VolumeReader:
         Raises:
             RegionUnreadable: this slice cannot be decoded.
             EmptyImage: the only slice is constant.
+            NotPlanned: the limits of the whole volume are not known yet.
         """
+        if not self._planned:
+            message = f"{self._facts.name}: read() before plan(), which finds the intensity limits of the whole input"
+            raise NotPlanned(message, remedy="call plan() first, or open it with Plan.prepared of an earlier plan")
         k = int(self._view.order[index])
         shown = self._view.show(self._window(*self._across(k), k=k))
         if len(self._view.order) == 1 and shown.min() == shown.max():

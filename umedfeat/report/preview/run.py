@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from umedfeat.contract import Failure, Plan, Skipped, Source
+from umedfeat.contract import Failure, Skipped, Source
 from umedfeat.discovery import discover
-from umedfeat.engine.local.worker import named_faults
-from umedfeat.engine.planning import plan_all
+from umedfeat.engine.planning import visit_all
 from umedfeat.errors import InputError, SetupError
 from umedfeat.keys import load_key
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import DEFAULT_SIDE, Policy
-from umedfeat.readers import open_reader, settled
-from umedfeat.report.preview.writer import PreviewWriter
+from umedfeat.readers import settled
+from umedfeat.report.preview.writer import Drawing, PreviewWriter
 
 __all__ = ["PreviewSummary", "preview"]
 
@@ -61,7 +59,7 @@ def preview(
         policy: as for ``umedfeat.extract``; sizes that it leaves open are UMedPT's, 224.
         regions: tiles or slices on a contact sheet.
         geojson: also write tissue and grid of every slide for QuPath.
-        workers: processes that plan.
+        workers: processes that plan and draw.
 
     Raises:
         SetupError: missing paths, colliding ids, nothing to look at.
@@ -74,39 +72,24 @@ def preview(
         raise SetupError(
             f"{names}: no image found in {len(found.skipped)} files", remedy="name a file or folder of images"
         )
-    writer = PreviewWriter(out_dir, policy, regions=regions, geojson=geojson)
+    writer = PreviewWriter(out_dir, policy)
     failures = list(found.failures)
     for skipped in found.skipped:
         writer.skip(skipped)
-    drawn = _draw_all(found.sources, policy, writer, workers)
-    watched = tqdm(drawn, "Preview", len(found.sources), unit="input", disable=not show_progress)
-    failures += [failure for failure in watched if failure is not None]
+    drawn = visit_all(
+        [(source, None) for source in found.sources], Drawing(writer.out_dir, regions, geojson), policy, workers=workers
+    )
+    for source, visited in tqdm(drawn, "Preview", len(found.sources), unit="input", disable=not show_progress):
+        if visited.error is None:
+            writer.add(visited.value)
+        else:
+            failures.append(_failure(source, visited.stage, visited.error))
     for failure in failures:
         writer.fail(failure)
     shown = [card for card in writer.cards if card.status != "failed"]
     return PreviewSummary(
         writer.close(), len(shown), sum(card.regions for card in shown), tuple(failures), found.skipped
     )
-
-
-def _draw_all(
-    sources: Sequence[Source], policy: Policy, writer: PreviewWriter, workers: int
-) -> Iterator[Failure | None]:
-    """Plan in processes, draw here; yields once per source."""
-    for source, planned in plan_all(sources, policy, workers=workers):
-        if isinstance(planned, InputError):
-            yield _failure(source, "plan", planned)
-        else:
-            yield _draw(source, planned, policy, writer)
-
-
-def _draw(source: Source, plan: Plan, policy: Policy, writer: PreviewWriter) -> Failure | None:
-    try:
-        with named_faults(source), contextlib.closing(open_reader(source, policy, plan.prepared)) as reader:
-            writer.add(source, reader, plan)
-    except InputError as error:
-        return _failure(source, "read", error)
-    return None
 
 
 def _failure(source: Source, stage: str, error: InputError) -> Failure:
