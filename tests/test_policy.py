@@ -27,7 +27,10 @@ OTHER: dict[str, dict[str, Any]] = {
         "mpp": 1.0, "tile_size": 256, "overlap": 8, "tissue": "none", "min_tissue": 0.5, "allow_upsample": True,
         "source_mpp": 0.25, "icc": "srgb", "masks_sha256": "ab", "upsample_tolerance": 0.1, "level_tolerance": 0.0,
     },
-    "intensity": {"ct_window": "lung", "window": "file", "percentiles": (1.0, 99.0), "ct_air": -2000.0},
+    "intensity": {
+        "ct_window": "lung", "window": "file", "suv": "0,20", "percentiles": (1.0, 99.0), "bright_tail": 0.5,
+        "ct_air": -2000.0,
+    },
     "volume": {
         "plane": "coronal", "slices": "every-2", "volume_index": "mean", "frames": "3", "include_derived": True,
         "modality": "CT", "max_shear": 1.0, "max_step_error": 0.1,

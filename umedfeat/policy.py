@@ -71,7 +71,7 @@ def _ct_window(text: str) -> str:
 
 
 def _grey_window(text: str) -> str:
-    return _window(text, ("percentile", "file"))
+    return _window(text, ("auto", "percentile", "file"))
 
 
 def _selection(text: str) -> str:
@@ -167,14 +167,20 @@ class IntensityPolicy(Ruled):
 
     Attributes:
         ct_window: a key of CT_WINDOWS, "LO,HI" in HU, "percentile" or "file" (the stored VOI).
-        window: the same for every other grey modality, without the CT names; default "percentile".
+        window: of every other grey modality: "auto" (PET in SUV by ``suv``, else percentiles), "percentile", "LO,HI" in
+            the image's own values, or "file".
+        suv: "LO,HI" of PET in standardised uptake values by body weight.
         percentiles: of the whole image or volume, padding excluded; 2.5 and 97.5 are UMedPT's training values.
+        bright_tail: percent of the values that "auto" may clip at the bright end of PET and NM, and of phases with
+            contrast agent; of XA at both ends.
         ct_air: values of a CT below this many HU are sentinels outside of the field of view: background.
     """
 
     ct_window: str = setting("soft-tissue", Written(_ct_window))
-    window: str = setting("percentile", Written(_grey_window))
+    window: str = setting("auto", Written(_grey_window))
+    suv: str = setting("0,10", Written(_bounds))
     percentiles: tuple[float, float] = (2.5, 97.5)
+    bright_tail: float = setting(0.1, Within(0, 49))
     ct_air: float = setting(-1024.0, Within(-(2.0**31), 2.0**31))
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from umedfeat.contract import Found
 from umedfeat.naming import Pseudonyms
-from umedfeat.policy import ImagePolicy, Policy, VolumePolicy
+from umedfeat.policy import ImagePolicy, IntensityPolicy, Policy, VolumePolicy
 from umedfeat.readers.dicom import reader as dicom
 from umedfeat.readers.volumes import reader as nifti
 
@@ -33,7 +33,9 @@ STORED = [("RAS", "<", ".nii"), ("LPS", ">", ".nii.gz"), ("AIL", "<", ".nii.gz")
 
 
 def policy(plane: str = "acquired") -> Policy:
-    return Policy(volume=VolumePolicy(plane=plane, slices="6", include_derived=True), image=ImagePolicy(size=224))
+    """Percentiles for PET: a NIfTI does not tell in which unit its values are."""
+    volume = VolumePolicy(plane=plane, slices="6", include_derived=True)
+    return Policy(intensity=IntensityPolicy(window="percentile"), volume=volume, image=ImagePolicy(size=224))
 
 
 def read(module, source, how):

@@ -145,8 +145,12 @@ _POLICY = (
     Setting(SlidePolicy, "icc", "Slides: colour profile."),
     Setting(IntensityPolicy, "ct_window", "CT: lung, soft-tissue, bone, brain, LO,HI, percentile or file.", "--window"),
     Setting(
-        IntensityPolicy, "window", "MR, CR, DX, MG …: percentile (p2.5-p97.5), file (VOI) or LO,HI.", "--grey-window"
+        IntensityPolicy,
+        "window",
+        "MR, PT, CR, DX, MG …: auto (PET in SUV, else percentiles), percentile (p2.5-p97.5), LO,HI or file.",
+        "--grey-window",
     ),
+    Setting(IntensityPolicy, "suv", "PET: LO,HI in SUV by body weight."),
     Setting(VolumePolicy, "plane", "Volumes: which slices."),
     Setting(VolumePolicy, "slices", "Volumes: all, N (evenly spaced) or every-K."),
     Setting(VolumePolicy, "volume_index", "4-D volumes: a number, mean or all (an item each)."),

@@ -24,6 +24,7 @@ from umedfeat.errors import Interrupted, SetupError, StoppedAtFailure, UmedfeatE
 from umedfeat.extraction.pictures import pictures_in
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.extraction.sink import StoreSink
+from umedfeat.extraction.unused import unused_windows
 from umedfeat.keys import load_key
 from umedfeat.machine import usable_cores, usable_memory
 from umedfeat.naming import Pseudonyms
@@ -168,6 +169,9 @@ def _embed_into(
             log.warning("stopping: finished inputs are being made safe (Ctrl-C again to stop at once)")
         store.leave()
         raise _ended_early(sink, len(todo), store.out)
+    if sink.count and len(mine) == len(todo):  # of inputs kept from an earlier run nothing is known here
+        for line in unused_windows(policy.intensity, sink.windows):
+            log.warning("%s", line)
     summary = Summary(
         out=store.out,
         encoder=encoder.name,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from umedfeat.contract import Dropped, Failure, Plan, Skipped, Source
 from umedfeat.extraction.pictures import Pictures
+from umedfeat.extraction.unused import window_setting
 from umedfeat.store import FeatureStore, Item
 from umedfeat.terminal.log import Hints
 
@@ -33,6 +34,7 @@ class StoreSink:
     items: Counter[str] = field(default_factory=Counter)
     regions: Counter[str] = field(default_factory=Counter)
     hints: Hints = field(default_factory=Hints)
+    windows: set[str] = field(default_factory=set)
 
     @property
     def stopped_by_failure(self) -> bool:
@@ -58,6 +60,7 @@ class StoreSink:
         self.count += 1
         self.items[plan.modality] += 1
         self.regions[plan.modality] += len(plan.regions)
+        self.windows.add(window_setting(plan.detail))
         if self.pictures is not None:
             self.pictures.keep(source, plan)
         log.info("%s: %d %s embedded", source.name, len(plan.regions), plan.modality)

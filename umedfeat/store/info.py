@@ -16,6 +16,7 @@ __all__ = ["describe", "listing", "overview", "policy_in_words"]
 
 #: A column with more different values than this is not a label.
 _CLASSES = 12
+_PERCENTILES = ("auto", "percentile")
 
 
 def describe(file: FeatureFile) -> dict[str, Any]:
@@ -109,10 +110,12 @@ def policy_in_words(facts: dict[str, Any]) -> list[str]:
         lines.append(f"slides: {slide.get('tile_size')} px tiles at {slide.get('mpp')} µm/px{overlap}, {kept}")
     if "CT" in there and intensity:
         lines.append(f"CT: {intensity.get('ct_window')} window")
+    if "PT" in there and intensity.get("window") == "auto":
+        lines.append(f"PET: SUV {intensity.get('suv')} where the tags allow it")
     if there - {"WSI", "SM", "CT", "histology", "photo"} and intensity:
         low, high = intensity.get("percentiles", ("?", "?"))
         window = intensity.get("window")
-        lines.append(f"grey: {f'percentiles {low} to {high}' if window == 'percentile' else f'window {window}'}")
+        lines.append(f"grey: {f'percentiles {low} to {high}' if window in _PERCENTILES else f'window {window}'}")
     if image and there != {"WSI"}:
         lines.append(f"images: {image.get('fit')} to {image.get('size')} px, slices {volume.get('slices', 'all')}")
     return lines

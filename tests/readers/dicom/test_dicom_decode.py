@@ -21,7 +21,7 @@ from test_dicom import find, read
 from umedfeat.errors import InputError, TooLarge, UnreadableInput, UnsupportedInput
 from umedfeat.policy import Limits, Policy
 from umedfeat.readers.dicom.decode import decode_frame
-from umedfeat.readers.dicom.stack import _load
+from umedfeat.readers.dicom.load import load
 
 RAMP = (np.arange(48 * 40, dtype=np.uint16).reshape(48, 40) * 7) % 4096
 CODESTREAMS = {
@@ -44,7 +44,7 @@ def film(syntax: str, stream: bytes, **tags: Any) -> pydicom.Dataset:
 @pytest.mark.parametrize("syntax", CODESTREAMS)
 def test_lossless_codestreams_of_another_encoder_come_back_exactly(syntax: str, tmp_path: Path) -> None:
     path = save(film(syntax, CODESTREAMS[syntax](RAMP)), tmp_path / "a.dcm")
-    values, decoder = decode_frame(_load(path, "a"), 0, "a")
+    values, decoder = decode_frame(load(path, "a"), 0, "a")
     assert np.array_equal(values, RAMP)
     plan, _ = read(find(tmp_path).sources[0])
     assert plan.detail["decoder"] == decoder != ""
@@ -55,7 +55,7 @@ def test_lossless_codestreams_of_another_encoder_come_back_exactly(syntax: str, 
 def test_near_lossless_jpeg_ls_stays_within_its_bound(near: int, most: int, tmp_path: Path) -> None:
     stream = imagecodecs.jpegls_encode(RAMP, level=near)
     path = save(film("1.2.840.10008.1.2.4.81", stream), tmp_path / "a.dcm")
-    values, _ = decode_frame(_load(path, "a"), 0, "a")
+    values, _ = decode_frame(load(path, "a"), 0, "a")
     assert np.abs(values.astype(int) - RAMP).max() <= most
 
 
@@ -105,7 +105,7 @@ def test_a_missing_codec_is_named_and_not_taken_for_damage(
 def test_twelve_bit_jpeg_names_the_package_and_its_licence() -> None:
     for name in ("JPGExtended.dcm", "JPEG-lossy.dcm"):
         with pytest.raises(UnsupportedInput) as caught:
-            decode_frame(_load(Path(DATA_ROOT, "test_files", name), name), 0, name)
+            decode_frame(load(Path(DATA_ROOT, "test_files", name), name), 0, name)
         assert "pylibjpeg-libjpeg (GPLv3)" in caught.value.remedy
 
 

@@ -17,8 +17,8 @@ from umedfeat.errors import UmedfeatError
 from umedfeat.readers import open_reader
 from umedfeat.readers.dicom import on_disk as dicom_on_disk
 from umedfeat.readers.dicom.decode import decode_frame
+from umedfeat.readers.dicom.load import load, parsing
 from umedfeat.readers.dicom.on_disk import close_pixels
-from umedfeat.readers.dicom.stack import _load, parsing
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def decoded(path: Path) -> np.ndarray | str:
     """The last frame, or the kind of the fault."""
     try:
-        dataset = _load(path, "x")
+        dataset = load(path, "x")
         with parsing("x"):
             return decode_frame(dataset, int(dataset.get("NumberOfFrames", 1) or 1) - 1, "x")[0]
     except UmedfeatError as error:
@@ -50,7 +50,7 @@ def test_every_file_of_pydicom_gives_the_same_from_disk(monkeypatch: pytest.Monk
         for path, theirs in zip(paths, expected, strict=True):
             ours = decoded(path)
             assert np.array_equal(ours, theirs), path.name
-            buffered += not isinstance(ours, str) and is_buffered(_load(path, "x"))
+            buffered += not isinstance(ours, str) and is_buffered(load(path, "x"))
     assert buffered >= 15
 
 

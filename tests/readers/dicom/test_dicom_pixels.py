@@ -19,8 +19,8 @@ from pydicom.uid import RLELossless
 
 from umedfeat.errors import UmedfeatError
 from umedfeat.readers.dicom.decode import decode_frame
+from umedfeat.readers.dicom.load import load
 from umedfeat.readers.dicom.pixels import is_colour, is_inverted, physical, voi_of
-from umedfeat.readers.dicom.stack import _load
 from umedfeat.readers.stacks.intensity import through_voi
 
 #: highdicom mistakes a modality LUT whose first stored value is negative; checked by hand below.
@@ -70,7 +70,7 @@ def test_real_files_agree_with_highdicom(data_dir: Path) -> None:
                 found = oracle(path)
                 if found is None or path.name in NOT_THE_ORACLES:
                     continue
-                dataset = _load(path, path.name)
+                dataset = load(path, path.name)
                 for frame in found[1]:
                     assert_same(dataset, found[0], frame, path)
                 windows += same_window(dataset, found[0], path)
@@ -123,9 +123,9 @@ def test_every_transfer_syntax_of_the_permissive_codecs_gives_the_same_mr(data_d
     """One MR slice in seven encodings; all of them lossless."""
     folder = Path(DATA_ROOT, "test_files")
     names = ("", "_RLE", "_bigendian", "_expb", "_implicit", "_jp2klossless", "_jpeg_ls_lossless")
-    expected = values_of(_load(folder / "MR_small.dcm", "x"))[0]
+    expected = values_of(load(folder / "MR_small.dcm", "x"))[0]
     for name in names:
-        assert np.array_equal(values_of(_load(folder / f"MR_small{name}.dcm", "x"))[0], expected), name
+        assert np.array_equal(values_of(load(folder / f"MR_small{name}.dcm", "x"))[0], expected), name
 
 
 @pytest.mark.parametrize("width", [8, 16])
@@ -252,7 +252,7 @@ def test_bits_above_the_stored_ones_are_no_part_of_the_value() -> None:
 
 
 def test_signedness_of_the_codestream_overrules_the_header() -> None:
-    dataset = _load(Path(DATA_ROOT, "test_files", "J2K_pixelrep_mismatch.dcm"), "x")
+    dataset = load(Path(DATA_ROOT, "test_files", "J2K_pixelrep_mismatch.dcm"), "x")
     assert dataset.PixelRepresentation == 1
     assert values_of(dataset)[0].min() < -1000  # air around the patient, not 60,000 HU
 
@@ -327,7 +327,7 @@ def test_a_window_of_no_width_is_none() -> None:
 
 def test_files_that_are_read_twice_give_the_same(data_dir: Path) -> None:
     """A dataset is not changed by reading it (YBR converted once, not once more)."""
-    dataset = _load(Path(DATA_ROOT, "test_files", "examples_ybr_color.dcm"), "x")
+    dataset = load(Path(DATA_ROOT, "test_files", "examples_ybr_color.dcm"), "x")
     assert np.array_equal(values_of(dataset, 3)[0], values_of(dataset, 3)[0])
 
 
@@ -335,7 +335,7 @@ def test_every_own_file_of_pydicom_is_read_or_refused_by_name() -> None:
     read, refused = 0, Counter[str]()
     for path in sorted(Path(DATA_ROOT, "test_files").glob("*.dcm")):
         try:
-            values_of(_load(path, path.name))
+            values_of(load(path, path.name))
             read += 1
         except UmedfeatError as error:
             assert path.name in error.message or "x:" in error.message

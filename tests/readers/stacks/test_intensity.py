@@ -15,15 +15,14 @@ from umedfeat.readers.stacks.intensity import (
     Range,
     fit_square,
     linear_voi,
-    parse_window,
-    percentile_range,
     percentile_statistics,
     resample,
     through_voi,
     to_rgb,
     to_unit,
-    window_name,
 )
+from umedfeat.readers.stacks.stack import StackFacts
+from umedfeat.readers.stacks.windows import Percentiles, choose_window, parse_window, percentile_range
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
 WHOLE = st.integers(-40000, 70000).map(float)
@@ -98,12 +97,31 @@ def test_custom_windows():
     assert parse_window("file") == "file"
 
 
+def window_of(policy: IntensityPolicy, modality: str, **facts: bool) -> tuple[object, str]:
+    return choose_window(policy, StackFacts("a", "dicom", modality, 4, 4, 1, **facts))
+
+
 def test_each_modality_gets_its_window():
-    policy = IntensityPolicy(ct_window="bone", window="percentile")
-    assert window_name(policy, "CT") == "bone"
-    assert window_name(policy, "CT", calibrated=False) == "percentile"
-    assert window_name(policy, "MR") == "percentile"
-    assert window_name(IntensityPolicy(ct_window="file"), "CT", calibrated=False) == "file"
+    policy = IntensityPolicy(ct_window="bone")
+    usual = (Percentiles(2.5, 97.5), "")
+    assert window_of(policy, "CT") == (Range(-500, 1300, "bone"), "ct_window")
+    assert window_of(policy, "CT", calibrated=False) == window_of(policy, "MR") == usual
+    assert window_of(IntensityPolicy(ct_window="file"), "CT", calibrated=False) == ("file", "ct_window")
+
+
+def test_bright_tails_are_not_clipped_where_they_matter():
+    policy = IntensityPolicy()
+    assert window_of(policy, "PT", suv=True) == (Range(0, 10, "SUV"), "suv")
+    for bright in (window_of(policy, "PT"), window_of(policy, "NM"), window_of(policy, "MR", bolus=True)):
+        assert bright == (Percentiles(2.5, 99.9), "")
+    assert window_of(policy, "XA") == (Percentiles(0.1, 99.9), "")
+
+
+def test_a_window_that_was_asked_for_is_used_for_every_grey_modality():
+    for modality in ("PT", "NM", "MR", "XA", "DX"):
+        asked = window_of(IntensityPolicy(window="5,20"), modality, suv=modality == "PT")
+        assert asked == (Range(5, 20, "5,20"), "window")
+        assert window_of(IntensityPolicy(window="percentile"), modality) == (Percentiles(2.5, 97.5), "window")
 
 
 def test_window_ends_become_black_and_white_and_nothing_leaves_the_range():

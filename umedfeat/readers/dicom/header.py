@@ -144,7 +144,7 @@ def read_header(file: Found, *, force: bool, max_pixels: int) -> DicomHeader:
         refuse_bomb(file.path, file.name, max_pixels)
         dataset = pydicom.dcmread(file.path, stop_before_pixels=True, specific_tags=_TAGS, force=force)
         return _header_of(file, dataset)
-    except TooLarge:
+    except (TooLarge, UnreadableInput):
         raise
     except Exception as error:  # pydicom's parser raises whatever damaged bytes lead to
         raise _damaged(file, error) from error
@@ -175,8 +175,8 @@ def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
         frames=max(1, whole_of(dataset, "NumberOfFrames") or 1),
         enhanced="PerFrameFunctionalGroupsSequence" in dataset,
         samples=int(dataset.get("SamplesPerPixel", 1) or 1),
-        position=_numbers(dataset, "ImagePositionPatient", 3),
-        orientation=_numbers(dataset, "ImageOrientationPatient", 6),
+        position=_place(dataset, "ImagePositionPatient", 3, file.name),
+        orientation=_place(dataset, "ImageOrientationPatient", 6, file.name),
         spacing=_numbers(dataset, "PixelSpacing", 2),
         photometric=str(dataset.get("PhotometricInterpretation", "") or ""),
         order=(("ImageType", "/".join(image_type)), *((tag, "\\".join(texts_of(dataset, tag))) for tag in _MARKS)),
@@ -203,6 +203,18 @@ def _numbers(dataset: pydicom.Dataset, keyword: str, count: int) -> tuple[float,
     numbers = numbers_of(dataset, keyword)
     numbers = numbers * count if keyword == "PixelSpacing" and len(numbers) == 1 else numbers
     return numbers if len(numbers) == count else None
+
+
+def _place(dataset: pydicom.Dataset, keyword: str, count: int, name: str) -> tuple[float, ...] | None:
+    """Where a slice lies, None where its header does not tell.
+
+    Raises:
+        UnreadableInput: it tells something else than numbers.
+    """
+    numbers = _numbers(dataset, keyword, count)
+    if numbers is None and texts_of(dataset, keyword):
+        raise UnreadableInput(f"{name}: {keyword} is not {count} finite numbers", remedy="repair the header")
+    return numbers
 
 
 def without_identifiers(name: str, header: DicomHeader, pseudonyms: Pseudonyms) -> str:

@@ -10,6 +10,7 @@ import pydicom
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
 
 from umedfeat.errors import UnreadableInput
+from umedfeat.readers.dicom.numbers import number_of, texts_of
 from umedfeat.readers.stacks.intensity import StoredVoi, linear_voi
 
 __all__ = [
@@ -64,7 +65,7 @@ def rescale_of(dataset: pydicom.Dataset, frame: int, name: str) -> Rescale:
         transform = group.get("PixelValueTransformationSequence")
         if transform:
             return _checked(transform[0], name)
-    if "RescaleSlope" in dataset and dataset.RescaleSlope is not None:
+    if texts_of(dataset, "RescaleSlope") or texts_of(dataset, "RescaleIntercept"):
         return _checked(dataset, name)
     return Rescale()
 
@@ -102,12 +103,20 @@ def is_float(dataset: pydicom.Dataset) -> bool:
 
 
 def _checked(holder: pydicom.Dataset, name: str) -> Rescale:
-    slope, intercept = float(holder.RescaleSlope), float(holder.get("RescaleIntercept", 0) or 0)
-    if slope == 0 or not np.isfinite([slope, intercept]).all():
-        raise UnreadableInput(
-            f"{name}: rescale slope {slope:g} cannot be true", remedy="repair the header's RescaleSlope"
-        )
+    """The numbers of a rescale; one of them alone leaves the other at its neutral value."""
+    slope, intercept = _told(holder, "RescaleSlope", 1.0, name), _told(holder, "RescaleIntercept", 0.0, name)
+    if slope == 0:
+        raise UnreadableInput(f"{name}: rescale slope 0 cannot be true", remedy="repair the header's RescaleSlope")
     return Rescale(slope, intercept, stated=True)
+
+
+def _told(holder: pydicom.Dataset, keyword: str, otherwise: float, name: str) -> float:
+    if not texts_of(holder, keyword):
+        return otherwise
+    number = number_of(holder, keyword)
+    if number is None:
+        raise UnreadableInput(f"{name}: {keyword} is no finite number", remedy=f"repair the header's {keyword}")
+    return number
 
 
 def physical(dataset: pydicom.Dataset, stored: npt.NDArray[Any], frame: int, name: str) -> tuple[Values, Mask | None]:
@@ -181,8 +190,8 @@ def voi_of(dataset: pydicom.Dataset, frame: int) -> StoredVoi | None:
     if dataset.get("VOILUTSequence"):
         return lambda values: _through_lut(values, dataset)
     for holder in [*_voi_groups(dataset, frame), dataset]:
-        if holder.get("WindowWidth") is not None and holder.get("WindowCenter") is not None:
-            return _window(holder)
+        if (window := _window(holder)) is not None:
+            return window
     return None
 
 
@@ -193,19 +202,15 @@ def _voi_groups(dataset: pydicom.Dataset, frame: int) -> list[pydicom.Dataset]:
 
 def _window(holder: pydicom.Dataset) -> StoredVoi | None:
     """PS3.3 C.11.2.1.2: LINEAR, LINEAR_EXACT, SIGMOID."""
-    centre, width = _first(holder.WindowCenter), _first(holder.WindowWidth)
+    centre, width = number_of(holder, "WindowCenter"), number_of(holder, "WindowWidth")
     kind = str(holder.get("VOILUTFunction", "LINEAR") or "LINEAR").upper()
-    if width <= 0:
+    if centre is None or width is None or width <= 0:
         return None
     if kind == "SIGMOID":
         return lambda values: (1 / (1 + np.exp(-4 * (values - centre) / width))).astype(np.float32)
     if kind == "LINEAR_EXACT" or width <= 1:
         return linear_voi(centre - width / 2, centre + width / 2)
     return linear_voi(centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2)
-
-
-def _first(value: Any) -> float:
-    return float(value if isinstance(value, (int, float, str)) else value[0])
 
 
 def _through_lut(values: Values, dataset: pydicom.Dataset) -> Values:

@@ -15,6 +15,7 @@ from umedfeat.errors import InputError, UnreadableInput, UnsupportedInput
 from umedfeat.naming import Pseudonyms, stem_of
 from umedfeat.policy import Policy
 from umedfeat.readers.dicom.frames import volume_count
+from umedfeat.readers.dicom.frames_stack import FramesStack
 from umedfeat.readers.dicom.header import (
     DicomHeader,
     has_preamble,
@@ -23,10 +24,11 @@ from umedfeat.readers.dicom.header import (
     without_identifiers,
     without_warnings,
 )
+from umedfeat.readers.dicom.load import parsing
 from umedfeat.readers.dicom.names import folders_without, identifiers_in, without
 from umedfeat.readers.dicom.repeats import by_number
 from umedfeat.readers.dicom.series import SliceGroup, group_slices, not_an_image
-from umedfeat.readers.dicom.stack import FramesStack, SeriesStack, parsing
+from umedfeat.readers.dicom.series_stack import SeriesStack
 from umedfeat.readers.stacks.volume import VolumeReader
 
 __all__ = ["collect", "open", "sniff"]

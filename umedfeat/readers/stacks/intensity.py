@@ -8,14 +8,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from umedfeat.errors import EmptyImage
-from umedfeat.policy import CT_WINDOWS, IntensityPolicy
 from umedfeat.readers.stacks.percentiles import Statistics, percentile_statistics
 
 __all__ = [
@@ -24,14 +22,11 @@ __all__ = [
     "StoredVoi",
     "fit_square",
     "linear_voi",
-    "parse_window",
-    "percentile_range",
     "percentile_statistics",
     "resample",
     "through_voi",
     "to_rgb",
     "to_unit",
-    "window_name",
 ]
 
 Values = npt.NDArray[np.float32]
@@ -51,43 +46,6 @@ class Range(NamedTuple):
     low: float
     high: float
     how: str
-
-
-def window_name(policy: IntensityPolicy, modality: str, *, calibrated: bool = True) -> str:
-    """Which window a modality gets: ``ct_window`` for CT in Hounsfield units, ``window`` for every other grey image.
-
-    ``calibrated=False``: the values are not in the modality's units (a CT without rescale): "percentile".
-    """
-    if modality != "CT":
-        return policy.window
-    return policy.ct_window if calibrated or policy.ct_window == "file" else "percentile"
-
-
-def parse_window(text: str) -> Range | Literal["percentile", "file"]:
-    """A window as an IntensityPolicy holds it: a name of CT_WINDOWS, "LO,HI", "percentile" or "file"."""
-    if text == "percentile":
-        return "percentile"
-    if text == "file":
-        return "file"
-    if text in CT_WINDOWS:
-        return Range(*CT_WINDOWS[text], how=text)
-    low, high = (float(part) for part in text.split(","))
-    return Range(low, high, f"{low:g},{high:g}")
-
-
-def percentile_range(statistics: Statistics, percentiles: tuple[float, float], name: str) -> Range:
-    """The range between two percentiles; the full range where they coincide (an object of a few pixels on black).
-
-    Raises:
-        EmptyImage: nothing but padding, or constant.
-    """
-    if not statistics.counted:
-        raise EmptyImage(f"{name}: nothing but padding or non-finite values", remedy="leave it out")
-    if statistics.minimum == statistics.maximum:
-        raise EmptyImage(f"{name}: constant, every value is {statistics.minimum:g}", remedy="leave it out")
-    if statistics.low < statistics.high:
-        return Range(statistics.low, statistics.high, "p{:g}-p{:g}".format(*percentiles))
-    return Range(statistics.minimum, statistics.maximum, "min-max (p{:g} equals p{:g})".format(*percentiles))
 
 
 def to_unit(values: Values, limits: Range, padding: Mask | None = None, *, invert: bool = False) -> Values:

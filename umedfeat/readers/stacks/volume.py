@@ -20,16 +20,14 @@ from umedfeat.readers.stacks.intensity import (
     Range,
     Statistics,
     fit_square,
-    parse_window,
-    percentile_range,
     percentile_statistics,
     through_voi,
     to_rgb,
     to_unit,
-    window_name,
 )
 from umedfeat.readers.stacks.spool import Spool
 from umedfeat.readers.stacks.stack import SliceStack, StackFacts, volumes_of
+from umedfeat.readers.stacks.windows import Percentiles, choose_window, percentile_range
 
 __all__ = ["SliceStack", "StackFacts", "VolumeReader", "volumes_of"]
 
@@ -188,14 +186,15 @@ class VolumeReader:
         if self._facts.colour:
             self._refuse_constant("colour")
             return {"window": "full range"}
-        name = window_name(self._policy.intensity, self._facts.modality, calibrated=self._facts.calibrated)
-        window = parse_window(name)
-        said: dict[str, Json] = {}
-        if window == "percentile" or self._facts.floating:
-            statistics = percentile_statistics(self._readable_slices, self._policy.intensity.percentiles)
+        window, setting = choose_window(self._policy.intensity, self._facts)
+        said: dict[str, Json] = {"setting": setting}
+        if isinstance(window, Percentiles) or self._facts.floating:
+            counted = window if isinstance(window, Percentiles) else self._policy.intensity.percentiles
+            statistics = percentile_statistics(self._readable_slices, counted)
             said |= {"nonfinite": statistics.nonfinite, **_hint(self._facts, statistics)}
-            if window == "percentile":
-                window = percentile_range(statistics, self._policy.intensity.percentiles, self._facts.name)
+            if isinstance(window, Percentiles):
+                said |= _not_in_suv(self._facts, window)
+                window = percentile_range(statistics, window, self._facts.name)
         if isinstance(window, Range):
             self._prepared = {"voi": False, "low": window.low, "high": window.high}
             self._refuse_constant(f"window {window.how}: {window.low:g} to {window.high:g}")
@@ -258,6 +257,13 @@ def _hint(facts: StackFacts, statistics: Statistics) -> dict[str, Json]:
     """Air and bone in Hounsfield units are hard to mistake, but a modality is declared, never guessed."""
     like_ct = facts.modality == "unknown" and -4096 <= statistics.minimum <= -900 and statistics.maximum >= 200
     return {"hint": _LIKE_CT} if like_ct else {}
+
+
+def _not_in_suv(facts: StackFacts, window: Percentiles) -> dict[str, Json]:
+    """PET that should be shown in SUV says why it is not."""
+    told = facts.detail.get("suv")
+    missing = told.get("missing") if isinstance(told, dict) else None
+    return {"hint": f"PET not in SUV ({missing}): shown up to the {window.high:g}th percentile"} if missing else {}
 
 
 def _constant(facts: StackFacts, how: str, values: tuple[float, float] | None = None) -> EmptyImage:

@@ -135,6 +135,7 @@ def _intensity(intensity: Any, modality: str) -> str:
     text = str(intensity.get("window", ""))
     # Percentiles are also taken of a CT that is not in Hounsfield units: no unit is claimed for them.
     unit = "HU" if modality == "CT" and (text in CT_WINDOWS or "," in text) else ""
+    unit = "" if text == "SUV" else unit
     if "low" in intensity and "high" in intensity:
         text += f": {float(intensity['low']):.5g} to {float(intensity['high']):.5g} {unit}".rstrip()
     if intensity.get("nonfinite"):

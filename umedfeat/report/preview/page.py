@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 
 from umedfeat._version import __version__
 from umedfeat.contract import Skipped
-from umedfeat.policy import Policy
+from umedfeat.policy import IntensityPolicy, Policy
 from umedfeat.report.preview.cards import Card
 
 __all__ = ["render_page"]
@@ -97,11 +97,13 @@ def _settings(policy: Policy) -> list[tuple[str, str]]:
     return [
         ("Slides", f"{slide.mpp:g} µm/px, {slide.tile_size} px tiles{overlap}, {tissue}{masks}"),
         ("CT", f"window {intensity.ct_window}"),
-        ("Other grey images", _window(intensity.window, intensity.percentiles)),
+        ("Other grey images", _window(intensity)),
         ("Volumes", f"{volume.plane} plane, slices: {volume.slices}"),
         ("Whole images", f"{image.size} × {image.size} px, {image.fit}"),
     ]
 
 
-def _window(window: str, percentiles: tuple[float, float]) -> str:
-    return "percentiles {:g} to {:g}".format(*percentiles) if window == "percentile" else f"window {window}"
+def _window(intensity: IntensityPolicy) -> str:
+    percentiles = "percentiles {:g} to {:g}".format(*intensity.percentiles)
+    named = {"percentile": percentiles, "auto": f"PET in SUV {intensity.suv.replace(',', ' to ')}, else {percentiles}"}
+    return named.get(intensity.window, f"window {intensity.window}")

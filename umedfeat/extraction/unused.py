@@ -1,0 +1,38 @@
+"""Window options that changed nothing: whoever asks for a lung window of MR images believes in something."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from umedfeat.policy import IntensityPolicy
+
+__all__ = ["unused_windows", "window_setting"]
+
+#: Setting of IntensityPolicy → its option, and what it is for.
+_OPTIONS = {
+    "ct_window": ("--window", "CT in Hounsfield units"),
+    "window": ("--grey-window", "grey images that are no CT in Hounsfield units"),
+    "suv": ("--suv", "PET in SUV"),
+}
+
+
+def window_setting(detail: Mapping[str, Any]) -> str:
+    """The setting that decided an input's window (``Plan.detail``), or ""."""
+    intensity = detail.get("intensity")
+    return str(intensity.get("setting", "")) if isinstance(intensity, Mapping) else ""
+
+
+def unused_windows(policy: IntensityPolicy, used: Collection[str]) -> list[str]:
+    """A line for every window that was asked for and decided no input's values.
+
+    Args:
+        policy: of the run.
+        used: settings that decided the window of any input, see ``window_setting``.
+    """
+    usual = IntensityPolicy()
+    asked = [name for name in _OPTIONS if getattr(policy, name) != getattr(usual, name) and name not in used]
+    return [
+        f"{_OPTIONS[name][0]} {getattr(policy, name)} changed nothing: no input is {_OPTIONS[name][1]}"
+        for name in asked
+    ]

@@ -1,0 +1,134 @@
+"""A series as a stack: one file a slice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+
+from umedfeat.contract import RegionUnreadable
+from umedfeat.errors import UnreadableInput
+from umedfeat.readers.dicom.decode import FrameDecoder
+from umedfeat.readers.dicom.facts import affine_of, detail_of, is_calibrated, pixel_spacing, thickness_of
+from umedfeat.readers.dicom.load import load, parsing
+from umedfeat.readers.dicom.numbers import number_of, numbers_of, texts_of
+from umedfeat.readers.dicom.pixels import Mask, Values, is_colour, is_float, is_inverted, physical, voi_of
+from umedfeat.readers.dicom.steps import steps_told
+from umedfeat.readers.dicom.suv import NotInSuv, first_acquisition, suv_of
+from umedfeat.readers.stacks.intensity import StoredVoi
+from umedfeat.readers.stacks.stack import StackFacts
+
+__all__ = ["SeriesStack"]
+
+
+class SeriesStack:
+    """SliceStack over single-frame files, sorted along the normal already.
+
+    Args:
+        files: one a slice.
+        name, modality: of the source.
+        carry: ``StackFacts.carry`` of an earlier plan, or empty.
+        told: facts of the grouping to store ("parted_by", "note"), those that are not empty.
+        max_pixels: of one slice.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        name: str,
+        modality: str,
+        carry: dict[str, Any],
+        told: Mapping[str, str],
+        max_pixels: int,
+    ) -> None:
+        self._max_pixels = max_pixels
+        self._files = files
+        self._name = name
+        self._open: tuple[int, pydicom.Dataset] | None = None
+        self._decode = FrameDecoder(name)
+        first = self._dataset(0)
+        orientation = numbers_of(first, "ImageOrientationPatient")
+        places = carry.get("places") or [self._place(k) for k in range(len(files))]
+        self._origins = origins = np.array([place[:3] for place in places], dtype=float)
+        spacing = pixel_spacing(first)
+        decoder = carry.get("decoder") or self._decoder()
+        suv: dict[str, Any] = carry.get("suv") or (_suv_facts(first, files) if modality == "PT" else {})
+        self._factor = suv.get("factor")
+        self.facts = StackFacts(
+            name=name,
+            format=f"dicom-{modality.lower() or 'image'}",
+            modality=modality or "OT",
+            cols=int(first.Columns),
+            rows=int(first.Rows),
+            slices=len(files),
+            affine=affine_of(orientation, spacing, origins, thickness_of(first)),
+            origins=origins,
+            pixel_spacing=spacing,
+            colour=is_colour(first),
+            invert=is_inverted(first),
+            calibrated=is_calibrated(first, modality, name),
+            suv=self._factor is not None,
+            bolus=modality == "MR" and bool(told.get("parted_by")) and bool(texts_of(first, "ContrastBolusAgent")),
+            floating=is_float(first),
+            detail={
+                **detail_of(first, decoder),
+                **steps_told(origins, orientation, [place[3] for place in places]),
+                **{key: text for key, text in told.items() if text},
+                **({"suv": suv} if suv else {}),
+            },
+            carry={"places": places, "decoder": decoder, "suv": suv},
+        )
+
+    def slice(self, k: int) -> tuple[Values, Mask | None]:
+        """Slice k in physical units: Hounsfield units, SUV where the tags allow it."""
+        try:
+            with parsing(self._name):
+                dataset = self._dataset(k)
+                stored, _ = self._decode(dataset, 0)
+                values, padding = physical(dataset, stored, 0, self._name)
+                return (values if self._factor is None else values * np.float32(self._factor)), padding
+        except UnreadableInput as error:
+            place = ", ".join(f"{value:g}" for value in self._origins[k])
+            raise RegionUnreadable(f"at ({place}) mm: {error.message.partition(': ')[2]}") from error
+
+    def stored_voi(self, k: int) -> StoredVoi | None:
+        """Window stored with slice k."""
+        with parsing(self._name):
+            voi = voi_of(self._dataset(k), 0)
+        if voi is None or self._factor is None:
+            return voi
+        factor, stored = np.float32(self._factor), voi
+        return lambda values: stored(values / factor)
+
+    def close(self) -> None:
+        """Nothing stays open."""
+        self._open = None
+
+    def _dataset(self, k: int) -> pydicom.Dataset:
+        if self._open is None or self._open[0] != k:
+            self._open = (k, load(self._files[k], self._name, self._max_pixels))
+        return self._open[1]
+
+    def _place(self, k: int) -> list[float]:
+        """The first voxel of slice k in LPS millimetres, and the thickness (0 where it is not told)."""
+        tags = ["ImagePositionPatient", "SliceThickness"]
+        header = pydicom.dcmread(self._files[k], stop_before_pixels=True, specific_tags=tags, force=True)
+        return [*numbers_of(header, "ImagePositionPatient"), number_of(header, "SliceThickness") or 0.0]
+
+    def _decoder(self) -> str:
+        try:
+            return self._decode(self._dataset(0), 0)[1]
+        except UnreadableInput:  # this slice is lost, the others may be sound
+            return "unknown"
+
+
+def _suv_facts(first: pydicom.Dataset, files: Sequence[Path]) -> dict[str, Any]:
+    """The factor from rescaled values to SUV and how it was found, or what is missing."""
+    try:
+        factor, facts = suv_of(first, first_acquisition(files))
+    except NotInSuv as error:
+        return {"missing": str(error)}
+    return {**facts, "factor": factor}
