@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from umedfeat._version import __version__
 
 if TYPE_CHECKING:
-    from umedfeat.encoders import load_encoder
+    from umedfeat.encoders import list_encoders, load_encoder
     from umedfeat.extraction.run import extract
     from umedfeat.fewshot import compare, probe
     from umedfeat.policy import Policy
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 #: Feature files of others are untrusted: HDF5 loads no filter plugin for them. It reads this when it is first imported.
 os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
 
-__all__ = ["FeatureFile", "Policy", "__version__", "compare", "extract", "load_encoder", "probe"]
+__all__ = ["FeatureFile", "Policy", "__version__", "compare", "extract", "list_encoders", "load_encoder", "probe"]
 
 _HOME = {
     "FeatureFile": "umedfeat.store",
     "Policy": "umedfeat.policy",
     "compare": "umedfeat.fewshot",
     "extract": "umedfeat.extraction.run",
+    "list_encoders": "umedfeat.encoders",
     "load_encoder": "umedfeat.encoders",
     "probe": "umedfeat.fewshot",
 }

@@ -57,6 +57,7 @@ def test_public_names() -> None:
         "__version__",
         "compare",
         "extract",
+        "list_encoders",
         "load_encoder",
         "probe",
     }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from umedfeat.encoders import ENCODERS, load_encoder
+from umedfeat.encoders import ENCODERS, EncoderEntry, list_encoders, load_encoder
 from umedfeat.encoders.baseline import efficientnet_lite0
+from umedfeat.encoders.registry import image_size_of
 from umedfeat.errors import CheckpointRefused, SetupError, WeightsUnavailable
 
 
@@ -140,4 +142,23 @@ def test_wrong_images_are_refused() -> None:
 
 
 def test_every_encoder_is_described() -> None:
-    assert all(ENCODERS.values())
+    assert {entry.name for entry in list_encoders()} == set(ENCODERS)
+    assert all(entry.about for entry in list_encoders())
+
+
+@pytest.mark.parametrize("entry", list_encoders(), ids=lambda entry: entry.name)
+def test_every_loader_is_there(entry: EncoderEntry) -> None:
+    module, _, function = entry.loader.partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_the_table_tells_an_encoders_size() -> None:
+    assert image_size_of("umedpt") == load_encoder("efficientnet-lite0", device="cpu").image_size == 224
+    with pytest.raises(SetupError, match="timm:"):
+        image_size_of("timm:")
+
+
+def test_the_network_is_switched_off_by_the_environment_in_functions_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UMEDFEAT_OFFLINE", "1")
+    with pytest.raises(WeightsUnavailable, match="offline"):
+        load_encoder("timm:resnet18", device="cpu")

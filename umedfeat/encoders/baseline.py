@@ -6,15 +6,28 @@ import difflib
 import hashlib
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder
 from umedfeat.errors import CheckpointRefused, SetupError, WeightsUnavailable
 
-__all__ = ["Baseline", "efficientnet_lite0", "random_network", "timm_network"]
+if TYPE_CHECKING:
+    from umedfeat.encoders.base import Encoder
+
+__all__ = [
+    "Baseline",
+    "efficientnet_lite0",
+    "load_efficientnet_lite0",
+    "load_random",
+    "load_timm",
+    "random_network",
+    "timm_network",
+]
 
 _OFFLINE_REMEDY = "fetch them where there is a network and give --weights FILE, or use --encoder efficientnet-lite0"
 
@@ -106,7 +119,7 @@ def timm_network(name: str, weights: Path | None, *, offline: bool) -> tuple[nn.
 
 def random_network(dim: int = 64) -> tuple[nn.Module, int, dict[str, Any]]:
     """A tiny untrained network for tests of the pipeline; it says so."""
-    warnings.warn("--encoder random is untrained: for tests of the pipeline only", UserWarning, stacklevel=3)
+    warnings.warn("--encoder random is untrained: for tests of the pipeline only", UserWarning, stacklevel=2)
     generator = torch.Generator().manual_seed(0)
     conv = nn.Conv2d(3, dim, kernel_size=16, stride=16)
     with torch.no_grad():
@@ -114,6 +127,38 @@ def random_network(dim: int = 64) -> tuple[nn.Module, int, dict[str, Any]]:
         conv.bias.zero_()  # type: ignore[union-attr]
     network = nn.Sequential(conv, nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return network, 224, {"name": "random", "note": "untrained, for tests only", "dim": dim}
+
+
+def load_efficientnet_lite0(choice: EncoderChoice) -> Encoder:
+    """``efficientnet_lite0`` as an Encoder."""
+    return _encoder(*efficientnet_lite0(), choice)
+
+
+def load_timm(choice: EncoderChoice) -> Encoder:
+    """``timm_network`` as an Encoder; the choice's name is "timm:<name>"."""
+    name = choice.name.partition(":")[2]
+    return _encoder(*timm_network(name, choice.weights, offline=choice.offline), choice)
+
+
+def load_random(choice: EncoderChoice) -> Encoder:
+    """``random_network`` as an Encoder."""
+    return _encoder(*random_network(), choice)
+
+
+def _encoder(network: nn.Module, size: int, settings: dict[str, Any], choice: EncoderChoice) -> Encoder:
+    if choice.runtime == "openvino":
+        message = f"--runtime openvino computes UMedPT's Swin only, not {choice.name}"
+        raise SetupError(message, remedy="--runtime auto")
+    return TorchEncoder(
+        network,
+        name=choice.name,
+        dim=dim_of(network, size),
+        image_size=size,
+        settings=settings,
+        device=choice.device,
+        precision=choice.precision,
+        compiled=choice.compile,
+    )
 
 
 def dim_of(network: nn.Module, size: int) -> int:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from umedfeat.errors import SetupError
 from umedfeat.rules import OneOf, Ruled, setting
-
-if TYPE_CHECKING:
-    from umedfeat.encoders.base import Encoder
 
 __all__ = ["OFFLINE_VARIABLE", "EncoderChoice", "device_names"]
 
@@ -29,7 +25,7 @@ class EncoderChoice(Ruled):
     """Which encoder, where and how.
 
     Attributes:
-        name: a key of ``umedfeat.encoders.ENCODERS`` or "timm:<name>".
+        name: one of ``umedfeat.list_encoders()``, or "timm:<name>".
         weights: a file instead of the cache or a download: ``.pt.zip`` (read without executing it), ``.safetensors``.
         device: "auto", "cpu", "cuda", "cuda:N", or several devices (see ``device_names``).
         precision: "auto" (fp32 on a CPU, bf16 on a GPU that has it), "fp32", "bf16" or "fp16".
@@ -55,25 +51,6 @@ class EncoderChoice(Ruled):
             SetupError: see ``device_names``.
         """
         return tuple(replace(self, device=name) for name in device_names(self.device))
-
-    def load(self) -> Encoder:
-        """Load it on the first of its devices.
-
-        Raises:
-            WeightsUnavailable, CheckpointRefused, SetupError: see ``umedfeat.load_encoder``.
-        """
-        from umedfeat.encoders import load_encoder
-
-        return load_encoder(
-            self.name,
-            weights=self.weights,
-            device=device_names(self.device)[0],
-            precision=self.precision,
-            runtime=self.runtime,
-            pool_order=self.pool_order,
-            compile=self.compile,
-            offline=self.offline,
-        )
 
 
 def device_names(text: str) -> tuple[str, ...]:

@@ -3,57 +3,53 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.config import Checkpoint, PoolOrder
 from umedfeat.encoders.networks.squeezer import Embedder, Squeezer
 from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder
 from umedfeat.encoders.weights.checkpoint import read_checkpoint
-from umedfeat.encoders.weights.models import IMAGENET_SWIN, MODELS
+from umedfeat.encoders.weights.models import MODELS
 from umedfeat.errors import CheckpointRefused, SetupError
+from umedfeat.policy import DEFAULT_SIDE
 
 if TYPE_CHECKING:
     from umedfeat.encoders.base import Encoder
 
-__all__ = ["build_network", "load_umedpt"]
+__all__ = ["build_network", "load_imagenet", "load_official"]
 
 log = logging.getLogger("umedfeat")
 
 
-def load_umedpt(
-    name: str,
-    weights: Path | None,
-    device: str,
-    precision: str,
-    runtime: str,
-    pool_order: str | None,
-    compiled: bool,
-    offline: bool,
-) -> Encoder:
-    """Load an official model (from ``weights``, the cache, or its publisher) or own weights of the same kind.
+def load_official(choice: EncoderChoice) -> Encoder:
+    """Load an official model (from ``choice.weights``, the cache, or its publisher) or own weights of the same kind.
 
     Raises:
         WeightsUnavailable, CheckpointRefused, SetupError: see ``umedfeat.load_encoder``.
     """
-    if name == IMAGENET_SWIN:
-        from umedfeat.encoders.imagenet import imagenet_swin
-
-        checkpoint = imagenet_swin(weights, offline=offline)
-        network = build_network(checkpoint, None)
-        settings = _settings(name, checkpoint, None)
-        return _encoder(network, checkpoint, name, settings, device, precision, runtime, compiled)
-    model = MODELS[name]
+    model = MODELS[choice.name]
+    weights = choice.weights
     if weights is None:
         from umedfeat.encoders.weights.download import ensure_weights
 
-        weights = ensure_weights(model, offline=offline)
+        weights = ensure_weights(model, offline=choice.offline)
     checkpoint = read_checkpoint(weights)
-    order = _order(pool_order, checkpoint, model.pool_order)
-    settings = _settings(name, checkpoint, order)
-    return _encoder(build_network(checkpoint, order), checkpoint, name, settings, device, precision, runtime, compiled)
+    order = _order(choice.pool_order, checkpoint, model.pool_order)
+    return _encoder(checkpoint, order, choice)
+
+
+def load_imagenet(choice: EncoderChoice) -> Encoder:
+    """Load torchvision's ImageNet weights of a Swin V2 tiny, with global pooling.
+
+    Raises:
+        WeightsUnavailable, CheckpointRefused, SetupError: see ``umedfeat.load_encoder``.
+    """
+    from umedfeat.encoders.imagenet import imagenet_swin
+
+    return _encoder(imagenet_swin(choice.weights, offline=choice.offline), None, choice)
 
 
 def build_network(checkpoint: Checkpoint, order: PoolOrder | None) -> Embedder:
@@ -79,33 +75,28 @@ def build_network(checkpoint: Checkpoint, order: PoolOrder | None) -> Embedder:
     return network
 
 
-def _encoder(
-    network: Embedder,
-    checkpoint: Checkpoint,
-    name: str,
-    settings: dict[str, Any],
-    device: str,
-    precision: str,
-    runtime: str,
-    compiled: bool,
-) -> Encoder:
-    if _uses_openvino(runtime, checkpoint, device, precision, compiled):
+def _encoder(checkpoint: Checkpoint, order: PoolOrder | None, choice: EncoderChoice) -> Encoder:
+    network = build_network(checkpoint, order)
+    settings = _settings(choice.name, checkpoint, order)
+    if _uses_openvino(checkpoint, choice):
         from umedfeat.encoders.runtimes.openvino_runtime import OpenVinoEncoder
 
-        return OpenVinoEncoder(network, name=name, dim=checkpoint.config.dim, image_size=224, settings=settings)
+        return OpenVinoEncoder(
+            network, name=choice.name, dim=checkpoint.config.dim, image_size=DEFAULT_SIDE, settings=settings
+        )
     return TorchEncoder(
         network,
-        name=name,
+        name=choice.name,
         dim=checkpoint.config.dim,
-        image_size=224,
+        image_size=DEFAULT_SIDE,
         settings=settings,
-        device=device,
-        precision=precision,
-        compiled=compiled,
+        device=choice.device,
+        precision=choice.precision,
+        compiled=choice.compile,
     )
 
 
-def _uses_openvino(runtime: str, checkpoint: Checkpoint, device: str, precision: str, compiled: bool) -> bool:
+def _uses_openvino(checkpoint: Checkpoint, choice: EncoderChoice) -> bool:
     """Asked for, or "auto" where it is installed and faster: a Swin on a CPU in fp32.
 
     Raises:
@@ -113,20 +104,18 @@ def _uses_openvino(runtime: str, checkpoint: Checkpoint, device: str, precision:
     """
     from umedfeat.encoders.runtimes.openvino_runtime import openvino_is_installed
 
-    fits = device == "cpu" and precision == "fp32" and checkpoint.config.family == "swin"
-    if runtime == "openvino":
+    fits = choice.device == "cpu" and choice.precision == "fp32" and checkpoint.config.family == "swin"
+    if choice.runtime == "openvino":
         if not fits:
             raise SetupError("--runtime openvino computes Swin encoders on a CPU in fp32", remedy="--runtime torch")
         if not openvino_is_installed():
             raise SetupError("--runtime openvino needs the extra", remedy="pip install 'umedfeat[openvino]'")
         return True
-    return runtime == "auto" and fits and not compiled and openvino_is_installed()
+    return choice.runtime == "auto" and fits and not choice.compile and openvino_is_installed()
 
 
 def _order(asked: str | None, checkpoint: Checkpoint, registered: PoolOrder) -> PoolOrder:
     """The user's word, else the file's, else the registry's."""
-    if asked not in (None, "pool_first", "pool_last"):
-        raise SetupError(f"pool_order {asked!r} is unknown", remedy="pool_first or pool_last")
     return cast("PoolOrder", asked) if asked else checkpoint.config.pool_order or registered
 
 

@@ -14,6 +14,7 @@ import torch
 from umedfeat.contract import Failure, Skipped
 from umedfeat.discovery import discover
 from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.encoders.registry import load_chosen
 from umedfeat.engine.planning import plan_all
 from umedfeat.errors import InputError, SetupError
 from umedfeat.extraction.run import default_workers, shard_of
@@ -129,7 +130,7 @@ def forecast(
 def _trial(choice: EncoderChoice) -> tuple[int, int, float | None, str]:
     """(image size, dim, regions per second, why not) of the encoder, without insisting on its weights."""
     try:
-        encoder = choice.load()
+        encoder = load_chosen(choice)
     except SetupError as error:
         return DEFAULT_SIDE, 512, None, error.message
     images = torch.rand(_TRIAL_IMAGES, 3, encoder.image_size, encoder.image_size)

@@ -15,6 +15,7 @@ from typing import Any
 from umedfeat.contract import Failure, Skipped, Source
 from umedfeat.discovery import Discovery, discover
 from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.encoders.registry import load_chosen
 from umedfeat.engine.device import Description, Devices, LocalDevice
 from umedfeat.engine.local.device_pool import DevicePool
 from umedfeat.engine.local.pool import memory_for
@@ -138,7 +139,7 @@ def open_devices(choice: EncoderChoice) -> Devices:
         SetupError: no device can be used.
     """
     choices = choice.each()
-    return DevicePool(choices) if len(choices) > 1 else LocalDevice(choice.load())
+    return DevicePool(choices) if len(choices) > 1 else LocalDevice(load_chosen(choice))
 
 
 def _embed_into(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["GOLDEN_IMAGE", "GOLDEN_UMEDPT", "IMAGENET_SWIN", "MODELS", "OfficialModel"]
+__all__ = ["GOLDEN_IMAGE", "GOLDEN_UMEDPT", "MODELS", "OfficialModel"]
 
-IMAGENET_SWIN = "imagenet-swinv2-t"
 
 _LICENCE = (
     "scientific, non-commercial use; no redistribution (terms of the authors, Fraunhofer MEVIS; read them before use)"

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.encoders.registry import load_chosen
 from umedfeat.engine.local.child import serving
 from umedfeat.engine.local.slots import SlotView
 from umedfeat.engine.local.worker import Batch
@@ -70,7 +71,7 @@ _REMEDY = "see the driver's log, or leave this device out of --device"
 def _serve(link: Connection, choice: EncoderChoice) -> None:
     from umedfeat.engine.device import LocalDevice  # brings torch: after the number of cores is set
 
-    device = LocalDevice(choice.load())
+    device = LocalDevice(load_chosen(choice))
     encoder = device.encoder
     facts = (encoder.name, encoder.dim, encoder.image_size, encoder.device, encoder.precision, dict(encoder.settings))
     link.send(Ready(*facts, batch_size=device.batch_size))

@@ -1,0 +1,111 @@
+"""The table of encoders: what ``--encoder`` takes, and who loads it. A new encoder is a row here and a function."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from umedfeat.encoders.choice import EncoderChoice, device_names
+from umedfeat.errors import SetupError
+from umedfeat.policy import DEFAULT_SIDE
+
+if TYPE_CHECKING:
+    from umedfeat.encoders.base import Encoder
+
+__all__ = ["ENCODERS", "EncoderEntry", "entry_of", "image_size_of", "list_encoders", "load_chosen"]
+
+
+@dataclass(frozen=True)
+class EncoderEntry:
+    """An encoder, or a family of them, that can be asked for by name.
+
+    Attributes:
+        name: as given to ``--encoder``; a name that ends in ":" stands for a family ("timm:resnet50.a1_in1k").
+        about: what it is, in one line.
+        loader: "module:function"; takes an EncoderChoice with one device and a settled precision, returns an Encoder.
+        image_size: side in pixels that it was made for; None where only the encoder itself tells.
+    """
+
+    name: str
+    about: str
+    loader: str
+    image_size: int | None = DEFAULT_SIDE
+
+    def load(self, choice: EncoderChoice) -> Encoder:
+        """Call the loader (imported on first use: it brings torch)."""
+        module, _, function = self.loader.partition(":")
+        loader: Callable[[EncoderChoice], Encoder] = getattr(import_module(module), function)
+        return loader(choice)
+
+
+_OFFICIAL = "umedfeat.encoders.umedpt:load_official"
+_RESEARCH = "(official weights, research licence)"
+ENCODERS: dict[str, EncoderEntry] = {
+    entry.name: entry
+    for entry in (
+        EncoderEntry("umedpt", f"UMedPT, the biomedical multi-task encoder {_RESEARCH}", _OFFICIAL),
+        EncoderEntry("tissue-concepts", f"Tissue Concepts, UMedPT's sibling for histology {_RESEARCH}", _OFFICIAL),
+        EncoderEntry("unicorn", f"the UNICORN challenge encoder {_RESEARCH}", _OFFICIAL),
+        EncoderEntry("wsc-tiny", f"Whole Slide Concepts, tiny {_RESEARCH}", _OFFICIAL),
+        EncoderEntry(
+            "efficientnet-lite0",
+            "ImageNet EfficientNet-Lite0, installed with this package: needs no network",
+            "umedfeat.encoders.baseline:load_efficientnet_lite0",
+        ),
+        EncoderEntry(
+            "imagenet-swinv2-t",
+            "ImageNet Swin V2 tiny, the architecture of UMedPT: the paper's baseline",
+            "umedfeat.encoders.umedpt:load_imagenet",
+        ),
+        EncoderEntry("random", "untrained, for tests of the pipeline only", "umedfeat.encoders.baseline:load_random"),
+        EncoderEntry(
+            "timm:", "timm:<name>: any model of timm, without its head", "umedfeat.encoders.baseline:load_timm", None
+        ),
+    )
+}
+
+
+def list_encoders() -> tuple[EncoderEntry, ...]:
+    """Every encoder that ``load_encoder`` and ``--encoder`` take, with what it is."""
+    return tuple(ENCODERS.values())
+
+
+def entry_of(name: str) -> EncoderEntry:
+    """The row of a name.
+
+    Raises:
+        SetupError: unknown; near names are suggested.
+    """
+    family = name.partition(":")[0] + ":"
+    found = ENCODERS.get(family if ":" in name else name)
+    if found is not None and name != family:
+        return found
+    near = difflib.get_close_matches(name, ENCODERS, n=2)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    known = ", ".join(other if not other.endswith(":") else f"{other}<name>" for other in ENCODERS)
+    raise SetupError(f"unknown encoder {name!r}", remedy=f"{hint}known: {known}")
+
+
+def image_size_of(name: str) -> int:
+    """Side in pixels that an encoder was made for, without loading it; 224 where only the encoder itself tells.
+
+    Raises:
+        SetupError: unknown name.
+    """
+    return entry_of(name).image_size or DEFAULT_SIDE
+
+
+def load_chosen(choice: EncoderChoice) -> Encoder:
+    """Load an encoder on the first of its devices.
+
+    Raises:
+        WeightsUnavailable, CheckpointRefused, SetupError: see ``umedfeat.load_encoder``.
+    """
+    from umedfeat.encoders.runtimes.torch_runtime import choose_device, choose_precision
+
+    entry = entry_of(choice.name)
+    device = choose_device(device_names(choice.device)[0])
+    return entry.load(replace(choice, device=device, precision=choose_precision(choice.precision, device)))
