@@ -4,7 +4,8 @@
     python benchmarks/probe_calibration.py --studies 1000 --part noise
 
 Each study: patients of two classes, 1 to 4 items each that share half of their variance; a stratified hold-out; linear
-probes on nested draws. A linear score of Gaussian features is Gaussian, so the true AUROC, balanced accuracy and
+probes on nested draws (``scale="standard"``). A linear score of Gaussian features is Gaussian, so the true AUROC,
+balanced accuracy and
 macro-F1 (at equal classes) of every fitted classifier follow from its weights. The truth of an estimate is their mean
 over the study's draws: what these very classifiers would reach on endlessly many new patients.
 """
@@ -28,6 +29,13 @@ from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.study import Origin, run_study
 
 DIM = 5
+SETTINGS = {
+    "fractions": (0.1, 1.0),
+    "repeats": 5,
+    "classifiers": ("linear",),
+    "scale": "standard",
+    "bootstrap": 500,
+}
 SHARED = 0.5
 #: The shape of the intervals was chosen on seeds below a thousand: these are others.
 FIRST_SEED = 10_000
@@ -45,10 +53,13 @@ class Recorded(LinearProbe):
 
     found: ClassVar[list[tuple[np.ndarray, float]]] = []
 
-    def fit(self, X, y, groups=None):
-        super().fit(X, y, groups)
-        slope = self.weights_.coef[:, 0] / self.standard_.scale
-        Recorded.found.append((slope, float(self.weights_.intercept[0] - slope @ self.standard_.mean)))
+    def fit(self, X, y, groups=None, weights=None, pool=None):
+        super().fit(X, y, groups, weights, pool)
+        standard, coef = self.scaler_.standard, self.weights_.coef[:, 0] / self.scaler_.length
+        slope = coef / standard.scale
+        Recorded.found.append(
+            (slope, float(self.weights_.intercept[0] - coef @ self.scaler_.mean - slope @ standard.mean))
+        )
         return self
 
 
@@ -80,7 +91,9 @@ def _f1(hit: float, other: float) -> float:
 def study(patients: int, distance: float, seed: int) -> list[tuple[str, str, float, float, float, float]]:
     """(budget, metric, truth, estimate, low, high) of one study."""
     Recorded.found = []
-    chosen = ProbeSettings(fractions=(0.1, 1.0), repeats=5, classifiers=("linear",), bootstrap=500, seed=seed)
+    chosen = ProbeSettings(
+        fractions=(0.1, 1.0), repeats=5, classifiers=("linear",), scale="standard", bootstrap=500, seed=seed
+    )
     rows, labels, patient = cohort_of(patients, distance, seed)
     ids = [f"i{k:05d}" for k in range(len(rows))]
     cohort = build_cohort(rows, np.arange(len(rows)), labels, chosen, ids=ids, patients=patient)

@@ -14,7 +14,7 @@ import argparse
 import time
 
 import numpy as np
-from probe_calibration import FIRST_SEED, Recorded, cohort_of, table_head, table_rows, truths
+from probe_calibration import FIRST_SEED, SETTINGS, Recorded, cohort_of, table_head, table_rows, truths
 
 import umedfeat.fewshot.classifiers.fitting as fitting
 from umedfeat.fewshot.cohort.build import build_cohort
@@ -22,7 +22,6 @@ from umedfeat.fewshot.compare import compare_cohorts
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.study import Origin, run_study
 
-SETTINGS = {"fractions": (0.1, 1.0), "repeats": 5, "classifiers": ("linear",), "bootstrap": 500}
 DROPS = {  # name: patients of centre A and of B, distances of the classes there
     "drop, 30 and 60 patients, AUROC 0.85 to 0.76": ((100, 60), (1.5, 1.0)),
     "drop, 18 and 20 patients, AUROC 0.95 to 0.85": ((60, 20), (2.5, 1.5)),

@@ -179,8 +179,8 @@ def test_p_values_are_uniform_under_noise():
 class _Leaking(Fitter):
     """Trains on the test rows too."""
 
-    def predict(self, train, tests, classifiers):
-        return super().predict(np.concatenate([train, *tests]), tests, classifiers)
+    def predict(self, train, tests, classifiers, pool=None):
+        return super().predict(np.concatenate([train, *tests]), tests, classifiers, pool)
 
 
 def test_sanity_passes_on_sound_data_and_fails_on_a_leak(monkeypatch):

@@ -128,6 +128,20 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         help="Tiles to item; abmil adds a trained gated attention beside the others, which see the mean.",
     ),
     click.option(
+        "--scale",
+        type=click.Choice(["unit", "standard", "pool"]),
+        default="unit",
+        show_default=True,
+        help="Linear probe: rows of unit length; or features by their spread over the drawn rows, or over the pool.",
+    ),
+    click.option(
+        "--weights",
+        type=click.Choice(["item", "patient"]),
+        default="item",
+        show_default=True,
+        help="patient: every training patient counts once, whatever the number of items.",
+    ),
+    click.option(
         "--test-size", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Share held out.  [default: 0.3]"
     ),
     click.option("--split", default="", help="Column with train and test.  [default: a column called split]"),

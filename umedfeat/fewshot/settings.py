@@ -12,6 +12,7 @@ import numpy.typing as npt
 __all__ = [
     "ATTENTION",
     "CLASSIFIERS",
+    "ENOUGH_PATIENTS",
     "FRACTIONS",
     "INNER_FOLDS",
     "KNN_NEIGHBOURS",
@@ -19,6 +20,7 @@ __all__ = [
     "LOGISTIC_C_FIXED",
     "PROTOTYPE_TEMPERATURE",
     "RIDGE_ALPHA",
+    "RIDGE_ALPHA_FIXED",
     "SITE_COLUMNS",
     "SPLIT_COLUMN",
     "SUBGROUP_COLUMNS",
@@ -27,11 +29,13 @@ __all__ = [
     "ProbeSettings",
     "SavedFold",
     "SavedSplits",
+    "Scale",
     "Task",
     "default_repeats",
 ]
 
 Task = Literal["binary", "multiclass", "ordinal", "multilabel", "regression"]
+Scale = Literal["unit", "standard", "pool"]
 
 FRACTIONS: tuple[float, ...] = (0.01, 0.05, 0.1, 0.5, 1.0)
 CLASSIFIERS: tuple[str, ...] = ("linear", "knn", "prototype")
@@ -45,12 +49,15 @@ SUBGROUP_COLUMNS = frozenset(
     {*SITE_COLUMNS, "manufacturer", "modality", "device", "sex", "gender", "age_group", "ethnicity", "race"}
 )
 _MOST_SUBGROUPS = 8
-#: Inverse regularisation strengths of the linear probe, walked from the strongest; the convention of scikit-learn.
-LOGISTIC_C: tuple[float, ...] = tuple(10.0**exponent for exponent in range(-5, 6))
-#: Used where a class has fewer than three drawn patients, so that nothing can be selected; scikit-learn's default.
-LOGISTIC_C_FIXED = 1.0
-#: Penalties of ridge regression on standardised features.
-RIDGE_ALPHA: tuple[float, ...] = tuple(10.0**exponent for exponent in range(-2, 7))
+#: Inverse regularisation strengths of the linear probe (scikit-learn's convention) on rows whose mean squared length
+#: is 1, walked from the strongest.
+LOGISTIC_C: tuple[float, ...] = tuple(10.0**exponent for exponent in range(7))
+#: Used where a class has fewer than ENOUGH_PATIENTS drawn patients: selected from fewer, C varies more than it helps.
+LOGISTIC_C_FIXED = 10.0
+ENOUGH_PATIENTS = 8
+#: Penalties of ridge regression on the same scale; the fixed one where there are fewer than ENOUGH_PATIENTS.
+RIDGE_ALPHA: tuple[float, ...] = tuple(10.0**exponent for exponent in range(-5, 4))
+RIDGE_ALPHA_FIXED = 0.1
 #: Neighbours tried by kNN; those above half of the drawn items are left out.
 KNN_NEIGHBOURS: tuple[int, ...] = (1, 3, 5, 10, 20)
 #: Softmax temperature that turns cosines to the class means into probabilities.
@@ -120,6 +127,10 @@ class ProbeSettings:
             probabilities averaged per item before scoring) or "patient" (items pooled too).
         pool: "mean", "max", "mean+std" of an item's tiles; "abmil" adds a classifier of that name, gated attention
             trained on the tiles, beside the others, which see the mean.
+        scale: of the features before the linear probe: "unit" (length of each row), "standard" (standard deviation of
+            each feature over the drawn rows) or "pool" (over the unlabelled rows of the training pool); then centring
+            and one division by the root mean square length.
+        weights: "item", or "patient": every patient counts once whatever the number of rows.
         label_of: "patient" (two classes in one patient are an error) or "item" (cells, regions, lesions).
         test_size: share of the patients held out where no other test set is named; None takes TEST_SIZE, unless a
             column called "split" marks the tests.
@@ -148,6 +159,8 @@ class ProbeSettings:
     task: Literal["auto", "binary", "multiclass", "ordinal", "multilabel", "regression"] = "auto"
     unit: Literal["item", "tile", "patient"] = "item"
     pool: Literal["mean", "max", "mean+std", "abmil"] = "mean"
+    scale: Scale = "unit"
+    weights: Literal["item", "patient"] = "item"
     label_of: Literal["patient", "item"] = "patient"
     test_size: float | None = None
     cv: int = 0

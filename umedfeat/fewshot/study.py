@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from importlib.metadata import version
 from itertools import groupby
 
@@ -16,6 +17,7 @@ from umedfeat._version import __version__
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.arrays import Ints
 from umedfeat.fewshot.classifiers.fitting import Fitter, Predicted
+from umedfeat.fewshot.classifiers.scaling import Scaler, Standard
 from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
 from umedfeat.fewshot.draws.draws import Draw, plan_draws
 from umedfeat.fewshot.draws.splits import divide, refuse_leaks
@@ -32,6 +34,8 @@ __all__ = ["Origin", "Progress", "Study", "flow_of", "plan_warnings", "predict",
 #: Called after each fitted draw with (done, total).
 Progress = Callable[[int, int], None]
 _FEW_PATIENTS = 30
+#: Features from which on a few of them may carry too much.
+_MANY_FEATURES = 100
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,14 @@ class Study:
     budgets: tuple[Budget, ...]
     draws: tuple[Draw, ...]
     classifiers: tuple[str, ...]
+
+    @cached_property
+    def pools(self) -> list[Standard | None]:
+        """Statistics of the unlabelled rows of each fold's pool, where they are asked for."""
+        if self.settings.scale != "pool":
+            return [None] * len(self.folds)
+        cohort = self.cohort
+        return [Standard.of(cohort.rows[cohort.rows_of(cohort.items_of(fold.pool))]) for fold in self.folds]
 
     @classmethod
     def plan(cls, cohort: Cohort, settings: ProbeSettings, *, twins: bool = False) -> Study:
@@ -134,6 +146,7 @@ def predict(study: Study, progress: Progress | None = None, jobs: int = 1) -> tu
         study.settings,
         cohort.bags,
     )
+    _ = study.pools  # computed once, before the threads ask
     pieces: list[_Piece] = []
     for number, found in enumerate(in_order(lambda draw: list(_fit(study, fitter, draw)), study.draws, jobs)):
         pieces += found
@@ -162,7 +175,7 @@ def _fit(study: Study, fitter: Fitter, draw: Draw) -> Iterator[_Piece]:
     items = cohort.items_of(draw.patients)
     tests = {name: cohort.items_of(patients) for name, patients in fold.tests.items()}
     rows = [cohort.rows_of(test) for test in tests.values()]
-    found = fitter.predict(cohort.rows_of(items), rows, study.classifiers)
+    found = fitter.predict(cohort.rows_of(items), rows, study.classifiers, study.pools[draw.fold])
     per_class = cohort.per_class(draw.patients)
     for classifier, each in found.items():
         for (name, test), test_rows, predicted in zip(tests.items(), rows, each, strict=True):
@@ -271,6 +284,7 @@ def plan_warnings(study: Study) -> list[str]:
             "results are too good and the intervals too narrow."
         )
     found += [budget.note for budget in study.budgets if budget.note]
+    found += _few_features(study)
     if "prototype" in study.settings.classifiers and "prototype" not in study.classifiers:
         found.append("The prototype classifier needs classes and was left out of the regression study.")
     for fold in study.folds if not study.settings.cv else ():
@@ -281,6 +295,22 @@ def plan_warnings(study: Study) -> list[str]:
                     f"{'; --cv 5 tests on every patient' if name == 'test' else ''}."
                 )
     return found
+
+
+def _few_features(study: Study) -> list[str]:
+    """Where a few features carry most of the variance, rows of unit length hardly show the others."""
+    rows = study.cohort.embedding
+    if study.settings.scale != "unit" or rows.shape[1] < _MANY_FEATURES or "linear" not in study.classifiers:
+        return []
+    ready = Scaler.of(rows).apply(rows)
+    shares = np.cumsum(np.sort(ready.var(axis=0))[::-1])
+    few = int(np.searchsorted(shares, 0.5 * shares[-1])) + 1
+    if few > rows.shape[1] // 100:
+        return []
+    return [
+        f"{few} of {rows.shape[1]} features carry half of the variance: the linear probe hardly sees the others; "
+        f"--scale pool gives every feature the same weight."
+    ]
 
 
 def _stuck(predictions: Sequence[Predictions]) -> list[str]:

@@ -8,15 +8,25 @@ from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.fewshot.settings import (
     ATTENTION,
+    ENOUGH_PATIENTS,
     INNER_FOLDS,
     KNN_NEIGHBOURS,
     LOGISTIC_C,
     LOGISTIC_C_FIXED,
     PROTOTYPE_TEMPERATURE,
     RIDGE_ALPHA,
+    RIDGE_ALPHA_FIXED,
 )
 
 __all__ = ["methods_sentences", "methods_text"]
+
+_CENTRED = "centred by the mean of the drawn items and divided by their root mean square length"
+_SCALES = {
+    "unit": f"features scaled to unit length per item, {_CENTRED}",
+    "standard": f"features standardised over the drawn items, {_CENTRED}",
+    "pool": "features standardised by means and standard deviations of the whole training pool, whose labels were not "
+    f"used, {_CENTRED}",
+}
 
 
 def methods_text(result: ProbeResult) -> str:
@@ -118,29 +128,32 @@ def _draws(result: ProbeResult) -> str:
 def _classifiers(result: ProbeResult) -> list[str]:
     used = {part.classifier for part in result.predictions}
     found = []
+    fewer = f"where fewer than {ENOUGH_PATIENTS} patients"
+    inner = f"chosen by {INNER_FOLDS}-fold patient-grouped cross-validation inside the drawn patients"
     if "linear" in used and result.task == "regression":
         found.append(
-            f"Ridge regression on standardised features; its penalty ({RIDGE_ALPHA[0]:g} to {RIDGE_ALPHA[-1]:g}) was "
-            f"chosen by {INNER_FOLDS}-fold patient-grouped cross-validation inside the drawn patients."
+            f"Ridge regression used {_SCALES[result.settings.scale]}; its penalty ({RIDGE_ALPHA[0]:g} to "
+            f"{RIDGE_ALPHA[-1]:g}) was {inner} ({RIDGE_ALPHA_FIXED:g} {fewer} were drawn)."
         )
     elif "linear" in used:
         found.append(
-            f"The linear probe was L2-regularised logistic regression on standardised features; C "
-            f"({LOGISTIC_C[0]:g} to {LOGISTIC_C[-1]:g}) was chosen by log-loss in {INNER_FOLDS}-fold "
-            f"patient-grouped cross-validation inside the "
-            f"drawn patients (C = {LOGISTIC_C_FIXED:g} where a class had fewer than three patients)."
+            f"The linear probe was L2-regularised logistic regression on {_SCALES[result.settings.scale]}; C "
+            f"({LOGISTIC_C[0]:g} to {LOGISTIC_C[-1]:g}) was {inner}, by log-loss (C = {LOGISTIC_C_FIXED:g} {fewer} of "
+            "a class were drawn)."
         )
     if "knn" in used:
         found.append(
             "k-nearest neighbours used the cosine similarity after centring by the training mean, k from "
             f"{{{', '.join(map(str, KNN_NEIGHBOURS))}}} being chosen by the leave-one-patient-out Brier score of "
-            "the drawn data."
+            "the drawn data; probabilities were (votes + 1/K) / (k + 1) for K classes."
         )
     if "prototype" in used:
         found.append(
-            "The prototype classifier assigned the nearest class mean by cosine similarity "
-            f"(softmax temperature {PROTOTYPE_TEMPERATURE:g})."
+            "The prototype classifier assigned the nearest class mean by cosine similarity after centring by the mean "
+            f"of the class means (softmax temperature {PROTOTYPE_TEMPERATURE:g})."
         )
+    if result.settings.weights == "patient":
+        found.append("Every training patient counted once, whatever the number of items.")
     if "abmil" in used:
         found.append(
             "Attention pooling (abmil) was the gated-attention network of Ilse et al. (2018) on standardised tiles, "

@@ -1,8 +1,8 @@
-"""Cosines between rows after centring by the training mean: one similarity matrix serves every draw.
+"""Cosines between rows after centring by a mean of the training rows: one similarity matrix serves every draw.
 
-For rows x, t and the training mean m, ``(x - m)·(t - m) = x·t - x·m - t·m + m·m``, and every term is a mean of entries
-of the Gram matrix of all rows. So one Gram matrix gives the centred cosines of every draw without touching the features
-again. Where that matrix would be too large, the same numbers are computed block by block.
+For rows x, t and a weighted mean m of the training rows, ``(x - m)·(t - m) = x·t - x·m - t·m + m·m``, and every term is
+a weighted mean of entries of the Gram matrix of all rows. So one Gram matrix gives the centred cosines of every draw
+without touching the features again. Where that matrix would be too large, the same numbers are computed block by block.
 """
 
 from __future__ import annotations
@@ -29,21 +29,23 @@ class CosineSpace:
     """All rows of a study.
 
     Args:
-        rows: (N, D). They are shifted by their overall mean for the sake of precision; centring by the training mean
-            makes the result independent of any shift.
+        rows: (N, D). They are shifted by their overall mean and divided by their largest entry for the sake of
+            precision; centring and the cosine make the result independent of any shift and scale.
         gram_rows: keep the Gram matrix up to this many rows.
         dtype: of the arithmetic.
     """
 
     def __init__(self, rows: Rows, *, gram_rows: int = GRAM_ROWS, dtype: npt.DTypeLike = np.float32) -> None:
-        self.rows: Rows = np.asarray(rows - rows.mean(axis=0, dtype=np.float64), dtype=dtype)
+        shifted = rows - rows.mean(axis=0, dtype=np.float64)
+        self.rows: Rows = np.asarray(shifted / (np.abs(shifted).max() or 1.0), dtype=dtype)
         self.gram: Rows | None = self.rows @ self.rows.T if len(rows) <= gram_rows else None
 
-    def draw(self, train: Ints) -> DrawnCosines:
-        """Centre by the mean of the given rows."""
+    def draw(self, train: Ints, share: Floats | None = None) -> DrawnCosines:
+        """Centre by the mean of the given rows, or their sum by ``share`` (n,), which adds up to one."""
+        weights = np.full(len(train), 1.0 / len(train)) if share is None else share
         if self.gram is not None and len(train) < self.rows.shape[1] * 8:
-            return _FromGram(self.gram, train)
-        return _FromRows(self.rows, train)
+            return _FromGram(self.gram, train, weights)
+        return _FromRows(self.rows, train, weights)
 
 
 class DrawnCosines:
@@ -53,7 +55,7 @@ class DrawnCosines:
     dtype: np.dtype[np.floating[Any]]
 
     def to_train(self, rows: Ints) -> Rows:
-        """(len(rows), n) cosines; 0 where a row coincides with the training mean."""
+        """(len(rows), n) cosines; 0 where a row coincides with the mean."""
         raise NotImplementedError
 
     def blocks(self, rows: Ints) -> Iterator[tuple[slice, Rows]]:
@@ -65,11 +67,10 @@ class DrawnCosines:
 
 
 class _FromGram(DrawnCosines):
-    def __init__(self, gram: Rows, train: Ints) -> None:
-        self.gram, self.train, self.dtype = gram, train, gram.dtype
-        own = gram[np.ix_(train, train)]
-        self.means = own.mean(axis=1, dtype=np.float64)
-        self.mean_square = float(self.means.mean())
+    def __init__(self, gram: Rows, train: Ints, share: Floats) -> None:
+        self.gram, self.train, self.share, self.dtype = gram, train, share, gram.dtype
+        self.means = np.asarray(gram[np.ix_(train, train)] @ share)
+        self.mean_square = float(share @ self.means)
         self.norms = self._norms(train, self.means)
 
     def _norms(self, rows: Ints, means: Floats) -> Rows:
@@ -78,7 +79,7 @@ class _FromGram(DrawnCosines):
 
     def to_train(self, rows: Ints) -> Rows:
         cross = self.gram[np.ix_(rows, self.train)]
-        means = cross.mean(axis=1, dtype=np.float64)
+        means = np.asarray(cross @ self.share)
         norms = self._norms(rows, means)
         cross -= (means - self.mean_square).astype(np.float32)[:, None]
         cross -= self.means.astype(np.float32)
@@ -88,9 +89,9 @@ class _FromGram(DrawnCosines):
 
 
 class _FromRows(DrawnCosines):
-    def __init__(self, rows: Rows, train: Ints) -> None:
+    def __init__(self, rows: Rows, train: Ints, share: Floats) -> None:
         self.rows, self.train, self.dtype = rows, train, rows.dtype
-        self.mean = rows[train].mean(axis=0, dtype=np.float64).astype(rows.dtype)
+        self.mean = np.asarray(share @ rows[train], dtype=rows.dtype)
         self.unit = self._units(train)
 
     def _units(self, rows: Ints) -> Rows:

@@ -20,7 +20,7 @@ __all__ = ["KNNProbe", "PrototypeProbe"]
 
 
 class _CosineClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Keeps the training rows; predicts from cosines after centring by their mean."""
+    """Keeps the training rows; predicts from cosines after centring."""
 
     def _keep(self, X: Any, y: Any) -> Floats:
         rows, y = validate_data(self, X, y)
@@ -72,16 +72,21 @@ class KNNProbe(_CosineClassifier):
         names = np.arange(len(targets)) if groups is None else np.asarray(groups)
         group = np.unique(names, return_inverse=True)[1]
         space = CosineSpace(self.rows_, gram_rows=0, dtype=np.float64).draw(np.arange(len(targets)))
-        self.k_ = Neighbours.choose(space, targets, group, self.neighbours, self.seed).k
+        self.k_ = Neighbours.choose(
+            space, targets, group, prior=self._prior(), candidates=self.neighbours, seed=self.seed
+        ).k
         return self
+
+    def _prior(self) -> Floats:
+        return np.full(len(self.classes_), 1.0 / len(self.classes_))
 
     def predict_proba(self, X: Any) -> Floats:
         space, train, rows = self._space(X)
-        return Neighbours(space.draw(train), self.targets_, self.k_).predict(rows)
+        return Neighbours(space.draw(train), self.targets_, self.k_, self._prior(), np.ones(len(train))).predict(rows)
 
 
 class PrototypeProbe(_CosineClassifier):
-    """Nearest class mean by cosine after centring by the training mean.
+    """Nearest class mean by cosine after centring by the mean of the class means.
 
     Args:
         temperature: factor of the cosines in the softmax.
@@ -97,4 +102,4 @@ class PrototypeProbe(_CosineClassifier):
 
     def predict_proba(self, X: Any) -> Floats:
         space, train, rows = self._space(X)
-        return Prototypes(space.draw(train), self.targets_, self.temperature).predict(rows)
+        return Prototypes.of(space, train, self.targets_, temperature=self.temperature).predict(rows)

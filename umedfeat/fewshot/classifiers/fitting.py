@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.fewshot.arrays import Floats, Floats32, Ints
-from umedfeat.fewshot.classifiers.cosine import CosineSpace, DrawnCosines
-from umedfeat.fewshot.classifiers.linear import LinearProbe
+from umedfeat.fewshot.arrays import Floats, Floats32, Ints, Rows
+from umedfeat.fewshot.classifiers.cosine import CosineSpace
+from umedfeat.fewshot.classifiers.linear import LinearProbe, weights_of
 from umedfeat.fewshot.classifiers.neighbours import Neighbours, Prototypes
 from umedfeat.fewshot.classifiers.ridge import RidgeProbe
+from umedfeat.fewshot.classifiers.scaling import Standard
 from umedfeat.fewshot.cohort.cohort import Bags
 from umedfeat.fewshot.settings import ProbeSettings, Task
 
@@ -26,6 +28,15 @@ class Predicted:
     values: Floats
     chosen: str
     converged: bool = True
+
+
+class _Drawn(NamedTuple):
+    """Training rows and how much each counts (None: once), sets of test rows, statistics of the pool."""
+
+    train: Ints
+    tests: Sequence[Ints]
+    weights: Floats | None
+    pool: Standard | None
 
 
 class Fitter:
@@ -53,21 +64,26 @@ class Fitter:
         needs_cosines = {"knn", "prototype"} & set(settings.classifiers)
         self.space = CosineSpace(rows) if needs_cosines else None
 
-    def predict(self, train: Ints, tests: Sequence[Ints], classifiers: Sequence[str]) -> dict[str, list[Predicted]]:
-        """Fit each classifier on the training rows and predict each set of test rows."""
-        cosines = self.space.draw(train) if self.space is not None else None
-        return {name: self._one(name, train, tests, cosines) for name in classifiers}
+    def predict(
+        self, train: Ints, tests: Sequence[Ints], classifiers: Sequence[str], pool: Standard | None = None
+    ) -> dict[str, list[Predicted]]:
+        """Fit each classifier on the training rows and predict each set of test rows.
 
-    def _one(self, name: str, train: Ints, tests: Sequence[Ints], cosines: DrawnCosines | None) -> list[Predicted]:
+        Args:
+            pool: statistics of the unlabelled rows that the training rows were drawn from, for ``scale="pool"``.
+        """
+        weights = weights_of(self.group[train]) if self.settings.weights == "patient" else None
+        drawn = _Drawn(train, tests, weights, pool)
+        return {name: self._one(name, drawn) for name in classifiers}
+
+    def _one(self, name: str, drawn: _Drawn) -> list[Predicted]:
         if name == "linear":
-            return self._ridge(train, tests) if self.task == "regression" else self._linear(train, tests)
+            return self._ridge(drawn) if self.task == "regression" else self._linear(drawn)
         if name == "abmil" and self.bags is not None:
-            return self._attention(train, tests, self.bags)
-        if cosines is None:
+            return self._attention(drawn, self.bags)
+        if self.space is None:
             raise ValueError(f"no cosines for {name!r}")
-        if name == "knn":
-            return self._knn(train, tests, cosines)
-        return self._prototype(train, tests, cosines)
+        return self._knn(drawn, self.space) if name == "knn" else self._prototype(drawn, self.space)
 
     def _targets(self, train: Ints) -> Floats:
         """(n, M): one-hot classes, 0/1 labels, or values in one column."""
@@ -76,47 +92,62 @@ class Fitter:
             return np.asarray(np.equal.outer(truth, np.arange(self.width)), dtype=np.float64)
         return np.asarray(truth, dtype=np.float64).reshape(len(train), -1)
 
-    def _linear(self, train: Ints, tests: Sequence[Ints]) -> list[Predicted]:
-        if self.task != "multilabel":
-            model = LinearProbe(seed=self.settings.seed).fit(self.rows[train], self.truth[train], self.group[train])
-            return [
-                Predicted(self._widen(model, self.rows[test]), f"C={model.C_:g}", model.converged_) for test in tests
-            ]
+    def _linear(self, drawn: _Drawn) -> list[Predicted]:
+        train, truth = drawn.train, self.truth[drawn.train]
+        columns = truth.T if self.task == "multilabel" else [truth]
         models = [
-            LinearProbe(seed=self.settings.seed).fit(self.rows[train], column, self.group[train])
-            for column in self.truth[train].T
+            LinearProbe(seed=self.settings.seed, scale=self.settings.scale).fit(
+                self.rows[train], column, self.group[train], drawn.weights, drawn.pool
+            )
+            for column in columns
         ]
         chosen = "C=" + "|".join(f"{model.C_:g}" for model in models)
         converged = all(model.converged_ for model in models)
-        return [
-            Predicted(np.stack([m.predict_proba(self.rows[test])[:, 1] for m in models], axis=1), chosen, converged)
-            for test in tests
-        ]
+        return [Predicted(self._chances(models, self.rows[test]), chosen, converged) for test in drawn.tests]
 
-    def _widen(self, model: LinearProbe, rows: Floats32) -> Floats:
-        """Put the model's columns where their classes stand in the full label space; absent classes get 0."""
+    def _chances(self, models: Sequence[LinearProbe], rows: Rows) -> Floats:
+        """Columns where their classes stand in the full label space, absent classes 0; of labels their presence."""
+        if self.task == "multilabel":
+            return np.stack([model.predict_proba(rows)[:, 1] for model in models], axis=1)
         values = np.zeros((len(rows), self.width))
-        values[:, model.classes_] = model.predict_proba(rows)
+        values[:, models[0].classes_] = models[0].predict_proba(rows)
         return values
 
-    def _ridge(self, train: Ints, tests: Sequence[Ints]) -> list[Predicted]:
-        model = RidgeProbe(seed=self.settings.seed).fit(self.rows[train], self.truth[train], self.group[train])
-        return [Predicted(model.predict(self.rows[test])[:, None], f"alpha={model.alpha_:g}") for test in tests]
+    def _ridge(self, drawn: _Drawn) -> list[Predicted]:
+        train = drawn.train
+        model = RidgeProbe(seed=self.settings.seed, scale=self.settings.scale).fit(
+            self.rows[train], self.truth[train], self.group[train], drawn.weights, drawn.pool
+        )
+        return [Predicted(model.predict(self.rows[test])[:, None], f"alpha={model.alpha_:g}") for test in drawn.tests]
 
-    def _attention(self, train: Ints, tests: Sequence[Ints], bags: Bags) -> list[Predicted]:
+    def _attention(self, drawn: _Drawn, bags: Bags) -> list[Predicted]:
         from umedfeat.fewshot.classifiers.attention import AttentionProbe  # imports torch, which no other one needs
 
-        model = AttentionProbe(self.task, self.settings.seed).fit(bags.pick(train), self._targets(train))
-        return [Predicted(model.predict(bags.pick(test)), "") for test in tests]
+        model = AttentionProbe(self.task, self.settings.seed).fit(bags.pick(drawn.train), self._targets(drawn.train))
+        return [Predicted(model.predict(bags.pick(test)), "") for test in drawn.tests]
 
-    def _knn(self, train: Ints, tests: Sequence[Ints], cosines: DrawnCosines) -> list[Predicted]:
-        model = Neighbours.choose(cosines, self._targets(train), self.group[train], seed=self.settings.seed)
-        return [Predicted(model.predict(test), f"k={model.k}") for test in tests]
+    def _knn(self, drawn: _Drawn, space: CosineSpace) -> list[Predicted]:
+        targets, seed = self._targets(drawn.train), self.settings.seed
+        groups = self.group[drawn.train]
+        model = Neighbours.choose(
+            space.draw(drawn.train), targets, groups, prior=self._prior(targets), weights=drawn.weights, seed=seed
+        )
+        return [Predicted(model.predict(test), f"k={model.k}") for test in drawn.tests]
 
-    def _prototype(self, train: Ints, tests: Sequence[Ints], cosines: DrawnCosines) -> list[Predicted]:
-        targets = self._targets(train)
+    def _prior(self, targets: Floats) -> Floats | None:
+        """What a neighbour says that knows nothing: all drawn classes alike, a label as well present as not."""
+        if self.task == "regression":
+            return None
+        if self.task == "multilabel":
+            return np.full(targets.shape[1], 0.5)
+        present = targets.any(axis=0)
+        return np.asarray(present / present.sum())
+
+    def _prototype(self, drawn: _Drawn, space: CosineSpace) -> list[Predicted]:
+        targets, train = self._targets(drawn.train), drawn.train
         if self.task != "multilabel":
-            model = Prototypes(cosines, targets)
-            return [Predicted(model.predict(test), "") for test in tests]
-        pairs = [Prototypes(cosines, np.stack([1 - column, column], axis=1)) for column in targets.T]
-        return [Predicted(np.stack([pair.predict(test)[:, 1] for pair in pairs], axis=1), "") for test in tests]
+            model = Prototypes.of(space, train, targets, drawn.weights)
+            return [Predicted(model.predict(test), "") for test in drawn.tests]
+        both = [np.stack([1 - column, column], axis=1) for column in targets.T]
+        pairs = [Prototypes.of(space, train, pair, drawn.weights) for pair in both]
+        return [Predicted(np.stack([pair.predict(test)[:, 1] for pair in pairs], axis=1), "") for test in drawn.tests]

@@ -1,4 +1,4 @@
-"""The linear probe: standardise, L2 logistic regression, C by inner patient-grouped cross-validation."""
+"""The linear probe: one scale for all features, L2 logistic regression, C by inner patient-grouped cross-validation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from umedfeat.fewshot.arrays import Floats, Ints, Rows
+from umedfeat.fewshot.arrays import Bools, Floats, Ints, Rows
 from umedfeat.fewshot.classifiers.logistic import LogisticPaths, Weights, probabilities
-from umedfeat.fewshot.classifiers.scaling import Standard
+from umedfeat.fewshot.classifiers.scaling import Scaler, Standard, root_mean_square
 from umedfeat.fewshot.draws.orders import patient_folds
-from umedfeat.fewshot.settings import INNER_FOLDS, LOGISTIC_C, LOGISTIC_C_FIXED
+from umedfeat.fewshot.settings import ENOUGH_PATIENTS, INNER_FOLDS, LOGISTIC_C, LOGISTIC_C_FIXED, Scale
 
-__all__ = ["LinearProbe", "inner_folds"]
+__all__ = ["LinearProbe", "inner_folds", "weights_of"]
 
 _SELECT_TOLERANCE = 2e-4
 _FINAL_TOLERANCE = 1e-6
@@ -26,9 +26,9 @@ _PATIENCE = 2
 
 
 def inner_folds(
-    targets: npt.NDArray[np.generic], groups: npt.NDArray[np.generic], folds: int, seed: int
+    targets: npt.NDArray[np.generic], groups: npt.NDArray[np.generic], folds: int, seed: int, enough: int = 3
 ) -> Ints | None:
-    """Deal rows to inner folds, groups kept together; None where a class has fewer than three groups.
+    """Deal rows to inner folds, groups kept together; None where a class has fewer than ``enough`` groups.
 
     Args:
         targets: (n, C) 0/1: what must occur in every inner training set. groups: (n,).
@@ -37,7 +37,7 @@ def inner_folds(
     carries = np.zeros((int(group.max()) + 1, targets.shape[1]), dtype=bool)
     np.logical_or.at(carries, group, np.asarray(targets, dtype=bool))
     fewest = int(carries.sum(axis=0).min())
-    if fewest < 3:
+    if fewest < enough:
         return None
     rarity = np.where(carries, carries.sum(axis=0), carries.size)
     fold = patient_folds(carries, rarity.argmin(axis=1), min(folds, fewest), np.random.default_rng([seed, 3]))
@@ -47,31 +47,52 @@ def inner_folds(
     return np.asarray(fold[group])
 
 
+def weights_of(groups: npt.NDArray[np.generic]) -> Floats:
+    """(n,) weights under which every group counts as much as one row."""
+    _, group, count = np.unique(groups, return_inverse=True, return_counts=True)
+    return np.asarray(1.0 / count[group])
+
+
 class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """StandardScaler → L2 logistic regression as one estimator, same predictions as scikit-learn's pipeline.
+    """Scaling (see ``Scaler``) → L2 logistic regression as one estimator; the objective is scikit-learn's.
 
     Args:
         strengths: values of C tried, ascending. fixed: C where nothing can be selected.
+        enough: groups of each class from which on C is selected.
         folds: inner folds. seed: of their draw.
+        scale: "unit", "standard" or "pool" (statistics given to ``fit``).
 
     Attributes:
         C_: the chosen C. converged_: the final fit reached its tolerance. inner_loss_: mean log-loss per C tried.
+        scaler_: of the training rows. weights_: coefficients and intercept on scaled rows.
     """
 
     def __init__(
         self,
         strengths: Sequence[float] = LOGISTIC_C,
         fixed: float = LOGISTIC_C_FIXED,
+        enough: int = ENOUGH_PATIENTS,
         folds: int = INNER_FOLDS,
         seed: int = 0,
+        scale: Scale = "unit",
     ) -> None:
         self.strengths = strengths
         self.fixed = fixed
+        self.enough = enough
         self.folds = folds
         self.seed = seed
+        self.scale = scale
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> LinearProbe:
-        """Fit on (n, D) rows and (n,) classes; ``groups`` (n,) names the patients (each row its own by default)."""
+    def fit(
+        self, X: Any, y: Any, groups: Any = None, weights: Floats | None = None, pool: Standard | None = None
+    ) -> LinearProbe:
+        """Fit on (n, D) rows and (n,) classes.
+
+        Args:
+            groups: (n,) names of the patients (each row its own by default).
+            weights: (n,) how much each row counts (once by default).
+            pool: statistics of the unlabelled pool, for ``scale="pool"``.
+        """
         X, y = validate_data(self, X, y)
         check_classification_targets(y)
         self.classes_, code = np.unique(y, return_inverse=True)
@@ -79,24 +100,54 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"Classifier can't train when only one class is present: {self.classes_[0]!r}")
         onehot = np.equal.outer(code, np.arange(len(self.classes_))).astype(np.float64)
         groups = np.arange(len(y)) if groups is None else np.asarray(groups)
+        self.scaler_ = Scaler.of(X, self.scale, weights=weights, pool=pool)
         targets = onehot[:, 1:] if len(self.classes_) == 2 else onehot
-        self._fit(X, targets, inner_folds(onehot, groups, self.folds, self.seed))
+        fold = inner_folds(onehot, groups, self.folds, self.seed, max(3, self.enough))
+        self._fit(self.scaler_.apply(X), targets, fold, weights)
         return self
 
-    def _fit(self, X: Rows, targets: Floats, fold: Ints | None) -> None:
-        self.standard_ = Standard.of(X)
-        rows = self.standard_.apply(X)
-        self.inner_loss_ = [] if fold is None else inner_losses(rows, targets, fold, self.strengths)
+    def _fit(self, rows: Floats, targets: Floats, fold: Ints | None, weights: Floats | None) -> None:
+        self.inner_loss_ = [] if fold is None else self._inner_losses(rows, targets, fold, weights)
         self.C_ = self.fixed if fold is None else self.strengths[int(np.argmin(self.inner_loss_))]
         everything = np.ones((len(targets), 1), dtype=bool)
-        path = LogisticPaths(rows, targets, everything, np.ones((1, X.shape[1])))
+        path = LogisticPaths(rows, targets, everything, np.ones((1, 1)), weights)
         self.weights_: Weights = path.fit(self.C_, _FINAL_TOLERANCE)[0]
         self.converged_ = self.weights_.converged
 
+    def _inner_losses(self, rows: Floats, targets: Floats, fold: Ints, weights: Floats | None) -> list[float]:
+        """Mean held-out log-loss for each C, from the strongest regularisation until it has risen enough times.
+
+        Each inner training set is scaled on its own: dividing the rows, which the whole draw has scaled, once more by
+        their scale inside the fold comes to the same.
+        """
+        inside = np.not_equal.outer(fold, np.arange(int(fold.max()) + 1))
+        paths = LogisticPaths(rows, targets, inside, self._scales(rows, inside, weights), weights)
+        total = len(targets) if weights is None else weights.sum()
+        losses: list[float] = []
+        for strength in self.strengths:
+            paths.walk(strength, _SELECT_TOLERANCE)
+            losses.append(paths.held_out_loss() / total)
+            if len(losses) - 1 - int(np.argmin(losses)) >= _PATIENCE:
+                break
+        return losses
+
+    def _scales(self, rows: Floats, inside: Bools, weights: Floats | None) -> Floats:
+        """(F, 1) lengths, or (F, D) scales of the features, of the rows inside each fold."""
+        found = []
+        for part in inside.T:
+            own = None if weights is None else weights[part]
+            standard = Standard.of(rows[part], own)
+            if self.scale == "standard":
+                varying = (standard.scale != 1.0).sum()
+                found.append(standard.scale * np.sqrt(max(1, varying)))
+            else:
+                found.append(np.array([root_mean_square(rows[part] - standard.mean, own) or 1.0]))
+        return np.stack(found)
+
     def _logits(self, X: Any) -> Floats:
         check_is_fitted(self)
-        rows = validate_data(self, X, reset=False)
-        return np.asarray(self.standard_.apply(rows) @ self.weights_.coef + self.weights_.intercept)
+        rows: Rows = validate_data(self, X, reset=False)
+        return np.asarray(self.scaler_.apply(rows) @ self.weights_.coef + self.weights_.intercept)
 
     def predict_proba(self, X: Any) -> Floats:
         """(n, K) probabilities in the order of ``classes_``."""
@@ -111,21 +162,3 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """(n,) logit of two classes, (n, K) logits of more."""
         logits = self._logits(X)
         return logits[:, 0] if logits.shape[1] == 1 else logits
-
-
-def inner_losses(rows: Floats, targets: Floats, fold: Ints, strengths: Sequence[float]) -> list[float]:
-    """Mean held-out log-loss for each C, from the strongest regularisation until it has risen ``_PATIENCE`` times.
-
-    Each inner training set is standardised on its own: dividing the rows, which the whole draw has standardised, by
-    their standard deviation inside the fold comes to the same.
-    """
-    inside = np.not_equal.outer(fold, np.arange(int(fold.max()) + 1))
-    scales = np.stack([Standard.of(rows[part]).scale for part in inside.T])
-    paths = LogisticPaths(rows, targets, inside, scales)
-    losses: list[float] = []
-    for strength in strengths:
-        paths.walk(strength, _SELECT_TOLERANCE)
-        losses.append(paths.held_out_loss() / len(targets))
-        if len(losses) - 1 - int(np.argmin(losses)) >= _PATIENCE:
-            break
-    return losses

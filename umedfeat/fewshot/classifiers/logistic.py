@@ -113,14 +113,14 @@ class _Triangular:
 class _Wide:
     """Few rows: the solution lies in their span, so each fit has n coordinates a logit instead of D; θ (F, n, M).
 
-    With the fold's scales S, ``R S⁻² Rᵀ = U Λ Uᵀ`` and coefficients ``S⁻² Rᵀ U Λ^-½ θ``, logits are ``U Λ^½ θ`` and the
+    With the fit's scales S, ``R S⁻² Rᵀ = U Λ Uᵀ`` and coefficients ``S⁻² Rᵀ U Λ^-½ θ``, logits are ``U Λ^½ θ`` and the
     penalty stays |θ|². The preconditioner is diagonal.
     """
 
     def __init__(self, rows: Floats, scales: Floats, width: int) -> None:
         self.rows, self.shape = rows, (len(scales), len(rows), width)
         self.shrink = 1.0 / scales
-        squares, left = np.linalg.eigh(np.stack([(rows * s) @ (rows * s).T for s in self.shrink]))
+        squares, left = _eigen(rows, self.shrink)
         kept = squares > _TINY * np.maximum(1.0, squares[:, -1:]) * len(rows)
         self.squares = np.where(kept, squares, 0.0)
         self.basis = left * np.sqrt(self.squares)[:, None, :]
@@ -152,6 +152,15 @@ class _Diagonal:
         return np.asarray(weights / self.scale)
 
 
+def _eigen(rows: Floats, shrink: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues (F, n) and vectors (F, n, n) of each fit's Gram matrix; one scale a fit leaves the vectors alike."""
+    if shrink.shape[1] > 1:
+        found = np.linalg.eigh(np.stack([(rows * s) @ (rows * s).T for s in shrink]))
+        return found.eigenvalues, found.eigenvectors
+    squares, left = np.linalg.eigh(rows @ rows.T)
+    return squares * shrink**2, np.broadcast_to(left, (len(shrink), *left.shape))
+
+
 class LogisticPaths:
     """F fits on parts of the same rows, minimised together.
 
@@ -159,11 +168,15 @@ class LogisticPaths:
         rows: (n, D), standardised or the like.
         targets: (n, M): one 0/1 column for two classes or a single label, one-hot columns for more classes.
         inside: (n, F) bool, the rows that each fit may see.
-        scales: (F, D) standard deviation of each column over those rows: the fit is on ``rows / scales``.
+        scales: (F, D) scale of each column over those rows, or (F, 1) of all: the fit is on ``rows / scales``.
+        weights: (n,) how much each row counts; once by default.
     """
 
-    def __init__(self, rows: Floats, targets: Floats, inside: Bools, scales: Floats) -> None:
-        self.targets, self.inside = targets, inside.astype(np.float64)
+    def __init__(
+        self, rows: Floats, targets: Floats, inside: Bools, scales: Floats, weights: Floats | None = None
+    ) -> None:
+        counts = np.ones(len(rows)) if weights is None else weights
+        self.targets, self.inside, self.outside = targets, inside * counts[:, None], ~inside * counts[:, None]
         wide = _SPAN * rows.shape[0] <= rows.shape[1]
         self.design: _Design = (_Wide if wide else _Tall)(rows, scales, targets.shape[1])
         self.theta: Floats = np.zeros(self.design.shape)
@@ -194,7 +207,7 @@ class LogisticPaths:
     def held_out_loss(self) -> float:
         """Sum of the log-losses of the rows outside, at the present solution."""
         losses, _ = _losses(self.design.logits(self.theta) + self.intercept, self.targets)
-        return float((losses * (1.0 - self.inside)).sum())
+        return float((losses * self.outside).sum())
 
     def _descend(self, penalty: float, tolerance: float) -> tuple[float, int]:
         """L-BFGS with a preconditioner for the present solution; the value reached and the iterations it took."""
