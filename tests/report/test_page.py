@@ -20,7 +20,7 @@ from umedfeat.report.figures.embedding_map import MOST_POINTS, principal_plane
 from umedfeat.report.preview.cards import picture_name
 from umedfeat.report.study_page import render_report, write_report
 
-SETTINGS = {"fractions": (0.2, 1.0), "bootstrap": 50, "repeats": 3}
+SETTINGS = {"fractions": (0.2, 1.0), "bootstrap": 100, "repeats": 3}
 
 
 def checked(page: str) -> str:
@@ -118,7 +118,7 @@ def test_budgets_of_the_same_patients_share_a_tick() -> None:
 
 def test_large_cohorts_are_thinned_and_it_is_said() -> None:
     cases = gaussian_cases(1600, 2, 4)
-    settings = ProbeSettings(fractions=(0.01,), bootstrap=20, repeats=1, classifiers=("prototype",))
+    settings = ProbeSettings(fractions=(0.01,), bootstrap=100, repeats=1, classifiers=("prototype",))
     page = checked(render_report(umedfeat.probe(cases.features, cases.labels, cases.patients, settings=settings)))
     assert f"{MOST_POINTS} items" in page
     assert page.count("point") <= MOST_POINTS + 50

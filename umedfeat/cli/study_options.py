@@ -16,7 +16,13 @@ __all__ = ["DrawBar", "FractionsType", "command_line", "settings_of", "study_opt
 
 _SANITY_RUNS = 20
 #: What a splits.json decides.
-_DRAWN = {"fractions": "fraction", "shots": "shots", "repeats": "repeats", "test_size": "test-size"}
+_DRAWN = {
+    "fractions": "fraction",
+    "shots": "shots",
+    "repeats": "repeats",
+    "test_size": "test-size",
+    **{name: name for name in ("split", "cv", "external", "loco", "train")},
+}
 
 
 class FractionsType(click.ParamType[Any]):
@@ -51,6 +57,20 @@ class ShotsType(click.ParamType[Any]):
         if not all(part.isdigit() and int(part) > 0 for part in parts):
             self.fail(f"{value!r} is not a list of whole numbers like 1,2,4,8", param, ctx)
         return tuple(int(part) for part in parts)
+
+
+class NamesType(click.ParamType[Any]):
+    """Names, as a list."""
+
+    name = "a,b,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(","))
+        if not all(names) or len(set(names)) < len(names):
+            self.fail(f"{value!r} is not a list of different names like low,mid,high", param, ctx)
+        return names
 
 
 class TaskType(click.Choice[str]):
@@ -153,6 +173,12 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--cv", type=click.IntRange(2), help="Folds of cross-validation instead of a hold-out."),
     click.option("--cv-repeats", type=click.IntRange(1), default=5, show_default=True, help="Partitions of --cv."),
     click.option("--external", default="", metavar="COLUMN=VALUE", help="Test on these patients, train on the others."),
+    click.option("--train", default="", metavar="COLUMN=VALUES", help="Train on these patients (with --test)."),
+    click.option("--test", default="", metavar="COLUMN=VALUES", help="Test on these patients (with --train)."),
+    click.option("--where", multiple=True, metavar="COLUMN=VALUES", help="Only items that are so. Repeatable."),
+    click.option("--drop-class", multiple=True, metavar="CLASS", help="Leave a class out. Repeatable."),
+    click.option("--merge", multiple=True, metavar="A+B=C", help="Make classes one. Repeatable."),
+    click.option("--order", type=NamesType(), help="Classes, lowest first; of two the last is positive."),
     click.option("--loco", default="", metavar="COLUMN", help="Leave each value (centre) out in turn."),
     click.option(
         "--subgroup",
@@ -175,6 +201,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         show_default=True,
         help="A budget that cannot hold every class.",
     ),
+    click.option("--calibrate", is_flag=True, help="Temperature scaling, chosen inside the drawn patients."),
     click.option(
         "--bootstrap",
         type=click.IntRange(100),
@@ -182,7 +209,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         show_default=True,
         help="Resamplings of the test patients.",
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of every draw."),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every draw."),
     click.option("--sanity", is_flag=True, help="Also run on permuted labels: it must find nothing (else exit 3)."),
     click.option("--jobs", type=click.IntRange(1), help="Threads; they change no number.  [default: all cores]"),
 ]
@@ -209,20 +236,14 @@ def settings_of(options: dict[str, Any]) -> ProbeSettings:
     if "fractions" in values:
         values["fractions"] = tuple(sorted({number for group in values["fractions"] for number in group}))
     if "shots" in values:
-        if "fractions" in values:
-            raise click.UsageError("--fraction and --shots exclude each other")
-        values["fractions"] = ()
+        values.setdefault("fractions", ())
         values["shots"] = tuple(sorted(set(values["shots"])))
     saved = values.pop("splits", None)
-    ways = [f"--{name.replace('_', '-')}" for name in ("split", "cv", "external", "loco") if values.get(name)]
-    ways += ["--splits"] * (saved is not None)
-    if len(ways) > 1:
-        raise click.UsageError(f"{' and '.join(ways)} are different ways to choose the test set: give one")
     if saved is None:
         return ProbeSettings(**values)
     drawn = [f"--{flag}" for name, flag in _DRAWN.items() if values.get(name)]
     if drawn:
-        raise click.UsageError(f"--splits holds the draws already: leave {' and '.join(drawn)} out")
+        raise click.UsageError(f"--splits holds tests and draws already: leave {' and '.join(drawn)} out")
     return with_splits(ProbeSettings(**values), saved)
 
 

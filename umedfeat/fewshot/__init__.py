@@ -13,8 +13,10 @@ from umedfeat.fewshot.arrays import Rows
 from umedfeat.fewshot.classifiers.cosine_estimators import KNNProbe, PrototypeProbe
 from umedfeat.fewshot.classifiers.linear import LinearProbe
 from umedfeat.fewshot.classifiers.ridge import RidgeProbe
-from umedfeat.fewshot.cohort.build import build_cohort
-from umedfeat.fewshot.cohort.cohort import Cohort
+from umedfeat.fewshot.cohort.build import build_cohort, in_range, refuse_shapes
+from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
+from umedfeat.fewshot.cohort.labels import as_text
+from umedfeat.fewshot.cohort.selection import select
 from umedfeat.fewshot.compare import MARGIN, compare_cohorts
 from umedfeat.fewshot.files import compare_files, probe_cohort, probe_file
 from umedfeat.fewshot.result import Comparison, ProbeResult
@@ -107,17 +109,27 @@ def _cohort(
     ids: Sequence[str] | None,
     meta: Mapping[str, Sequence[str]] | None,
 ) -> Cohort:
-    rows = np.ascontiguousarray(features, dtype=np.float32)
+    rows = np.ascontiguousarray(in_range(np.asarray(features)), dtype=np.float32)
     if rows.ndim != 2:
         raise CohortError(f"features of shape {rows.shape}: one row per item is needed")
+    names = [str(number) for number in range(len(rows))] if ids is None else list(ids)
+    columns = {name: np.asarray(column, dtype=np.str_) for name, column in (meta or {}).items()}
+    if len(names) != len(rows):
+        raise CohortError(f"{len(names)} ids for {len(rows)} rows of features", remedy="give one for each row")
+    keep, texts, note = np.ones(len(rows), dtype=bool), labels, ""
+    if np.asarray(labels, dtype=object).ndim == 1 and settings.task not in ("regression", "multilabel", "survival"):
+        refuse_shapes(names, {"labels": labels, "groups": groups, **columns})
+        keep, texts, note = select(as_text(labels), columns, settings)
+    kept = np.flatnonzero(keep)
     return build_cohort(
-        rows,
-        np.arange(len(rows)),
-        labels,
+        rows[kept],
+        np.arange(len(kept)),
+        texts,
         settings,
-        ids=[str(number) for number in range(len(rows))] if ids is None else ids,
-        patients=None if groups is None else [str(group) for group in groups],
-        meta=meta,
+        ids=[names[k] for k in kept],
+        patients=None if groups is None else [str(groups[k]) for k in kept.tolist()],
+        meta={name: column[kept].tolist() for name, column in columns.items()},
+        flow=(FlowStep("rows of features", len(rows), 0), FlowStep("selected", len(kept), 0, note)) if note else (),
     )
 
 

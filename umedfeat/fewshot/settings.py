@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.fewshot.refusals import refuse_settings
+
 __all__ = [
     "ATTENTION",
     "CLASSIFIERS",
@@ -117,6 +119,9 @@ class SavedSplits:
 class ProbeSettings:
     """Everything a study is asked to do.
 
+    Raises:
+        SetupError: a value is not legal, or two contradict each other.
+
     Attributes:
         fractions: shares of the training pool's patients, each in (0, 1]; empty when ``shots`` is given.
         shots: patients per class instead of fractions; empty when ``fractions`` are given.
@@ -140,11 +145,18 @@ class ProbeSettings:
         loco: column whose values are left out one after the other, e.g. "centre"; "" for none.
         split: column whose value "test" marks the test patients and "train" the pool; "" takes a column called
             "split" where nothing else was said about the tests (see ``settled``).
+        train, test: "column=value" or "column=value,value": the patients of the pool and of the test; all others take
+            no part. "" for none; both or neither.
+        where: conditions of the same form that every item must meet.
+        drop_class: classes whose items are left out. merge: "a+b=c" makes classes a and b one, called c.
+        order: the classes in their order, lowest first; of two the second is the positive one. () sorts them.
         subgroups: columns by which the test results are broken down; None takes those of SUBGROUP_COLUMNS that are
             there with two to eight different values.
         on_missing_class: "stop" or "skip" a fraction that cannot hold every class.
         threshold: of two classes, the probability above which an item is called positive, for sensitivity,
             specificity and predictive values; every other metric takes the more probable class.
+        calibrate: divide log-probabilities by a temperature, chosen by patient-grouped cross-validation inside the
+            drawn patients.
         bootstrap: resamplings of the test patients behind each interval.
         confidence: level of the intervals.
         sanity: number of label permutations of the sanity check; 0 for none.
@@ -168,14 +180,26 @@ class ProbeSettings:
     external: str = ""
     loco: str = ""
     split: str = ""
+    train: str = ""
+    test: str = ""
+    where: tuple[str, ...] = ()
+    drop_class: tuple[str, ...] = ()
+    merge: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
     subgroups: tuple[str, ...] | None = None
     on_missing_class: Literal["stop", "skip"] = "stop"
     threshold: float = 0.5
+    calibrate: bool = False
     bootstrap: int = 1000
     confidence: float = 0.95
     sanity: int = 0
     seed: int = 0
     splits: SavedSplits | None = None
+
+    def __post_init__(self) -> None:
+        if self.shots and self.fractions == FRACTIONS:  # not asked for
+            object.__setattr__(self, "fractions", ())
+        refuse_settings({field.name: getattr(self, field.name) for field in fields(self)})
 
     @property
     def held_out(self) -> float:
@@ -185,7 +209,7 @@ class ProbeSettings:
     def settled(self, meta: Mapping[str, npt.NDArray[np.str_]]) -> ProbeSettings:
         """The same for a cohort with these columns: one called "split" counts where nothing is said about the tests,
         and the usual subgroups where nothing is said about them."""
-        said = (self.split, self.cv, self.external, self.loco, self.test_size, self.splits)
+        said = (self.split, self.cv, self.external, self.loco, self.train, self.test_size, self.splits)
         found = replace(self, split=SPLIT_COLUMN) if SPLIT_COLUMN in meta and not any(said) else self
         return found if self.subgroups is not None else replace(found, subgroups=_usual_subgroups(meta))
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Bools, Floats, Floats32, Ints, Texts
+from umedfeat.fewshot.arrays import Bools, Floats, Floats32, Ints, Rows, Texts
 from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
 from umedfeat.fewshot.cohort.labels import MISSING, Target, as_text, encode
+from umedfeat.fewshot.cohort.selection import twin_notes
 from umedfeat.fewshot.settings import ProbeSettings, Task
 
-__all__ = ["build_cohort", "relabelled"]
+__all__ = ["build_cohort", "in_range", "refuse_shapes", "relabelled"]
 
 _QUARTILES = (0.25, 0.5, 0.75)
+#: Share of the items above which a single patient is pointed out.
+_MOST_OF_ALL = 0.5
+#: Largest features between these are left as they are.
+_LEAST, _MOST = 1e-6, 1e6
 
 
 def build_cohort(
@@ -30,6 +37,7 @@ def build_cohort(
     meta: Mapping[str, Sequence[str]] | None = None,
     content: Sequence[str] | None = None,
     flow: tuple[FlowStep, ...] = (),
+    warnings: Sequence[str] = (),
 ) -> Cohort:
     """Build the study's cohort out of complete labels and check that it is one.
 
@@ -39,13 +47,16 @@ def build_cohort(
         patients: (I,) patient of each item; "" or None takes the item as its own patient.
 
     Raises:
-        CohortError: missing or constant labels, patients in two classes, a class with one patient, bad features.
+        CohortError: missing or constant labels, patients in two classes, a class with one patient, bad features,
+            columns of different lengths, an id that is there twice.
     """
+    refuse_shapes(ids, {"labels": labels, "patients": patients, "content": content, **(meta or {})})
     ids_ = np.asarray(ids, dtype=np.str_)
     known, patients_ = _patients(ids_, patients)
     target = _target(labels, settings, ids_)
     names, patient = np.unique(patients_, return_inverse=True)
     _refuse_bad_features(rows, row_item, ids_)
+    rows = in_range(rows).astype(np.float32, copy=False)
     carries = _carries(target, patient, len(names))
     if settings.label_of == "patient":
         _refuse_mixed(target, patient, names, carries)
@@ -65,9 +76,50 @@ def build_cohort(
         stratum=_strata(carries, target.task),
         content=np.asarray(content if content is not None else [""] * len(ids_), dtype=np.str_),
         flow=flow,
+        warnings=(*warnings, *_notes(target, settings, patient, names)),
     )
     _refuse_thin_classes(cohort)
     return _as_unit(cohort, settings)
+
+
+def in_range(rows: Rows) -> Rows:
+    """Rows whose squares float32 can hold: where it cannot, all are divided by one power of two, which no classifier
+    notices."""
+    peak = float(np.abs(rows).max(initial=0.0))
+    if not np.isfinite(peak) or peak == 0 or _LEAST < peak < _MOST:
+        return rows
+    return np.ldexp(rows, -int(np.frexp(peak)[1]))
+
+
+def refuse_shapes(ids: Sequence[str], columns: Mapping[str, Any]) -> None:
+    """Refuse columns that do not go with the items, and ids that do not tell them apart.
+
+    Raises:
+        CohortError: naming the column and its length, or the id.
+    """
+    for name, column in columns.items():
+        if column is not None and len(column) != len(ids):
+            raise CohortError(f"{len(column)} {name} for {len(ids)} items", remedy="give one for each item")
+    twice = [name for name, count in Counter(map(str, ids)).items() if count > 1]
+    if twice:
+        raise CohortError(
+            f"{len(twice)} ids are there more than once, {twice[0]!r} among them", remedy="name each once"
+        )
+
+
+def _notes(target: Target, settings: ProbeSettings, patient: Ints, names: Texts) -> list[str]:
+    """What looks wrong and need not be."""
+    found = twin_notes(target.classes)
+    absent = [name for name in settings.order if name not in target.classes]
+    if absent:
+        found.append(f"Nobody carries {', '.join(map(repr, absent))}: left out of the classes.")
+    counts = np.bincount(patient)
+    if len(names) > 2 and counts.max() > _MOST_OF_ALL * len(patient) and counts.max() > 1:
+        found.append(
+            f"Patient {names[counts.argmax()]} has {counts.max()} of the {len(patient)} items: what is learned and "
+            "tested on items is that patient."
+        )
+    return found
 
 
 def _patients(ids: Texts, patients: Sequence[str] | None) -> tuple[bool, Texts]:
@@ -91,15 +143,18 @@ def _target(labels: Sequence[object] | npt.NDArray[np.generic], settings: ProbeS
         names = tuple(str(column) for column in range(matrix.shape[1]))
         return Target("multilabel", (matrix > 0).astype(np.intp), names)
     texts = as_text(labels)
-    if len(texts) != len(ids):
-        raise CohortError(f"{len(texts)} labels for {len(ids)} items")
     missing = [name for name, text in zip(ids, texts, strict=True) if text.lower() in MISSING]
     if missing and settings.task != "multilabel":
         raise CohortError(
-            f"{len(missing)} of {len(texts)} items have no label, {str(missing[0])!r} among them",
+            f"{len(missing)} of {len(texts)} items have no label ({_cells(texts)} count as none), {str(missing[0])!r} "
+            "among them",
             remedy="fill the label column, or leave these items out with --unmatched skip",
         )
-    return encode(texts, settings.task)
+    return encode(texts, settings.task, settings.order)
+
+
+def _cells(texts: Sequence[str]) -> str:
+    return ", ".join(sorted({repr(text) for text in texts if text.lower() in MISSING}))
 
 
 def _pooled(rows: Floats32, row_item: Ints, n_items: int) -> Floats32:

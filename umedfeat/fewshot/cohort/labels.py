@@ -67,10 +67,11 @@ def infer_task(texts: Sequence[str]) -> Task:
     return "binary" if len(distinct) == 2 else "multiclass"
 
 
-def encode(texts: Sequence[str], task: str) -> Target:
+def encode(texts: Sequence[str], task: str, order: Sequence[str] = ()) -> Target:
     """Encode complete labels (no missing ones).
 
-    Classes are sorted as numbers where all are numbers, else alphabetically; the second class of two is "positive".
+    Classes come in the ``order`` given (those that nobody carries are left out), else sorted as numbers where all are
+    numbers, else alphabetically; the second class of two is "positive".
 
     Raises:
         CohortError: constant labels, labels that do not fit the task.
@@ -85,7 +86,7 @@ def encode(texts: Sequence[str], task: str) -> Target:
         return Target(chosen, _regression(texts), ())
     if chosen == "multilabel":
         return _multilabel(texts)
-    return _classes(texts, chosen)
+    return _classes(texts, chosen, order)
 
 
 def _numbers(texts: Sequence[str]) -> list[float] | None:
@@ -106,15 +107,12 @@ def _regression(texts: Sequence[str]) -> Floats:
     return np.asarray(numbers, dtype=np.float64)
 
 
-def _classes(texts: Sequence[str], task: Task) -> Target:
-    distinct = sorted(set(texts))
-    numbers = _numbers(distinct)
-    if numbers is not None:
-        distinct = [text for _, text in sorted(zip(numbers, distinct, strict=True))]
-    elif task == "ordinal":
+def _classes(texts: Sequence[str], task: Task, order: Sequence[str]) -> Target:
+    distinct = _ordered(set(texts), order)
+    if task == "ordinal" and not order and _numbers(distinct) is None:
         raise CohortError(
             f"--ordinal needs numeric grades, and the labels are {', '.join(distinct[:5])}",
-            remedy="write the grades as 0, 1, 2 …",
+            remedy="write the grades as 0, 1, 2 …, or say their order: --order low,mid,high",
         )
     if task == "binary" and len(distinct) != 2:
         raise CohortError(f"--task binary needs two classes, and there are {len(distinct)}", remedy="leave --task out")
@@ -122,6 +120,18 @@ def _classes(texts: Sequence[str], task: Task) -> Target:
         task = "binary"
     index = {text: code for code, text in enumerate(distinct)}
     return Target(task, np.asarray([index[text] for text in texts], dtype=np.intp), tuple(distinct))
+
+
+def _ordered(classes: set[str], order: Sequence[str]) -> list[str]:
+    unknown = sorted(classes - set(order))
+    if order and unknown:
+        raise CohortError(f"--order leaves class {unknown[0]!r} out", remedy="name every class, or --drop-class it")
+    if order:
+        return [name for name in dict.fromkeys(order) if name in classes]
+    numbers = _numbers(sorted(classes))
+    if numbers is None:
+        return sorted(classes)
+    return [text for _, text in sorted(zip(numbers, sorted(classes), strict=True))]
 
 
 def _multilabel(texts: Sequence[str]) -> Target:

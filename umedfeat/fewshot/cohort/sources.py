@@ -16,6 +16,7 @@ from umedfeat.fewshot.arrays import Bools, Ints, Texts
 from umedfeat.fewshot.cohort.build import build_cohort
 from umedfeat.fewshot.cohort.cohort import Bags, Cohort, FlowStep
 from umedfeat.fewshot.cohort.labels import MISSING
+from umedfeat.fewshot.cohort.selection import select
 from umedfeat.fewshot.cohort.table import FeatureTable
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.naming import stem_of
@@ -81,7 +82,8 @@ def label_items(
 
 
 def cohort_of(table: FeatureTable, labelled: Labelled, settings: ProbeSettings) -> Cohort:
-    """Load the features of the labelled items and build the cohort."""
+    """Load the features of the labelled items that take part (``select``) and build the cohort."""
+    labelled = _selected(labelled, settings)
     ids = table.ids[labelled.items]
     if settings.pool == "abmil" and settings.unit != "item":
         raise CohortError(
@@ -108,6 +110,12 @@ def cohort_of(table: FeatureTable, labelled: Labelled, settings: ProbeSettings) 
     tiles, _ = table.rows(labelled.items)
     starts = np.concatenate([[0], np.cumsum(table.count[labelled.items])]).astype(np.intp)
     return replace(cohort, bags=Bags(tiles, starts))
+
+
+def _selected(labelled: Labelled, settings: ProbeSettings) -> Labelled:
+    found = select(labelled.labels.tolist(), labelled.meta, settings)
+    kept = _kept(labelled, found.keep, found.note)
+    return replace(kept, labels=np.asarray(found.labels, dtype=np.str_))
 
 
 def aligned(table: FeatureTable, other: FeatureTable, labelled: Labelled, unmatched: str) -> tuple[Labelled, Labelled]:

@@ -9,6 +9,7 @@ from umedfeat.fewshot.arrays import Ints, Texts
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.cohort.labels import MISSING
 from umedfeat.fewshot.cohort.leakage import refuse_overlap, refuse_twins
+from umedfeat.fewshot.cohort.selection import condition_of
 from umedfeat.fewshot.draws.orders import labelling_order, patient_folds
 from umedfeat.fewshot.draws.saved import numbers_of, patients_at
 from umedfeat.fewshot.result import Fold
@@ -47,6 +48,8 @@ def divide(cohort: Cohort, settings: ProbeSettings) -> tuple[Fold, ...]:
     everyone = np.arange(cohort.n_patients)
     if settings.external:
         return (_external(cohort, settings, rng),)
+    if settings.train:
+        return (_train_and_test(cohort, settings),)
     if settings.loco:
         return _one_centre_out(cohort, settings, rng)
     if settings.cv:
@@ -122,6 +125,30 @@ def _cross_validation(cohort: Cohort, settings: ProbeSettings, rng: np.random.Ge
                 Fold(f"fold {number + 1} of partition {partition + 1}", partition, pool, {"out-of-fold": test})
             )
     return tuple(folds)
+
+
+def _train_and_test(cohort: Cohort, settings: ProbeSettings) -> Fold:
+    """Pool and test by conditions; the others take no part."""
+    sides = []
+    for text in (settings.train, settings.test):
+        column, values = condition_of(text)
+        of_patients = column_of_patients(cohort, column)
+        unknown = values - set(of_patients.tolist())
+        if unknown:
+            there = ", ".join(sorted(set(of_patients.tolist()))[:10])
+            raise CohortError(f"{text}: nobody is {sorted(unknown)[0]!r}", remedy=f"values of {column}: {there}")
+        sides.append(np.flatnonzero(np.isin(of_patients, sorted(values))))
+    pool, test = sides
+    if not _covers(cohort, pool, np.arange(cohort.n_patients)):
+        raise CohortError(
+            f"--train {settings.train}: class {_rarest_of(cohort, pool)!r} has no patient there",
+            remedy="train on more, or --drop-class it",
+        )
+    return Fold(f"{settings.train} against {settings.test}", 0, pool, {settings.test: test})
+
+
+def _rarest_of(cohort: Cohort, patients: Ints) -> str:
+    return cohort.requirement_names[int(cohort.carries[patients].sum(axis=0).argmin())]
 
 
 def column_of_patients(cohort: Cohort, name: str) -> Texts:
