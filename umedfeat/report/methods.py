@@ -44,6 +44,7 @@ def methods_sentences(result: ProbeResult) -> dict[str, str]:
         "saved": " ".join(_saved(result)),
         "draws": _draws(result),
         "classifiers": " ".join(_classifiers(result)),
+        "calibration": _calibration(result),
         "decision": _decision(result),
         "metrics": _metrics(result),
         "uncertainty": _uncertainty(result),
@@ -163,6 +164,16 @@ def _classifiers(result: ProbeResult) -> list[str]:
             "fixed beforehand and without early stopping; the other classifiers saw the mean of the tiles."
         )
     return found
+
+
+def _calibration(result: ProbeResult) -> str:
+    if not result.settings.calibrate or result.task == "regression":
+        return ""
+    return (
+        "Probabilities were calibrated by temperature scaling, the temperature being chosen by log-loss in "
+        f"{INNER_FOLDS}-fold patient-grouped cross-validation inside the drawn patients; it was 1 where a class had "
+        "fewer than three."
+    )
 
 
 def _decision(result: ProbeResult) -> str:

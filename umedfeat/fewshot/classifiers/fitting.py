@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from umedfeat.fewshot.arrays import Floats, Floats32, Ints, Rows
 from umedfeat.fewshot.classifiers.cosine import CosineSpace
-from umedfeat.fewshot.classifiers.linear import LinearProbe, weights_of
+from umedfeat.fewshot.classifiers.linear import LinearProbe, inner_folds, weights_of
 from umedfeat.fewshot.classifiers.neighbours import Neighbours, Prototypes
 from umedfeat.fewshot.classifiers.ridge import RidgeProbe
 from umedfeat.fewshot.classifiers.scaling import Standard
+from umedfeat.fewshot.classifiers.temperature import fitted_temperature, tempered
 from umedfeat.fewshot.cohort.cohort import Bags
-from umedfeat.fewshot.settings import ProbeSettings, Task
+from umedfeat.fewshot.settings import INNER_FOLDS, ProbeSettings, Task
 
 __all__ = ["Fitter", "Predicted"]
 
@@ -74,7 +75,33 @@ class Fitter:
         """
         weights = weights_of(self.group[train]) if self.settings.weights == "patient" else None
         drawn = _Drawn(train, tests, weights, pool)
-        return {name: self._one(name, drawn) for name in classifiers}
+        found = {name: self._one(name, drawn) for name in classifiers}
+        if self.settings.calibrate and self.task != "regression":
+            return {name: self._calibrated(name, drawn, each) for name, each in found.items()}
+        return found
+
+    def _calibrated(self, name: str, drawn: _Drawn, predicted: Sequence[Predicted]) -> list[Predicted]:
+        """The same with the temperature that suits the drawn patients; as they are where these are too few."""
+        targets = self._targets(drawn.train)
+        fold = inner_folds(targets, self.group[drawn.train], INNER_FOLDS, self.settings.seed)
+        if fold is None:
+            return [replace(each, chosen=_joined(each.chosen, "T=1 (too few patients)")) for each in predicted]
+        unseen = np.empty((len(fold), self.width))
+        for number in range(int(fold.max()) + 1):
+            left = fold == number
+            weights = None if drawn.weights is None else drawn.weights[~left]
+            inner = _Drawn(drawn.train[~left], [drawn.train[left]], weights, drawn.pool)
+            unseen[left] = self._one(name, inner)[0].values
+        labels = self.task == "multilabel"
+        temperature = fitted_temperature(unseen, targets, labels=labels)
+        return [
+            replace(
+                each,
+                values=tempered(each.values, temperature, labels=labels),
+                chosen=_joined(each.chosen, f"T={temperature:.3g}"),
+            )
+            for each in predicted
+        ]
 
     def _one(self, name: str, drawn: _Drawn) -> list[Predicted]:
         if name == "linear":
@@ -151,3 +178,7 @@ class Fitter:
         both = [np.stack([1 - column, column], axis=1) for column in targets.T]
         pairs = [Prototypes.of(space, train, pair, drawn.weights) for pair in both]
         return [Predicted(np.stack([pair.predict(test)[:, 1] for pair in pairs], axis=1), "") for test in drawn.tests]
+
+
+def _joined(chosen: str, more: str) -> str:
+    return f"{chosen}, {more}" if chosen else more
