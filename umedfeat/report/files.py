@@ -6,8 +6,8 @@ summary.json (means over the draws) by all but ``draw``. Numbers are written so 
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +17,7 @@ from typing import Any
 from umedfeat.errors import OutputError
 from umedfeat.fewshot.draws.saved import splits_of
 from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, Estimate, ProbeResult, Score
+from umedfeat.naming import write_csv
 from umedfeat.report.methods import methods_text
 
 __all__ = ["KEYS", "comparison_summary", "folder_name", "summary_of", "write_comparison", "write_study"]
@@ -103,9 +104,7 @@ def comparison_summary(comparison: Comparison) -> dict[str, Any]:
 
 def _csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        write_csv(stream, itertools.chain([header], rows))
 
 
 def _json(path: Path, content: object) -> None:

@@ -19,7 +19,7 @@ from umedfeat.fewshot.cohort.labels import MISSING
 from umedfeat.fewshot.cohort.selection import select
 from umedfeat.fewshot.cohort.table import FeatureTable
 from umedfeat.fewshot.settings import ProbeSettings
-from umedfeat.naming import stem_of
+from umedfeat.naming import plain_cell, stem_of
 
 __all__ = ["LABEL_COLUMNS", "Labelled", "aligned", "cohort_of", "label_items"]
 
@@ -271,7 +271,8 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
             f"{path.name}: several columns are called {twice[0]!r}", remedy="give each column its own name"
         )
     rows = [
-        {(k or "").strip(): (v or "").strip() for k, v in row.items() if isinstance(v, str | None)} for row in reader
+        {(k or "").strip(): plain_cell((v or "").strip()) for k, v in row.items() if isinstance(v, str | None)}
+        for row in reader
     ]
     if not rows:
         raise CohortError(f"{path.name}: no rows", remedy="give a CSV file with a header and one row per item")
