@@ -135,8 +135,8 @@ def _share(fraction: float) -> float:
 def _prediction_rows(result: ProbeResult) -> tuple[list[str], Iterator[Sequence[object]]]:
     names = list(result.cohort.classes) or ["value"]
     header = [*KEYS, "item", "patient", "truth", *(f"p_{n}" for n in names)]
-    if result.task == "regression":
-        header[-1] = "predicted"
+    if result.task in ("regression", "survival"):
+        header[-1] = {"regression": "predicted", "survival": "log_hazard"}[result.task]
     return header, _each_prediction(result)
 
 
@@ -157,6 +157,8 @@ def _truth_texts(result: ProbeResult) -> list[str]:
     classes, truth = result.cohort.classes, result.cohort.truth
     if result.task == "regression":
         return [f"{value:g}" for value in truth.tolist()]
+    if result.task == "survival":  # "12.5", and "12.5+" where the event was not seen, as survival tables have it
+        return [f"{time:g}" + "+" * (not seen) for time, seen in truth.tolist()]
     if result.task == "multilabel":
         return ["|".join(n for n, has in zip(classes, row, strict=True) if has) for row in truth.tolist()]
     return [classes[code] for code in truth.tolist()]
