@@ -25,7 +25,8 @@ from umedfeat.policy import (
 OTHER: dict[str, dict[str, Any]] = {
     "slide": {
         "mpp": 1.0, "tile_size": 256, "overlap": 8, "tissue": "none", "min_tissue": 0.5, "allow_upsample": True,
-        "source_mpp": 0.25, "icc": "srgb", "masks_sha256": "ab", "upsample_tolerance": 0.1, "level_tolerance": 0.0,
+        "source_mpp": 0.25, "icc": "srgb", "masks_sha256": "ab", "focus": "2", "channel": "DAPI",
+        "upsample_tolerance": 0.1, "level_tolerance": 0.0,
     },
     "intensity": {
         "ct_window": "lung", "window": "file", "suv": "0,20", "percentiles": (1.0, 99.0), "bright_tail": 0.5,

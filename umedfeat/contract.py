@@ -148,7 +148,8 @@ class Plan:
     def hint(self) -> str:
         """What the reader would rather be told about this input (a CT that is not declared), or ""."""
         intensity = self.detail.get("intensity")
-        return str(intensity.get("hint", "")) if isinstance(intensity, dict) else ""
+        own = str(self.detail.get("hint", ""))
+        return own or (str(intensity.get("hint", "")) if isinstance(intensity, dict) else "")
 
 
 class RegionUnreadable(Exception):

@@ -87,6 +87,12 @@ def _volume_index(text: str) -> str:
     return text
 
 
+def _focus(text: str) -> str:
+    if text not in {"", "middle", "sharpest"} and not (_is_number(text) and int(text) > 0):
+        raise ValueError("a number from 1, middle, or sharpest")
+    return text
+
+
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal()
 
@@ -112,6 +118,8 @@ class SlidePolicy(Ruled):
         source_mpp: micrometres per pixel for slides that do not tell (``--source-mpp``), or None.
         icc: "keep" or "srgb".
         masks_sha256: identity of external masks (``--mask-dir``); "" without.
+        focus: which of several focal planes: "K" (from 1), "middle" or "sharpest"; "" refuses such slides.
+        channel: which of several channels: a name, a number from 1, or "rgb" (three planes are colours); "" refuses.
     """
 
     mpp: float = setting(0.5, Within(0.01, 100))
@@ -123,6 +131,8 @@ class SlidePolicy(Ruled):
     source_mpp: float | None = setting(None, Within(0, open_low=True), unset=None)
     icc: str = setting("keep", OneOf(("keep", "srgb")))
     masks_sha256: str = ""
+    focus: str = setting("", Written(_focus))
+    channel: str = ""
     upsample_tolerance: float = setting(0.02, _SHARE)
     level_tolerance: float = setting(0.01, _SHARE)
 
@@ -240,6 +250,7 @@ class Limits(Ruled):
         max_unreadable: share of unreadable regions above which the whole source fails.
         force: read DICOM files without preamble or meta header.
         mask_dir: folder of external masks or GeoJSON files ("" for none).
+        max_upsample: slides are blown up by at most this factor, even where ``allow_upsample`` is set.
     """
 
     max_pixels: int = setting(250_000_000, Within(1, whole=True))
@@ -247,6 +258,7 @@ class Limits(Ruled):
     max_unreadable: float = setting(0.01, _SHARE)
     force: bool = False
     mask_dir: str = ""
+    max_upsample: float = setting(2.0, Within(1))
 
 
 @dataclass(frozen=True)

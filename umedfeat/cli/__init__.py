@@ -6,7 +6,6 @@ failed, 2 usage or set-up, 3 leakage or failed sanity check, 130 interrupted.
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import traceback
@@ -17,7 +16,6 @@ import click
 
 from umedfeat._version import __version__
 from umedfeat.errors import UmedfeatError
-from umedfeat.naming import printable
 
 __all__ = ["COMMANDS", "main", "root"]
 
@@ -86,9 +84,7 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
-        shown = io.StringIO()
-        error.show(shown)
-        click.echo(printable(shown.getvalue(), keep="\n\t"), err=True, nl=False)
+        error.show()
         return 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
@@ -111,7 +107,7 @@ def report(error: Exception, code: int, debug: bool, *, as_json: bool = False) -
     if as_json:
         click.echo(json.dumps({"event": "error", "message": message, "remedy": remedy, "exit_code": code}), err=True)
         return code
-    click.echo(f"Error: {printable(message)}", err=True)
+    click.echo(f"Error: {message}", err=True)
     if remedy:
-        click.echo(f"  → {printable(remedy)}", err=True)
+        click.echo(f"  → {remedy}", err=True)
     return code

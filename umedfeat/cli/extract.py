@@ -17,7 +17,6 @@ from umedfeat.cli.options import (
     policy_options,
     run_options,
 )
-from umedfeat.naming import printable
 from umedfeat.policy import Policy
 
 if TYPE_CHECKING:
@@ -167,8 +166,7 @@ def summary_text(summary: Summary) -> str:
 
 
 def _failure(failure: Failure) -> str:
-    message, remedy = printable(failure.message), printable(failure.remedy)
-    return f"  ✗ {message}" + (f"\n      → {remedy}" if remedy else "")
+    return f"  ✗ {failure.message}" + (f"\n      → {failure.remedy}" if failure.remedy else "")
 
 
 def _time(summary: Summary) -> str:

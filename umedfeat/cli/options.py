@@ -142,6 +142,9 @@ _POLICY = (
     ),
     Setting(SlidePolicy, "source_mpp", "Slides: scale of slides that do not tell."),
     Setting(SlidePolicy, "allow_upsample", "Slides: read slides scanned coarser than --mpp."),
+    Setting(Limits, "max_upsample", "Slides: with --allow-upsample, blow up by at most this factor."),
+    Setting(SlidePolicy, "focus", "Slides of several focal planes: K (from 1), middle or sharpest."),
+    Setting(SlidePolicy, "channel", "Slides of several channels: a name, a number from 1, or rgb."),
     Setting(SlidePolicy, "icc", "Slides: colour profile."),
     Setting(IntensityPolicy, "ct_window", "CT: lung, soft-tissue, bone, brain, LO,HI, percentile or file.", "--window"),
     Setting(

@@ -22,7 +22,6 @@ _SECOND = {
     "ordinal": "auroc",
     "multilabel": "auprc",
     "regression": "spearman",
-    "survival": "c_index",
 }
 _WIDTH = 40
 T = TypeVar("T")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import glob
 import json
 import logging
@@ -19,7 +20,6 @@ from umedfeat._version import __version__
 from umedfeat.contract import Failure, Skipped, Source
 from umedfeat.disk.lock import OutputLock
 from umedfeat.errors import OutputError
-from umedfeat.naming import write_csv
 from umedfeat.store.file_writer import written_whole
 from umedfeat.store.item import Item
 from umedfeat.store.one_key import one_key
@@ -262,4 +262,4 @@ def _write_text(path: Path, text: str) -> None:
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     with written_whole(temporary, path), temporary.open("w", newline="", encoding="utf-8") as stream:
-        write_csv(stream, [header, *rows])
+        csv.writer(stream).writerows([header, *rows])

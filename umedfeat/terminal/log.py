@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
-from umedfeat.naming import printable
-
 __all__ = ["Hints", "configure_logging"]
 
 log = logging.getLogger("umedfeat")
@@ -43,10 +41,9 @@ class Hints(Counter[str]):
 
 
 class _BarAwareHandler(_StreamHandler):
-    """Writes log lines above a running progress bar; no message can forge another, or speak to the terminal."""
+    """Writes log lines above a running progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        record.msg, record.args = printable(record.getMessage()), ()  # one record, one line
         tqdm.write(self.format(record), file=sys.stderr)
 
 

@@ -75,7 +75,7 @@ def test_missing_or_absurd_scale_is_refused_with_the_remedy(
 
 
 @pytest.mark.parametrize(
-    ("flavour", "source"), [("svs", "openslide.mpp-x"), ("generic", "openslide.mpp-x"), ("ome", "ome")]
+    ("flavour", "source"), [("svs", "openslide.mpp-x"), ("generic", "tiff.XResolution"), ("ome", "ome")]
 )
 def test_formats_and_where_their_scale_comes_from(tmp_path: Path, flavour: str, source: str) -> None:
     pixels = tissue_like(700, 800)

@@ -18,6 +18,7 @@ from slide_reading import all_tiles, planned, policy
 
 from umedfeat.contract import RegionUnreadable
 from umedfeat.readers.slides import direct as slide_direct
+from umedfeat.readers.slides import mosaic as slide_mosaic
 from umedfeat.readers.slides import pixels as slide_pixels
 from umedfeat.readers.slides import streams as slide_streams
 from umedfeat.readers.slides.backends import Block
@@ -240,7 +241,7 @@ def test_a_stream_of_another_size_or_place_is_an_error(tmp_path: Path) -> None:
 def test_rows_of_tiles_decode_each_stream_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache is smaller than a row, and still keeps what the next row begins with."""
     path = jpeg_slide(tmp_path / "s.svs", tissue_like(1280, 1600))
-    monkeypatch.setattr(slide_direct, "_CACHE_BYTES", 18 * 3 * 128 * 160)
+    monkeypatch.setattr(slide_mosaic, "CACHE_BYTES", 18 * 3 * 128 * 160)
     monkeypatch.setattr(slide_pixels, "_BLOCK_PIXELS", 1)
     decoded: list[int] = []
     decode = slide_direct.DirectLevel._decode
@@ -259,7 +260,7 @@ def test_rows_of_tiles_decode_each_stream_once(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_cache_is_bounded_and_threads_share_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slide_direct, "_CACHE_BYTES", 5 * 3 * 128 * 160)
+    monkeypatch.setattr(slide_mosaic, "CACHE_BYTES", 5 * 3 * 128 * 160)
     backend = opened(jpeg_slide(tmp_path / "s.svs", tissue_like(700, 900)))
     assert backend.decoder(0) == "libjpeg-turbo"
     asked = boxes(900, 700, 30)
@@ -277,7 +278,7 @@ def test_the_cache_is_bounded_and_threads_share_it(tmp_path: Path, monkeypatch: 
     assert not wrong
     direct = backend._direct[0]
     assert direct is not None
-    assert len(direct._cache) <= 5
+    assert len(direct._mosaic._cache) <= 5
     backend.close()
 
 

@@ -13,7 +13,8 @@ from slide_factory import tissue_like, write_slide
 from slide_reading import all_tiles, planned, policy
 
 from umedfeat.errors import ScaleError
-from umedfeat.readers.slides.scale import scale_of
+from umedfeat.readers.scale import scale_of
+from umedfeat.readers.slides.ome import ome_images
 
 
 @pytest.mark.parametrize("flavour", ["svs", "ome"])
@@ -159,7 +160,7 @@ def test_of_several_scales_in_a_header_the_first_believable_one_is_taken() -> No
         "tiff.ResolutionUnit": "inch",
     }
     xml = '<OME xmlns="x"><Image><Pixels PhysicalSizeX="0.25" PhysicalSizeY="0.25"/></Image></OME>'
-    told = scale_of({**tags, "tiff.ImageDescription": xml}, "s.tif", manifest=None, flag=None)
+    told = scale_of({**tags, **ome_images(xml)[0].scale}, "s.tif", manifest=None, flag=None)
     assert told == (0.25, 0.25, "header:ome.PhysicalSizeX")
     with pytest.raises(ScaleError, match=r"352\.8.*header:openslide\.mpp-x.*cannot be true"):
         scale_of(tags, "s.tif", manifest=None, flag=None)

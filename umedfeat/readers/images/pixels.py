@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageCms
 
 __all__ = [
     "DAMAGED",
@@ -17,6 +19,7 @@ __all__ = [
     "as_unit",
     "deep",
     "from_cmyk",
+    "from_lab",
     "on_white",
     "upright",
 ]
@@ -90,6 +93,23 @@ def on_white(pixels: Pixels, *, premultiplied: bool = False) -> Pixels:
 
 def from_cmyk(unit: npt.NDArray[np.float32]) -> Pixels:
     return ((1 - unit[..., :3]) * (1 - unit[..., 3:])).astype(np.float32)
+
+
+def from_lab(pixels: Pixels, *, signed: bool) -> Pixels:
+    """(H, W, 3) uint8 of CIE L*a*b* to sRGB, by little CMS.
+
+    Args:
+        signed: a and b are signed bytes (CIELab of TIFF), else they are offset by 128 (ICCLab).
+    """
+    stored = pixels if signed else pixels ^ np.array([0, 128, 128], np.uint8)
+    height, width = pixels.shape[:2]
+    picture = Image.frombytes("LAB", (width, height), np.ascontiguousarray(stored).tobytes(), "raw", "LAB")
+    return np.asarray(ImageCms.applyTransform(picture, _lab_to_srgb()))
+
+
+@cache
+def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
+    return ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
 
 
 def as_unit(pixels: Pixels) -> npt.NDArray[np.float32]:

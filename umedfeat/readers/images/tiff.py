@@ -21,10 +21,11 @@ from umedfeat.readers.images.pixels import (
     as_unit,
     deep,
     from_cmyk,
+    from_lab,
     upright,
 )
 
-__all__ = ["is_tiff", "tiff_header", "tiff_page"]
+__all__ = ["is_tiff", "tiff_colours", "tiff_header", "tiff_page"]
 
 _ORIENTATION_TAG = 274
 
@@ -92,7 +93,7 @@ def tiff_page(path: Path, offset: int, name: str) -> Page:
         tiff.filehandle.seek(offset)
         page = tifffile.TiffPage(tiff, 0)
         pixels = _samples_last(page, name)
-        decoded = _tiff_colours(page, pixels, name)
+        decoded = tiff_colours(page, pixels, name)
         return decoded._replace(values=upright(decoded.values, _tiff_orientation(page)))
 
 
@@ -112,7 +113,12 @@ def _samples_last(page: Any, name: str) -> Pixels:
     return pixels
 
 
-def _tiff_colours(page: Any, pixels: Pixels, name: str) -> Page:
+def tiff_colours(page: Any, pixels: Pixels, name: str) -> Page:
+    """Values as stored, (H, W) or (H, W, samples), to what is displayed.
+
+    Raises:
+        UnsupportedInput: of a colour model that is not read.
+    """
     kind = int(page.photometric)
     photometric = tifffile.PHOTOMETRIC
     if kind == photometric.PALETTE:
@@ -127,6 +133,8 @@ def _tiff_colours(page: Any, pixels: Pixels, name: str) -> Page:
     samples = pixels.shape[2] if pixels.ndim == 3 else 1
     if kind == photometric.SEPARATED and samples == 4:
         return Page(from_cmyk(as_unit(pixels)), displayed=True)
+    if kind in (photometric.CIELAB, photometric.ICCLAB) and samples == 3 and pixels.dtype == np.uint8:
+        return Page(from_lab(pixels, signed=kind == photometric.CIELAB), displayed=True)
     if _is_no_alpha(page):
         pixels, samples = np.ascontiguousarray(pixels[..., :-1]), samples - 1
         if samples == 1:

@@ -1,7 +1,7 @@
 """Flat images cut into squares (``policy.image.tile``): crops of cohorts such as histology patches larger than a tile.
 
-Without a declared scale a tile is ``slide.tile_size`` pixels of the image. With one (``mpp`` in the manifest) it is
-``tile_size`` pixels at ``slide.mpp``, resampled exactly; nothing is upsampled unless ``slide.allow_upsample``. The grid
+Without a declared scale a tile is ``slide.tile_size`` pixels of the image. With one (``mpp`` in the manifest, or
+``slide.source_mpp``) it is ``tile_size`` pixels at ``slide.mpp``, resampled exactly; upsampling as for slides. The grid
 is row-major, overlap as for slides, tiles that stick out are dropped. An image smaller than one tile becomes one
 region, the whole image, fitted as ``policy.image.fit`` says. Every tile is kept: no tissue mask is applied.
 """
@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.contract import Plan, RegionUnreadable, Source, make_regions
-from umedfeat.errors import ScaleError
 from umedfeat.policy import Policy
+from umedfeat.readers.scale import Scale, refuse_upsampling, scale_note, scale_of
+from umedfeat.readers.slides.grid import MicronsPerPixel, tile_grid
 from umedfeat.readers.stacks.intensity import fit_square, resample, to_rgb
 from umedfeat.readers.stacks.volume import SliceStack, VolumeReader
 
@@ -33,8 +34,9 @@ class TileReader:
 
     def __init__(self, stack: SliceStack, source: Source, policy: Policy, prepared: Mapping[str, Any] | None) -> None:
         self._whole = VolumeReader(stack, policy, prepared)
-        self._facts, self._policy, self._mpp = stack.facts, policy.sized(), source.mpp
-        self._side = _side(source, self._policy)
+        self._facts, self._policy = stack.facts, policy.sized()
+        self._scale = _scale(source, self._policy)
+        self._side = self._side_of(source.name)
         self._page: tuple[int, npt.NDArray[Any]] | None = None
 
     def plan(self) -> Plan:
@@ -53,10 +55,10 @@ class TileReader:
             width=whole.width,
             height=whole.height,
             depth=whole.depth,
-            mpp=(self._mpp, self._mpp) if self._mpp else None,
-            mpp_source="manifest" if self._mpp else "",
+            mpp=self._scale[:2] if self._scale else None,
+            mpp_source=self._scale.source if self._scale else "",
             tile_extent=self._side if self._fits() else 0.0,
-            detail={**whole.detail, "tiled": True},
+            detail={**whole.detail, "tiled": True, **self._hint()},
             prepared=whole.prepared,
         )
 
@@ -92,6 +94,22 @@ class TileReader:
         colours = to_rgb(square)
         return np.rint(colours * 255).astype(np.uint8) if self._facts.colour else colours
 
+    def _hint(self) -> dict[str, str]:
+        note = scale_note({}, self._scale, self._policy.slide.source_mpp) if self._scale else ""
+        return {"hint": note} if note else {}
+
+    def _side_of(self, name: str) -> float:
+        """Side of a tile in pixels of the image."""
+        slide = self._policy.slide
+        if self._scale is None:
+            return float(slide.tile_size)
+        side = slide.tile_size * slide.mpp / self._scale.x
+        scale = (MicronsPerPixel(self._scale.x), MicronsPerPixel(self._scale.y))
+        size = (self._facts.cols, self._facts.rows)
+        grid = tile_grid(*size, scale, MicronsPerPixel(slide.mpp), slide.tile_size, slide.overlap)
+        refuse_upsampling(self._scale.x, self._policy, name, grid.columns * grid.rows)
+        return side
+
     def _fits(self) -> bool:
         return min(self._facts.cols, self._facts.rows) >= math.ceil(self._side)
 
@@ -106,14 +124,8 @@ class TileReader:
         return starts
 
 
-def _side(source: Source, policy: Policy) -> float:
-    """Side of a tile in pixels of the image."""
-    slide = policy.slide
-    if source.mpp is None:
-        return float(slide.tile_size)
-    if not 0 < source.mpp <= 100:
-        raise ScaleError(f"{source.name}: {source.mpp} micrometres per pixel is absurd", remedy="correct the manifest")
-    if source.mpp > slide.mpp * (1 + slide.upsample_tolerance) and not slide.allow_upsample:
-        message = f"{source.name}: {source.mpp} micrometres per pixel, coarser than the target of {slide.mpp}"
-        raise ScaleError(message, remedy="--mpp, or --allow-upsample")
-    return slide.tile_size * slide.mpp / source.mpp
+def _scale(source: Source, policy: Policy) -> Scale | None:
+    """The scale that was declared for the image, as for slides; what its own header says of dots per inch is none."""
+    if source.mpp is None and policy.slide.source_mpp is None:
+        return None
+    return scale_of({}, source.name, manifest=source.mpp, flag=policy.slide.source_mpp)

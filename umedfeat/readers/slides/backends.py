@@ -6,16 +6,16 @@ A backend gives levels and reads rectangles of a level as RGB on white. It decid
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from umedfeat.contract import RegionUnreadable
+from umedfeat.contract import Json, RegionUnreadable
 from umedfeat.errors import UnreadableInput
 
-__all__ = ["Block", "SlideBackend", "on_white", "refuse_unreadable_corners"]
+__all__ = ["Block", "FocalStack", "SlideBackend", "focal_views", "on_white", "refuse_unreadable_corners"]
 
 RGB = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -44,6 +44,7 @@ class SlideBackend(Protocol):
         properties: the file's own facts ("openslide.mpp-x", "tiff.XResolution" …).
         vendor: "aperio", "hamamatsu", "ome-tiff", "generic-tiff" …
         icc: the colour profile, or None.
+        contents: how many levels and planes (pages, series) the file holds and how many are read; what is left out.
     """
 
     levels: tuple[tuple[int, int], ...]
@@ -53,6 +54,7 @@ class SlideBackend(Protocol):
     properties: Mapping[str, str]
     vendor: str
     icc: bytes | None
+    contents: Mapping[str, Json]
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Block:
         """A rectangle of a level; x, y in pixels of that level, it may reach beyond the slide.
@@ -67,6 +69,51 @@ class SlideBackend(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class FocalStack(SlideBackend, Protocol):
+    """A slide of which several focal planes are read."""
+
+    @property
+    def focal_planes(self) -> int:
+        """How many."""
+        ...
+
+    def read_plane(self, plane: int, level: int, x: int, y: int, width: int, height: int) -> Block:
+        """``read`` of one of them, from 0."""
+        ...
+
+
+class _View:
+    """One focal plane as a slide."""
+
+    def __init__(self, stack: FocalStack, plane: int) -> None:
+        self._stack, self._plane = stack, plane
+        self.levels, self.downsamples = stack.levels, stack.downsamples
+        self.origins, self.aligned = stack.origins, stack.aligned
+        self.properties, self.vendor, self.icc, self.contents = (
+            stack.properties,
+            stack.vendor,
+            stack.icc,
+            stack.contents,
+        )
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Block:
+        return self._stack.read_plane(self._plane, level, x, y, width, height)
+
+    def decoder(self, level: int) -> str:
+        return self._stack.decoder(level)
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+def focal_views(backend: SlideBackend) -> list[SlideBackend]:
+    """Every focal plane that is read as a slide of its own; most slides have one."""
+    if isinstance(backend, FocalStack) and backend.focal_planes > 1:
+        return [_View(backend, plane) for plane in range(backend.focal_planes)]
+    return [backend]
 
 
 def refuse_unreadable_corners(backend: SlideBackend, name: str) -> None:

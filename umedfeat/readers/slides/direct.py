@@ -8,10 +8,7 @@ Whatever is out of the ordinary later, a damaged tile above all, is left to Open
 
 from __future__ import annotations
 
-import os
 import struct
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,20 +20,17 @@ import tifffile
 
 from umedfeat.contract import RegionUnreadable
 from umedfeat.readers.slides.backends import Block
+from umedfeat.readers.slides.mosaic import Mosaic
+from umedfeat.readers.slides.shared_file import SharedFile
 from umedfeat.readers.slides.streams import Jpeg2000Decoder, JpegDecoder, Unusual
 
 __all__ = ["DirectLevel", "open_direct"]
 
-RGB = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 Reference = Callable[[int, int, int, int], Block]
 
 #: Vendors whose levels are TIFF pages as they stand: no overlaps, no offsets, no empty places by design.
-_VENDORS = ("aperio", "generic-tiff")
-#: Room for the lowest tiles of a row across 100,000 pixels, which the next row of regions begins with.
-_CACHE_BYTES = 128 << 20
-#: Neighbouring regions overlap by what the resampling reaches beyond them.
-_MARGIN = 16
+_VENDORS = ("aperio",)
 _MAX_DIRECTORIES = 64
 _MIN_TILE_SIDE, _MAX_TILE_SIDE = 16, 4096
 _PROBE = 32
@@ -89,15 +83,13 @@ def open_direct(
 
 
 class DirectLevel:
-    """Reads regions of one level and keeps the decoded tiles that the next regions begin with."""
+    """Reads rectangles of one level from its streams."""
 
     def __init__(self, path: Path, table: _Table) -> None:
         self._table = table
         self.decoder = table.decode.name
-        self._file = path.open("rb", buffering=0)
-        self._lock = threading.Lock()
-        self._cache: OrderedDict[int, RGB] = OrderedDict()
-        self._room = max(4, _CACHE_BYTES // (3 * table.tile[0] * table.tile[1]))
+        self._file = SharedFile(path)
+        self._mosaic = Mosaic(table.size, table.tile, self._decode)
 
     def read(self, x: int, y: int, width: int, height: int) -> Block:
         """A rectangle of the level, which may reach beyond the slide.
@@ -105,49 +97,17 @@ class DirectLevel:
         Raises:
             Unusual: a tile there is damaged or of another make than the first ones.
         """
-        slide_width, slide_height = self._table.size
-        tile_width, tile_height = self._table.tile
-        left, top, right, bottom = max(0, x), max(0, y), min(slide_width, x + width), min(slide_height, y + height)
-        out: RGB = np.empty((height, width, 3), dtype=np.uint8)
-        scanned = None
-        if (right - left, bottom - top) != (width, height):
-            out[:], scanned = 255, np.zeros((height, width), dtype=bool)
-            if right <= left or bottom <= top:
-                return Block(out, scanned)
-            scanned[top - y : bottom - y, left - x : right - x] = True
-        for row in range(top // tile_height, -(-bottom // tile_height)):
-            for column in range(left // tile_width, -(-right // tile_width)):
-                x0, y0 = column * tile_width, row * tile_height
-                x1, y1 = min(right, x0 + tile_width), min(bottom, y0 + tile_height)
-                part_x, part_y = max(left, x0), max(top, y0)
-                tile = self._tile(
-                    row * self._table.columns + column, used_up=x1 < right - _MARGIN and y1 < bottom - _MARGIN
-                )
-                out[part_y - y : y1 - y, part_x - x : x1 - x] = tile[part_y - y0 : y1 - y0, part_x - x0 : x1 - x0]
-        return Block(out, scanned)
+        return self._mosaic.read(x, y, width, height)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-        self._cache.clear()
+        self._mosaic.clear()
 
-    def _tile(self, index: int, *, used_up: bool) -> RGB:
-        """A decoded tile. Those that no neighbour to the right or below will ask for again are the first to go."""
-        with self._lock:
-            tile = self._cache.get(index)
-        if tile is None:
-            tile = self._decode(index)
-        with self._lock:
-            self._cache[index] = tile
-            self._cache.move_to_end(index, last=not used_up)
-            while len(self._cache) > self._room:
-                self._cache.popitem(last=False)
-        return tile
-
-    def _decode(self, index: int) -> RGB:
+    def _decode(self, index: int) -> Block:
         length = int(self._table.lengths[index])
         try:
-            data = self._bytes(int(self._table.offsets[index]), length)
+            data = self._file.bytes_at(int(self._table.offsets[index]), length)
             if len(data) < length:
                 raise Unusual("cut off")
         except (ValueError, OSError) as error:
@@ -156,14 +116,7 @@ class DirectLevel:
         width, height = self._table.tile
         if tile.shape != (height, width, 3) or tile.dtype != np.uint8:
             raise Unusual("pixels of another shape")
-        return tile
-
-    def _bytes(self, offset: int, length: int) -> bytes:
-        if hasattr(os, "pread"):  # leaves the position alone, which forked processes share
-            return os.pread(self._file.fileno(), length, offset)
-        with self._lock:
-            self._file.seek(offset)
-            return self._file.read(length)
+        return Block(tile)
 
 
 def _table_of(path: Path, size: tuple[int, int]) -> _Table:

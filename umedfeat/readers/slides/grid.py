@@ -21,6 +21,7 @@ __all__ = [
     "Level0Pixels",
     "MicronsPerPixel",
     "TileGrid",
+    "believed_factors",
     "choose_level",
     "tile_grid",
     "true_downsamples",
@@ -28,6 +29,13 @@ __all__ = [
 
 MicronsPerPixel = NewType("MicronsPerPixel", float)
 Level0Pixels = NewType("Level0Pixels", float)
+
+#: A declared spacing is rounded to a few digits: it may differ by this share from what the sizes say.
+_SPACING_TOLERANCE = 0.01
+#: Sides of tiles and of compression blocks that levels are filled up to.
+_PADDING = (8, 16, 32, 64, 128, 240, 256, 512, 1024, 2048, 4096)
+
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,75 @@ def _whole(full: tuple[int, int], level: tuple[int, int], told: float) -> float:
     power = 2.0 ** max(0, math.ceil(math.log2(told) - 0.5))
     fitting = [factor for factor in (power, max(1.0, float(round(told)))) if low < factor < high]
     return fitting[0] if fitting else told
+
+
+def believed_factors(
+    levels: Sequence[Size], declared: Sequence[float | None] | None = None, piece: Size | None = None
+) -> tuple[float | None, ...]:
+    """Level-0 pixels per pixel of every level, None for a level whose scale is not to be believed.
+
+    Some writers fill their levels up to whole tiles, or cut what is no whole tile. The ratio of the sizes then is no
+    scale: places drift by hundreds of pixels. So a level counts only where its sides agree with each other and with
+    what the file declares, and no padding explains its size better; or where the file declares a factor and padding
+    by whole tiles explains the size exactly. A level that is left out costs time, never truth: a finer one is read.
+
+    Args:
+        levels: (width, height), finest first.
+        declared: level-0 pixels per pixel by each level's own spacing; None where a level declares none.
+        piece: (width, height) of the tiles in which the levels are stored, if any.
+    """
+    told = declared or [None] * len(levels)
+    factors: list[float | None] = [1.0]
+    for level, own in zip(levels[1:], told[1:], strict=True):
+        factor = _believed(levels[0], level, own, piece)
+        coarsest = max(known for known in factors if known is not None)
+        factors.append(factor if factor is not None and factor > coarsest else None)
+    return tuple(factors)
+
+
+def _believed(full: Size, level: Size, declared: float | None, piece: Size | None) -> float | None:
+    if min(level) < 1 or max(level[0] - full[0], level[1] - full[1]) > 0:
+        return None
+    by_size = _by_size(full, level)
+    if by_size is not None and (declared is None or abs(declared / by_size - 1) <= _SPACING_TOLERANCE):
+        power = by_size == 2.0 ** round(math.log2(by_size))
+        return (
+            by_size if power or declared is not None or not _explained_by_padding(full, level, by_size, piece) else None
+        )
+    if declared is not None and declared >= 1:
+        whole = float(round(declared))
+        near = abs(declared / whole - 1) <= _SPACING_TOLERANCE
+        return whole if near and _is_padded(full, level, whole, piece, up_only=True) else None
+    return None
+
+
+def _by_size(full: Size, level: Size) -> float | None:
+    """The factor in which both sides agree but for rounding, a whole one where it fits; None if they disagree."""
+    low = max(side / (reduced + 1) for side, reduced in zip(full, level, strict=True))
+    high = min(side / (reduced - 1) if reduced > 1 else math.inf for side, reduced in zip(full, level, strict=True))
+    if low >= high:
+        return None
+    ratio = sum(side / reduced for side, reduced in zip(full, level, strict=True)) / 2
+    return _whole(full, level, min(max(ratio, low), high))
+
+
+def _explained_by_padding(full: Size, level: Size, ratio: float, piece: Size | None) -> bool:
+    """Is there a whole factor near the ratio whose level, filled up or cut to whole tiles, has this size?"""
+    candidates = range(max(2, math.floor(ratio / 2)), math.ceil(2 * ratio) + 1)
+    return any(_is_padded(full, level, float(k), piece) for k in candidates if abs(k - ratio) > 1e-9)
+
+
+def _is_padded(full: Size, level: Size, factor: float, piece: Size | None, *, up_only: bool = False) -> bool:
+    """Is ``level`` what a level of this factor becomes when its sides are filled up (or cut) to whole tiles?"""
+    units = [piece] if piece is not None else []
+    units += [(unit, unit) for unit in _PADDING]
+    for unit in units:
+        sides = list(zip(full, level, unit, strict=True))
+        if all(stored == math.ceil(side / factor / part) * part for side, stored, part in sides):
+            return True
+        if not up_only and all(stored == math.floor(side / factor / part) * part for side, stored, part in sides):
+            return True
+    return False
 
 
 def tile_grid(

@@ -1,24 +1,22 @@
-"""Slides through OpenSlide: Aperio, Hamamatsu, Leica, MIRAX, Philips, Sakura, Trestle, Ventana, Zeiss, DICOM, TIFF."""
+"""Slides through OpenSlide: Aperio, Hamamatsu, Leica, MIRAX, Philips, Sakura, Trestle, Ventana, Zeiss, DICOM."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openslide
-import tifffile
 
-from umedfeat.contract import RegionUnreadable
+from umedfeat.contract import Json, RegionUnreadable
 from umedfeat.errors import InputError, UnreadableInput, UnsupportedInput
 from umedfeat.readers.slides.backends import Block, on_white
 from umedfeat.readers.slides.direct import DirectLevel, open_direct
-from umedfeat.readers.slides.grid import true_downsamples
+from umedfeat.readers.slides.grid import believed_factors, true_downsamples
 from umedfeat.readers.slides.streams import Unusual
-from umedfeat.readers.slides.tiff import orientation_of
 
 __all__ = ["OpenSlideBackend"]
 
@@ -28,17 +26,25 @@ _CACHE_BYTES = 128 << 20
 _UNSUPPORTED = ("not supported", "unsupported", "unrecognized", "nonzero subblock", "cannot handle", "dissimilar")
 
 
+#: Formats of which OpenSlide knows the levels by the ratio of their sizes only.
+_BY_SIZE = ("aperio", "generic-tiff", "dicom")
+
+
 class OpenSlideBackend:
     """A slide through OpenSlide, plain tiles decoded directly where that gives the same pixels.
 
     After an error OpenSlide's handle is poisoned, so it is opened anew.
+
+    Args:
+        spacings: (width, height) of levels → their own micrometres per pixel, where the file declares them.
     """
 
     properties: Mapping[str, str]
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, spacings: Mapping[tuple[int, int], float] | None = None) -> None:
         self._path = path
         self._name = name
+        self._spacings = spacings or {}
         self._direct: dict[int, DirectLevel | None] = {}
         self._slide = self._open()
         try:
@@ -51,16 +57,24 @@ class OpenSlideBackend:
             self._slide.close()
             message = f"{name}: its header is damaged ({type(error).__name__} after opening)"
             raise UnreadableInput(message, remedy="copy it again from the scanner") from error
-        if self.vendor == "generic-tiff":
-            self.properties = {**self.properties, "tiff.Orientation": orientation_of(path)}
 
     def _learn(self) -> None:
         """Levels, properties and colour profile."""
-        self.levels = tuple(self._slide.level_dimensions)
-        self._told = tuple(float(factor) for factor in self._slide.level_downsamples)
-        self.downsamples = true_downsamples(self.levels, self._told)
         self.properties = dict(self._slide.properties)
         self.vendor = str(self.properties.get(openslide.PROPERTY_NAME_VENDOR, "openslide"))
+        sizes = tuple(self._slide.level_dimensions)
+        factors = self._factors(sizes)
+        self._numbers = [number for number, factor in enumerate(factors) if factor is not None]
+        self.levels = tuple(sizes[number] for number in self._numbers)
+        self._told = tuple(float(self._slide.level_downsamples[number]) for number in self._numbers)
+        self.downsamples = tuple(factor for factor in factors if factor is not None)
+        self.contents: Mapping[str, Json] = {
+            "levels": len(sizes),
+            "levels_read": len(self.levels),
+            "planes": 1,
+            "planes_read": 1,
+            "left_out": dict.fromkeys(sorted(self._slide.associated_images), 1),
+        }
         profile = self._slide.color_profile
         self.icc = profile.tobytes() if profile is not None else None
         self._area = self._leica_area()
@@ -113,11 +127,20 @@ class OpenSlideBackend:
         """``read`` for x, y ≥ 0."""
         place = (self._place(level, 0, x), self._place(level, 1, y))
         try:
-            region = self._slide.read_region(place, level, (width, height))
+            region = self._slide.read_region(place, self._numbers[level], (width, height))
         except openslide.OpenSlideError as error:
             self._reopen()
             raise RegionUnreadable(_without_names(error, self._path)) from error
         return on_white(region)
+
+    def _factors(self, sizes: Sequence[tuple[int, int]]) -> Sequence[float | None]:
+        """Level-0 pixels per pixel of each of OpenSlide's levels; None where that is not to be believed."""
+        if self.vendor not in _BY_SIZE:
+            return true_downsamples(sizes, [float(factor) for factor in self._slide.level_downsamples])
+        finest = self._spacings.get(sizes[0])
+        declared = [self._spacings[size] / finest if finest and size in self._spacings else None for size in sizes]
+        piece = tuple(int(self.properties.get(f"openslide.level[0].tile-{side}", "0")) for side in ("width", "height"))
+        return believed_factors(sizes, declared, (piece[0], piece[1]) if min(piece) > 0 else None)
 
     def _leica_area(self) -> tuple[int, int]:
         """Level-0 corner of the (first) scanned area, if OpenSlide places its levels by whole pixels: Leica's."""
@@ -140,15 +163,9 @@ class OpenSlideBackend:
 
     def _refuse_deep_pixels(self) -> None:
         """OpenSlide reduces 16 bits to 8 without a word; that is for the user to decide."""
-        kind = "uint8"
-        if self.vendor == "generic-tiff":
-            with tifffile.TiffFile(self._path) as file:
-                kind = str(file.pages[0].dtype)
-        elif "48" in self.properties.get("zeiss.Information.Image.PixelType", ""):
-            kind = "uint16"
-        if kind != "uint8":
+        if "48" in self.properties.get("zeiss.Information.Image.PixelType", ""):
             remedy = "export an 8-bit RGB pyramid with the contrast that you want"
-            raise UnsupportedInput(f"{self._name}: {kind} pixels: only 8-bit slides are read", remedy=remedy)
+            raise UnsupportedInput(f"{self._name}: uint16 pixels: only 8-bit slides are read", remedy=remedy)
 
     def _open(self) -> Any:
         try:

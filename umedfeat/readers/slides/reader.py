@@ -1,35 +1,24 @@
-"""Whole slides: OpenSlide formats, DICOM whole-slide series, OME-TIFF and tiled TIFF.
-
-What is a slide: a file that OpenSlide recognises; a TIFF that is tiled, an OME-TIFF, or larger than 5000 pixels on a
-side; a DICOM file of the whole-slide class. Any other TIFF, and every PNG or JPEG, is a flat image.
-"""
+"""Whole slides: OpenSlide formats, DICOM whole-slide series, OME-TIFF and TIFF. See ``collecting`` for what is one."""
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openslide
-import tifffile
 
-from umedfeat.contract import Collected, Found, Json, Plan, Reader, RegionUnreadable, Skipped, Source, make_regions
+from umedfeat.contract import Json, Plan, Reader, RegionUnreadable, Source, make_regions
 from umedfeat.errors import InputError, ScaleError, TooLarge, UnreadableInput
-from umedfeat.naming import Pseudonyms, stem_of
 from umedfeat.policy import Policy
+from umedfeat.readers.scale import refuse_upsampling, scale_note, scale_of
 from umedfeat.readers.slides.annotations import external_mask
-from umedfeat.readers.slides.backends import SlideBackend, refuse_unreadable_corners
-from umedfeat.readers.slides.companions import companions_of, is_companion, refuse_missing_companions
-from umedfeat.readers.slides.dicom import WSI_CLASS, collect_dicom
+from umedfeat.readers.slides.backends import focal_views, refuse_unreadable_corners
+from umedfeat.readers.slides.collecting import collect, sniff
+from umedfeat.readers.slides.focus import SharpestCutter
 from umedfeat.readers.slides.grid import MicronsPerPixel, choose_level, tile_grid
-from umedfeat.readers.slides.openslide import OpenSlideBackend
+from umedfeat.readers.slides.opening import open_backend
 from umedfeat.readers.slides.pixels import ColourProfile, Thumbnail, TileCutter, thumbnail
-from umedfeat.readers.slides.scale import scale_of
-from umedfeat.readers.slides.tiff import TiffBackend, has_sub_levels
 from umedfeat.readers.slides.tissue import tissue_fractions, tissue_mask
 
 __all__ = ["SlideReader", "collect", "open", "sniff"]
@@ -37,42 +26,10 @@ __all__ = ["SlideReader", "collect", "open", "sniff"]
 RGB = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_TEXT_FORMATS = (b"[Virtual Microscope Specimen]", b"[Uncompressed Virtual Microscope Specimen]")
-_MAX_FLAT_SIDE = 5000
 #: Grids above this are a mistake (tiles of a few pixels, an overlap of nearly a tile), and would fill the memory.
 _MAX_TILES = 20_000_000
 #: Vendors that store every tile: what OpenSlide gives as transparent there was lost, and is no background.
 _WITHOUT_GAPS = ("aperio",)
-
-
-def sniff(path: Path, head: bytes) -> bool:
-    """Is this a slide? TIFF tags are looked at, pixels are not."""
-    if head[:4] in _TIFF_MAGIC:
-        return _openslide_knows(path) or _tiff_is_slide(path)
-    if head[128:132] == b"DICM":
-        return WSI_CLASS in head
-    if path.suffix.lower() == ".mrxs":  # a JPEG in content: without its folder it must fail, not pass as a picture
-        return True
-    if head.startswith((*_TEXT_FORMATS, b"ZISRAWFILE")):
-        return _openslide_knows(path)
-    return is_companion(path)
-
-
-def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> Collected:
-    """One source per slide; companions of MIRAX and VMS slides are listed as such."""
-    dicom = [file for file in found if _is_dicom(file.path)]
-    collected = collect_dicom(dicom, pseudonyms)
-    for file in found:
-        if file in dicom:
-            continue
-        if is_companion(file.path):
-            collected.skipped.append(Skipped(file.name, "belongs to the slide beside it"))
-            continue
-        files = (file.path, *companions_of(file.path))
-        source = Source(id=stem_of(file.name), format="slide", path=file.path, files=files, name=file.name)
-        collected.sources.append(source)
-    return collected
 
 
 def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> Reader:
@@ -90,7 +47,7 @@ class SlideReader:
     def __init__(self, source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> None:
         self._source = source
         self._policy = policy.sized()
-        self._backend = _backend(source, policy)
+        self._backend = open_backend(source, policy)
         try:
             self._prepare(prepared)
         except InputError:
@@ -105,17 +62,20 @@ class SlideReader:
         except ScaleError:
             refuse_unreadable_corners(self._backend, source.name)  # damage must not hide behind a missing scale
             raise
-        self._refuse_upsampling()
         width, height = self._backend.levels[0]
         scale = (MicronsPerPixel(self._scale.x), MicronsPerPixel(self._scale.y))
         self._grid = tile_grid(width, height, scale, MicronsPerPixel(slide.mpp), slide.tile_size, slide.overlap)
+        tiles = self._grid.columns * self._grid.rows
+        refuse_upsampling(min(self._scale.x, self._scale.y), self._policy, source.name, tiles)
         wanted = slide.mpp / max(self._scale.x, self._scale.y)
         level = (
             int(prepared["level"])
             if prepared
             else choose_level(self._backend.downsamples, wanted, slide.level_tolerance)
         )
-        self._cutter = TileCutter(self._backend, level, (self._grid.extent_x, self._grid.extent_y), slide.tile_size)
+        extent = (self._grid.extent_x, self._grid.extent_y)
+        cutters = [TileCutter(view, level, extent, slide.tile_size) for view in focal_views(self._backend)]
+        self._cutter = cutters[0] if len(cutters) == 1 else SharpestCutter(cutters)
         icc = self._backend.icc
         self._profile = ColourProfile(icc, source.name) if icc is not None and slide.icc == "srgb" else None
         self._thumbnail: Thumbnail | None = None
@@ -169,14 +129,6 @@ class SlideReader:
     @property
     def _uses_mask(self) -> bool:
         return self._policy.slide.tissue != "none" or bool(self._policy.limits.mask_dir)
-
-    def _refuse_upsampling(self) -> None:
-        slide, finest = self._policy.slide, min(self._scale.x, self._scale.y)
-        if finest > slide.mpp * (1 + slide.upsample_tolerance) and not slide.allow_upsample:
-            raise ScaleError(
-                f"{self._source.name}: scanned at {finest:g} µm per pixel, coarser than the target {slide.mpp:g}",
-                remedy=f"choose --mpp {finest:g} or above, or --allow-upsample",
-            )
 
     def _refuse_too_many_tiles(self) -> None:
         count = self._grid.columns * self._grid.rows
@@ -244,7 +196,10 @@ class SlideReader:
             "decoder": self._backend.decoder(level),
             "grid": {"step": grid.step_x, "columns": grid.columns, "rows": grid.rows, "kept": kept},
             "icc": ("srgb" if self._profile else "kept") if self._backend.icc is not None else "none",
+            "contents": dict(self._backend.contents),
         }
+        if hint := self._hint():
+            detail["hint"] = hint
         power = properties.get("openslide.objective-power")
         if power is not None:
             detail["objective"] = power
@@ -254,38 +209,9 @@ class SlideReader:
             detail["note"] = "smaller than one tile"
         return detail
 
-
-def _backend(source: Source, policy: Policy) -> SlideBackend:
-    if json.loads(source.selector or "{}").get("dicom"):
-        return OpenSlideBackend(source.path, source.name)
-    refuse_missing_companions(source.path, source.name)
-    known = openslide.OpenSlide.detect_format(str(source.path))
-    if known is not None and not (known == "generic-tiff" and has_sub_levels(source.path)):
-        return OpenSlideBackend(source.path, source.name)
-    if _is_tiff(source.path):
-        return TiffBackend(source.path, source.name, policy.limits.max_pixels)
-    return OpenSlideBackend(source.path, source.name)  # it says best what is missing
-
-
-def _openslide_knows(path: Path) -> bool:
-    return openslide.OpenSlide.detect_format(str(path)) is not None
-
-
-def _tiff_is_slide(path: Path) -> bool:
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages[0]
-            large = max(page.imagewidth, page.imagelength) > _MAX_FLAT_SIDE
-            return bool(page.is_tiled or file.is_ome or large)
-    except (tifffile.TiffFileError, ValueError, IndexError, KeyError, OSError, struct.error, TypeError):
-        return False
-
-
-def _is_tiff(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(4) in _TIFF_MAGIC
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
+    def _hint(self) -> str:
+        """What the user should know of this slide: a scale that was overridden, an option that chose nothing."""
+        hints = [scale_note(self._backend.properties, self._scale, self._policy.slide.source_mpp)]
+        unused = getattr(self._backend, "unused", ())
+        hints += [f"{option} chose nothing: there is one plane" for option in unused]
+        return "; ".join(hint for hint in hints if hint)

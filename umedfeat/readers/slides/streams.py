@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg  # the common JPEG decoders fill damaged streams up; this one refuses them
 
-__all__ = ["Damaged", "Jpeg2000Decoder", "JpegDecoder", "Unusual"]
+__all__ = ["Damaged", "Jpeg2000Decoder", "JpegDecoder", "Unusual", "colours_of_stream"]
 
 RGB = npt.NDArray[np.uint8]
 
@@ -40,7 +40,7 @@ class JpegDecoder:
     Args:
         size: (width, height) of every tile.
         shared: the TIFF's JPEGTables, or nothing.
-        ycbcr: what the TIFF says of the colours; what the streams say is not asked, as OpenSlide does not.
+        ycbcr: are the colours YCbCr? What the streams say is not asked here (see ``colours_of_stream``).
 
     Raises:
         Unusual: the tables are damaged.
@@ -97,6 +97,25 @@ class JpegDecoder:
         precision, height, width, colours = struct.unpack(">BHHB", segment[4:10])
         if (precision, (width, height), colours) != (8, self._size, 3):
             raise Unusual("a frame of another size or kind")
+
+
+def colours_of_stream(data: bytes) -> bool | None:
+    """Is a JPEG stream in YCbCr (True) or RGB (False), as its own marker says? None where it says nothing.
+
+    As libjpeg takes it: a JFIF marker means YCbCr; else Adobe's tells its transform; components R, G and B are RGB.
+    """
+    jfif = adobe = named = None
+    try:
+        for marker, segment in _segments(data):
+            if marker == 0xE0 and segment[4:9] == b"JFIF\0":
+                jfif = True
+            elif marker == 0xEE and segment[4:9] == b"Adobe" and len(segment) >= 16:
+                adobe = segment[15] == 1
+            elif marker in (*_FRAMES, 0xC2) and len(segment) >= 19 and segment[9] == 3:
+                named = False if bytes(segment[10:19:3]) == b"RGB" else None
+    except Unusual:
+        return None
+    return next((said for said in (jfif, adobe, named) if said is not None), None)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -1,36 +1,27 @@
-"""TIFF slides through tifffile: those that OpenSlide refuses, and OME-TIFF with its levels in sub-IFDs."""
+"""TIFF slides through tifffile: OME-TIFF, generic TIFF, and scanners' TIFFs that OpenSlide cannot open."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
+import re
 import struct
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-import simplejpeg
 import tifffile
-from PIL import Image
 
-from umedfeat.contract import RegionUnreadable
+from umedfeat.contract import Json
 from umedfeat.errors import TooLarge, UnreadableInput, UnsupportedInput
-from umedfeat.readers.slides.backends import Block, on_white
-from umedfeat.readers.slides.grid import true_downsamples
-from umedfeat.readers.slides.scale import ome_scale
-from umedfeat.readers.slides.streams import Damaged, JpegDecoder, Unusual
+from umedfeat.readers.slides.backends import Block
+from umedfeat.readers.slides.grid import believed_factors
+from umedfeat.readers.slides.mosaic import Mosaic
+from umedfeat.readers.slides.planes import Chosen, Component, Planes, choose_planes
+from umedfeat.readers.slides.tiff_layout import MAX_DIRECTORIES, Layout, Level, Picture, layout_of
+from umedfeat.readers.slides.tiff_pieces import Files, PagePieces, joined, piece_shape, refuse_unknown_pixels
 
-__all__ = ["TIFF_FAULTS", "TiffBackend", "has_sub_levels", "orientation_of"]
+__all__ = ["TIFF_FAULTS", "Choice", "TiffBackend", "properties_of"]
 
-# tifffile logs every oddity of a damaged file; the reader's own message says what matters.
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-
-_TIFF_CACHE_TILES = 256
-#: More are a loop.
-_MAX_DIRECTORIES = 100_000
 #: What tifffile raises where tags are missing or of another type than they should be.
 TIFF_FAULTS = (
     tifffile.TiffFileError,
@@ -42,142 +33,171 @@ TIFF_FAULTS = (
     ArithmeticError,
     struct.error,
 )
-_JPEG = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG)
+_APERIO_MPP = re.compile(r"\|\s*MPP\s*=\s*([0-9.,]+)")
+_QPTIFF_MPP = re.compile(r"<PixelSizeMicrons>\s*([0-9.,]+)\s*</PixelSizeMicrons>")
+_GREYS = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
+
+
+class Choice(NamedTuple):
+    """Which of several pictures, channels and focal planes is read; see ``choose_planes``."""
+
+    picture: int = 0
+    channel: str = ""
+    focus: str = ""
 
 
 class TiffBackend:
-    """A TIFF or OME-TIFF through tifffile: pyramids in sub-IFDs or pages, tiled or in strips, 8-bit RGB or grey."""
+    """One picture of a TIFF: pyramids in sub-IFDs or pages, tiled or in strips, of any codec, shown as 8-bit RGB.
 
-    def __init__(self, path: Path, name: str, max_pixels: int) -> None:
-        self._name = name
-        self._max_pixels = max_pixels
+    Attributes:
+        focal_planes: how many focal planes are read; ``at`` gives each of them.
+    """
+
+    def __init__(self, path: Path, name: str, max_pixels: int, choice: Choice = Choice()) -> None:  # noqa: B008 - immutable
+        self._name, self._max_pixels = name, max_pixels
+        self._files = Files()
         with contextlib.ExitStack() as on_error:
+            on_error.callback(self._files.close)
             try:
                 self._file = on_error.enter_context(tifffile.TiffFile(path))
                 _refuse_cut_chain(self._file, name)
-                self._pages = _pyramid_of(self._file)
-                self._refuse_unknown_pixels(self._pages[0])
-                self._refuse_short_tables()
-                self._learn()
+                layout = layout_of(self._file)
+                self._picture = _picture_of(layout, choice.picture, name)
+                self._refuse_unreadable_levels()
+                self._chosen = _chosen(self._picture, choice, name)
+                self._learn(layout)
             except TIFF_FAULTS as error:
                 message = f"{name}: the TIFF structure is damaged ({type(error).__name__})"
                 raise UnreadableInput(message, remedy="copy it again from its origin") from error
             on_error.pop_all()
-        self._cache: OrderedDict[tuple[int, int], Block] = OrderedDict()
 
-    def _learn(self) -> None:
-        """Levels, properties and colour profile."""
-        self.levels = tuple((page.imagewidth, page.imagelength) for page in self._pages)
-        self.downsamples = true_downsamples(self.levels)
+    @property
+    def focal_planes(self) -> int:
+        """Focal planes that are read: 1, or all of them where the sharpest is looked for."""
+        return len(self._chosen.focal)
+
+    def _learn(self, layout: Layout) -> None:
+        """Levels, properties, colour profile, and what the file holds besides."""
+        first = self._picture.levels[0].planes[0]
+        piece = piece_shape(first) if first.is_tiled else None
+        sizes = [level.size for level in self._picture.levels]
+        factors = believed_factors(sizes, _declared(self._picture.levels), piece)
+        held = [(level, factor) for level, factor in zip(self._picture.levels, factors, strict=True) if factor]
+        self._levels = [level for level, _ in held]
+        self.levels = tuple(level.size for level in self._levels)
+        self.downsamples = tuple(factor for _, factor in held)
         self.origins = ((0.0, 0.0),) * len(self.levels)
         self.aligned = (True,) * len(self.levels)
-        self.properties: Mapping[str, str] = _tiff_properties(self._file, self._pages[0])
-        self.vendor = "ome-tiff" if self._file.is_ome else "tiff"
-        profile = self._pages[0].tags.get("InterColorProfile")
+        self.properties: Mapping[str, str] = properties_of(first) | self._picture.scale
+        self.vendor = "ome-tiff" if self._file.is_ome else "generic-tiff" if not self._file.is_svs else "aperio"
+        profile = first.tags.get("InterColorProfile")
         self.icc = profile.value if profile is not None else None
+        self._mosaics: dict[tuple[int, int], Mosaic] = {}
+        self._decoders: dict[int, str] = {}
+        self.contents: Mapping[str, Json] = self._contents(layout)
+
+    def _contents(self, layout: Layout) -> dict[str, Json]:
+        told: dict[str, Json] = {
+            "pages": layout.pages,
+            "series": layout.series,
+            "planes": len(self._picture.levels[0].planes),
+            "planes_read": len({part.plane for focal in self._chosen.focal for part in focal}),
+            "levels": len(self._picture.levels),
+            "levels_read": len(self.levels),
+        }
+        if layout.left_out:
+            told["left_out"] = dict(layout.left_out)
+        contradiction = self._pieces(0, self._chosen.focal[0][0]).contradiction
+        if contradiction:
+            told["colours"] = contradiction
+        return told | self._chosen.told
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Options that chose nothing."""
+        return self._chosen.unused
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Block:
-        page = self._pages[level]
-        out = np.full((height, width, 3), 255, dtype=np.uint8)
-        scanned = np.zeros((height, width), dtype=bool)
-        tile_height, tile_width = _segment_shape(page)
-        columns = -(-page.imagewidth // tile_width)
-        left, top = max(0, x), max(0, y)
-        right, bottom = min(page.imagewidth, x + width), min(page.imagelength, y + height)
-        for row in range(top // tile_height, -(-bottom // tile_height)):
-            for column in range(left // tile_width, -(-right // tile_width)):
-                tile = self._segment(level, row * columns + column)
-                x0, y0 = column * tile_width, row * tile_height
-                x1, y1 = min(right, x0 + tile.rgb.shape[1]), min(bottom, y0 + tile.rgb.shape[0])
-                inside = np.s_[max(top, y0) - y0 : y1 - y0, max(left, x0) - x0 : x1 - x0]
-                place = np.s_[max(top, y0) - y : y1 - y, max(left, x0) - x : x1 - x]
-                out[place] = tile.rgb[inside]
-                scanned[place] = True if tile.scanned is None else tile.scanned[inside]
-        return Block(out, None if scanned.all() else scanned)
+        """See ``SlideBackend.read``; of several focal planes the middle one."""
+        return self.read_plane((self.focal_planes - 1) // 2, level, x, y, width, height)
+
+    def read_plane(self, plane: int, level: int, x: int, y: int, width: int, height: int) -> Block:
+        """The same of one focal plane, from 0."""
+        key = (plane, level)
+        if key not in self._mosaics:
+            parts = [self._pieces(level, part) for part in self._chosen.focal[plane]]
+            page = self._levels[level].planes[0]
+            self._mosaics[key] = Mosaic(self.levels[level], piece_shape(page), joined(parts))
+        return self._mosaics[key].read(x, y, width, height)
 
     def decoder(self, level: int) -> str:
-        return "tifffile"
+        """See ``SlideBackend.decoder``."""
+        if level not in self._decoders:
+            self._decoders[level] = self._pieces(level, self._chosen.focal[0][0]).decoder
+        return self._decoders[level]
 
     def close(self) -> None:
+        """Close all files."""
+        self._mosaics.clear()
+        self._files.close()
         self._file.close()
 
-    def _refuse_unknown_pixels(self, page: tifffile.TiffPage) -> None:
-        if page.dtype != np.uint8 or page.samplesperpixel not in (1, 3, 4) or page.planarconfig != 1:
-            kind = f"{page.dtype}, {page.samplesperpixel} channels"
-            remedy = "export an 8-bit RGB pyramid, or choose the channels before"
-            raise UnsupportedInput(f"{self._name}: {kind}: only 8-bit grey or RGB slides are read", remedy=remedy)
-        tile_height, tile_width = _segment_shape(page)
-        if tile_height * tile_width > self._max_pixels:
-            remedy = "raise --max-pixels, or save it with tiles"
-            raise TooLarge(f"{self._name}: one piece has {tile_height * tile_width} pixels", remedy=remedy)
+    def _pieces(self, level: int, part: Component) -> PagePieces:
+        return PagePieces(self._levels[level].planes[part.plane], self._files, part.sample, self._name)
 
-    def _refuse_short_tables(self) -> None:
-        """A file cut within its directory has no places for some of its pieces."""
-        for level, page in enumerate(self._pages):
-            height, width = _segment_shape(page)
-            pieces = -(-page.imagelength // height) * -(-page.imagewidth // width)
-            if min(len(page.dataoffsets), len(page.databytecounts)) < pieces:
-                message = f"{self._name}: the TIFF structure is damaged (level {level} lacks places of its pieces)"
-                raise UnreadableInput(message, remedy="copy it again from its origin")
-
-    def _segment(self, level: int, index: int) -> Block:
-        key = (level, index)
-        if key not in self._cache:
-            while len(self._cache) >= _TIFF_CACHE_TILES:
-                self._cache.popitem(last=False)
-            self._cache[key] = self._decode(self._pages[level], index)
-        self._cache.move_to_end(key)
-        return self._cache[key]
-
-    def _decode(self, page: tifffile.TiffPage, index: int) -> Block:
-        try:
-            handle = self._file.filehandle
-            handle.seek(page.dataoffsets[index])
-            data = handle.read(page.databytecounts[index])
-            _refuse_cut_piece(page, data, index)
-            strict = self._strictly(page, data)
-            if strict is not None:
-                return Block(strict)
-            tables = page.tags.get("JPEGTables")
-            shared = bytes(tables.value) if tables is not None else None
-            if page.compression in _JPEG:
-                _refuse_damaged_jpeg(data, shared, index)
-            segment, _, shape = page.decode(data, index, jpegtables=shared)
-        except RegionUnreadable:
-            raise
-        except Damaged as error:
-            raise RegionUnreadable(f"piece {index} is damaged ({error})") from error
-        except Exception as error:  # codecs raise their own kinds
-            raise RegionUnreadable(f"{type(error).__name__} in piece {index}") from error
-        if segment is None:
-            raise RegionUnreadable(f"piece {index} is missing")
-        pixels = segment[0][: shape[1], : shape[2]]
-        return _to_rgb(pixels, inverted=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE)
-
-    def _strictly(self, page: tifffile.TiffPage, data: bytes) -> npt.NDArray[np.uint8] | None:
-        """Whole tiles of JPEG in three colours, which tifffile's decoder would fill up where they are damaged."""
-        if not page.is_tiled or page.compression != tifffile.COMPRESSION.JPEG or page.samplesperpixel != 3:
-            return None
-        tables = page.tags.get("JPEGTables")
-        ycbcr = page.photometric == tifffile.PHOTOMETRIC.YCBCR or page.is_jfif  # a JFIF stream is believed
-        size = int(page.tilewidth), int(page.tilelength)
-        try:
-            return JpegDecoder(size, bytes(tables.value) if tables is not None else b"", ycbcr=ycbcr)(data)
-        except Damaged:
-            raise
-        except Unusual:
-            return None
+    def _refuse_unreadable_levels(self) -> None:
+        """Unknown pixels, pieces beyond the limit, and files cut within their directory."""
+        for number, level in enumerate(self._picture.levels):
+            for page in level.planes:
+                refuse_unknown_pixels(page, self._name)
+                width, height = piece_shape(page)
+                if width * height > self._max_pixels:
+                    remedy = "raise --max-pixels, or save it with tiles"
+                    raise TooLarge(f"{self._name}: one piece has {width * height} pixels", remedy=remedy)
+                pieces = -(-page.imagelength // height) * -(-page.imagewidth // width)
+                pieces *= int(page.samplesperpixel) if page.planarconfig == 2 else 1
+                if min(len(page.dataoffsets), len(page.databytecounts)) < pieces:
+                    message = f"{self._name}: the TIFF structure is damaged (level {number} lacks places of its pieces)"
+                    raise UnreadableInput(message, remedy="copy it again from its origin")
 
 
-def has_sub_levels(path: Path) -> bool:
-    """Are the levels in sub-IFDs (OME-TIFF), of pixels that TiffBackend reads? OpenSlide sees only the first level."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages[0].aspage()
-            plain = page.dtype == np.uint8 and page.planarconfig == 1
-            return bool(plain and page.subifds and len(file.series[0].levels) > 1)
-    except TIFF_FAULTS:
-        return False
+def _picture_of(layout: Layout, number: int, name: str) -> Picture:
+    if layout.missing:
+        remedy = "copy the other files of the set beside it"
+        raise UnreadableInput(f"{name}: planes of it lie in files that are missing", remedy=remedy)
+    if not layout.pictures:
+        left = ", ".join(layout.left_out) or "nothing"
+        raise UnsupportedInput(f"{name}: no picture of tissue in it ({left})", remedy="look for the file of the slide")
+    if number >= len(layout.pictures):
+        raise UnreadableInput(f"{name}: picture {number + 1} of {len(layout.pictures)}", remedy="look for inputs anew")
+    return layout.pictures[number]
+
+
+def _chosen(picture: Picture, choice: Choice, name: str) -> Chosen:
+    page = picture.levels[0].planes[0]
+    samples = int(page.samplesperpixel)
+    plain = page.photometric not in _GREYS or samples < 3
+    planes = Planes(picture.axes, 1 if plain else samples, picture.channels, picture.fluorescent)
+    return choose_planes(planes, name, channel=choice.channel, focus=choice.focus)
+
+
+def _declared(levels: Sequence[Level]) -> list[float | None]:
+    """Level-0 pixels per pixel of every level, by its own resolution tags; None where they say nothing of it."""
+    scales = [_per_unit(level.planes[0]) for level in levels]
+    factors: list[float | None] = []
+    for scale in scales:
+        told = scale is not None and scales[0] is not None and scale[1] == scales[0][1] and scale[0] > 0
+        factor = scales[0][0] / scale[0] if told and scale and scales[0] else 1.0
+        factors.append(factor if abs(factor - 1) > 0.01 else None)
+    return factors
+
+
+def _per_unit(page: Any) -> tuple[float, str] | None:
+    """Pixels per unit along x, and the unit."""
+    tag, unit = page.tags.get("XResolution"), page.tags.get("ResolutionUnit")
+    if tag is None or not isinstance(tag.value, tuple) or not tag.value[1]:
+        return None
+    return tag.value[0] / tag.value[1], str(unit.value) if unit is not None else ""
 
 
 def _refuse_cut_chain(file: tifffile.TiffFile, name: str) -> None:
@@ -194,76 +214,25 @@ def _refuse_cut_chain(file: tifffile.TiffFile, name: str) -> None:
         handle.seek(offset)
         entries = int.from_bytes(handle.read(tiff.tagnosize), "little" if tiff.byteorder == "<" else "big")
         place, seen = offset + tiff.tagnosize + entries * tiff.tagsize, seen + 1
-        if place + tiff.offsetsize > handle.size or seen > _MAX_DIRECTORIES:
+        if place + tiff.offsetsize > handle.size or seen > MAX_DIRECTORIES:
             message = f"{name}: the TIFF structure is damaged (directory {seen} lies beyond the end: the file was cut)"
             raise UnreadableInput(message, remedy="copy it again from its origin")
 
 
-def _refuse_cut_piece(page: Any, data: bytes, index: int) -> None:
-    """A JPEG without its end would be filled up with grey by the decoder."""
-    if len(data) < page.databytecounts[index] or not data:
-        raise RegionUnreadable(f"piece {index} is cut off ({len(data)} of {page.databytecounts[index]} bytes)")
-    if page.compression in _JPEG and (data[:2] != b"\xff\xd8" or b"\xff\xd9" not in data[-64:]):
-        raise RegionUnreadable(f"piece {index} is no whole JPEG")
-
-
-def orientation_of(path: Path) -> str:
-    with tifffile.TiffFile(path) as file:
-        return _orientation(file.pages[0])
-
-
-def _orientation(page: Any) -> str:
-    """The tag's number, "1" where it is absent: row 0 at the top, column 0 at the left."""
-    tag = page.tags.get("Orientation")
-    return str(int(tag.value)) if tag is not None else "1"
-
-
-def _refuse_damaged_jpeg(data: bytes, shared: bytes | None, index: int) -> None:
-    """libjpeg fills what it cannot decode with grey, and tifffile's codec does not pass its warning on."""
-    whole = data if shared is None else data[:2] + shared[2:-2] + data[2:]
-    try:
-        simplejpeg.decode_jpeg(whole, "RGB", fastdct=True, fastupsample=True, strict=True)
-    except ValueError as error:
-        with contextlib.suppress(ValueError):  # of a kind that this codec does not know: not for it to judge
-            simplejpeg.decode_jpeg(whole, "RGB", fastdct=True, fastupsample=True, strict=False)
-            raise RegionUnreadable(f"piece {index} is damaged ({error})") from error
-
-
-def _pyramid_of(file: tifffile.TiffFile) -> list[Any]:
-    series = file.series[0]
-    pages = [level.pages[0] if level.pages[0] is not None else level.keyframe for level in series.levels]
-    pages = [page.aspage() if hasattr(page, "aspage") else page for page in pages]
-    return sorted(pages, key=lambda page: -page.imagewidth)
-
-
-def _segment_shape(page: Any) -> tuple[int, int]:
-    if page.is_tiled:
-        return int(page.tilelength), int(page.tilewidth)
-    return int(min(page.rowsperstrip, page.imagelength)), int(page.imagewidth)
-
-
-def _tiff_properties(file: tifffile.TiffFile, page: Any) -> dict[str, str]:
+def properties_of(page: Any) -> dict[str, str]:
+    """What scales are learned from, and the orientation: row 0 at the top, column 0 at the left where none is said."""
     properties = {}
     for name in ("XResolution", "YResolution", "ResolutionUnit"):
         tag = page.tags.get(name)
-        if tag is not None:
-            value = tag.value
-            text = (
-                f"{value[0] / value[1]:.9g}"
-                if isinstance(value, tuple) and value[1]
-                else str(getattr(value, "name", value))
-            )
-            properties[f"tiff.{name}"] = text
-    properties["tiff.Orientation"] = _orientation(page)
-    if file.is_ome and file.ome_metadata:
-        properties |= ome_scale(file.ome_metadata)
+        if tag is None:
+            continue
+        value = tag.value
+        ratio = isinstance(value, tuple) and value[1]
+        properties[f"tiff.{name}"] = f"{value[0] / value[1]:.9g}" if ratio else str(getattr(value, "name", value))
+    text = str(page.description or "")[:10_000]
+    for pattern, key in ((_APERIO_MPP, "aperio.MPP"), (_QPTIFF_MPP, "qptiff.PixelSizeMicrons")):
+        if said := pattern.search(text):
+            properties[key] = said[1]
+    tag = page.tags.get("Orientation")
+    properties["tiff.Orientation"] = str(int(tag.value)) if tag is not None else "1"
     return properties
-
-
-def _to_rgb(pixels: npt.NDArray[Any], *, inverted: bool) -> Block:
-    pixels = 255 - pixels if inverted else pixels
-    if pixels.shape[-1] == 1:
-        return Block(np.repeat(pixels, 3, axis=-1))
-    if pixels.shape[-1] == 4:
-        return on_white(Image.fromarray(pixels))
-    return Block(pixels)

@@ -1,16 +1,20 @@
-"""Micrometres per pixel of a slide: where they come from, and when they are not to be believed."""
+"""Micrometres per pixel of slides and tiled images: where they come from, when they are believed, what they allow."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
-from xml.etree import ElementTree
 
 from umedfeat.errors import ScaleError
+from umedfeat.policy import Policy
 
-__all__ = ["Scale", "ome_scale", "scale_of"]
+__all__ = ["Scale", "believable_header", "refuse_upsampling", "scale_note", "scale_of"]
 
 _MAX_MPP = 100.0
+#: A scanner's own scale is never coarser: what a resolution tag says then is of a printer or a screen.
+_MAX_HEADER_MPP = 20.0
+_ROUND_DPI = (72, 96, 150, 300, 600)
 _MAX_ANISOTROPY = 0.05
 _REMEDY = "give it in a manifest column mpp, or with --source-mpp for all slides"
 
@@ -40,12 +44,11 @@ def scale_of(properties: Mapping[str, str], name: str, *, manifest: float | None
     """The scale of a slide: the manifest's, else a believable one of the header, else the flag's.
 
     Raises:
-        ScaleError: there is none, or it is absurd (≤ 0, > 100, x and y more than 5 % apart).
+        ScaleError: there is none, or it is absurd (≤ 0; above 100, in a header above 20; x and y over 5 % apart).
     """
     if manifest is not None:
         return _believable(Scale(manifest, manifest, "manifest"), name)
-    described = ome_scale(properties.get("tiff.ImageDescription", ""))
-    header = _from_header({**properties, **described})
+    header = _from_header(properties)
     if header is not None and (flag is None or _fault(header) is None):
         return _believable(header, name)
     if flag is not None:
@@ -61,11 +64,64 @@ def _believable(scale: Scale, name: str) -> Scale:
 
 
 def _fault(scale: Scale) -> str | None:
-    if not (0 < scale.x <= _MAX_MPP and 0 < scale.y <= _MAX_MPP):
-        return "cannot be true"
+    header = scale.source.startswith("header:")
+    most = _MAX_HEADER_MPP if header else _MAX_MPP
+    if not (0 < scale.x <= most and 0 < scale.y <= most):
+        dpi = _round_dpi(scale) if header else None
+        return "cannot be true" + (f" ({dpi} dpi, of a screen or a printer)" if dpi else "")
     if abs(scale.x - scale.y) > _MAX_ANISOTROPY * max(scale.x, scale.y):
         return "x and y differ by more than 5 %"
     return None
+
+
+def _round_dpi(scale: Scale) -> int | None:
+    """The usual number of dots per inch that a scale is, if it is one."""
+    if not (scale.x > 0 and math.isfinite(scale.x)):
+        return None
+    return next((dpi for dpi in _ROUND_DPI if abs(25_400 / scale.x - dpi) < 0.01 * dpi), None)
+
+
+def believable_header(properties: Mapping[str, str]) -> Scale | None:
+    """The scale that a header tells, if it can be one."""
+    header = _from_header(properties)
+    return header if header is not None and _fault(header) is None else None
+
+
+def scale_note(properties: Mapping[str, str], scale: Scale, flag: float | None) -> str:
+    """What the user should know of the choice: a header that was overridden, a flag that changed nothing; or ""."""
+    header = _from_header(properties)
+    if flag is not None and scale.source != "flag":
+        remedy = "" if scale.source == "manifest" else "; a manifest column mpp overrides it"
+        return f"--source-mpp changed nothing: the scale comes from the {scale.source.partition(':')[0]}{remedy}"
+    if header is None or scale.source.startswith("header:") or abs(header.x / scale.x - 1) < 0.01:
+        return ""
+    by = "--source-mpp" if scale.source == "flag" else "the manifest"
+    return f"the header's {header.x:.4g} µm per pixel were overridden by {by}: {scale.x:g}"
+
+
+def refuse_upsampling(finest: float, policy: Policy, name: str, tiles: int) -> None:
+    """Pixels that were never scanned are not made, or only where the user asked for it.
+
+    Args:
+        finest: micrometres per pixel of the image, the finer side.
+        tiles: how many tiles there would be.
+
+    Raises:
+        ScaleError: the image is coarser than the target.
+    """
+    slide, factor = policy.slide, finest / policy.slide.mpp
+    if factor <= 1 + slide.upsample_tolerance:
+        return
+    if not slide.allow_upsample:
+        raise ScaleError(
+            f"{name}: scanned at {finest:g} µm per pixel, coarser than the target {slide.mpp:g}",
+            remedy=f"choose --mpp {finest:g} or above, or --allow-upsample",
+        )
+    if factor > policy.limits.max_upsample:
+        raise ScaleError(
+            f"{name}: {finest:g} µm per pixel would be blown up {factor:.3g} times, to {tiles:,} tiles",
+            remedy=f"choose --mpp {finest:g}, correct the scale (manifest column mpp, --source-mpp), or --max-upsample",
+        )
 
 
 def _from_header(properties: Mapping[str, str]) -> Scale | None:
@@ -73,6 +129,8 @@ def _from_header(properties: Mapping[str, str]) -> Scale | None:
     pairs = (
         ("ome.PhysicalSizeX", "ome.PhysicalSizeY", lambda value, axis: value * _ome_unit(properties, axis)),
         ("openslide.mpp-x", "openslide.mpp-y", lambda value, _: value),
+        ("aperio.MPP", "aperio.MPP", lambda value, _: value),
+        ("qptiff.PixelSizeMicrons", "qptiff.PixelSizeMicrons", lambda value, _: value),
         ("tiff.XResolution", "tiff.YResolution", lambda value, _: _tiff_mpp(value, properties)),
     )
     told = []
@@ -83,21 +141,6 @@ def _from_header(properties: Mapping[str, str]) -> Scale | None:
             if x is not None and y is not None:
                 told.append(Scale(x, y, f"header:{key_x}"))
     return next((scale for scale in told if _fault(scale) is None), told[0] if told else None)
-
-
-def ome_scale(xml: str) -> dict[str, str]:
-    """PhysicalSize attributes of OME-XML as properties "ome.PhysicalSizeX" …; none where it is something else."""
-    if "OME" not in xml[:2000]:
-        return {}
-    try:
-        root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError:
-        return {}
-    pixels = next((node for node in root.iter() if node.tag.endswith("}Pixels") or node.tag == "Pixels"), None)
-    if pixels is None:
-        return {}
-    names = ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeXUnit", "PhysicalSizeYUnit")
-    return {f"ome.{name}": pixels.attrib[name] for name in names if name in pixels.attrib}
 
 
 def _number(text: str) -> float:

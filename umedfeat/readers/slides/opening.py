@@ -1,0 +1,92 @@
+"""Which reader opens a slide: OpenSlide where it shows all that there is, else the TIFF or DICOM reader here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import openslide
+import tifffile
+
+from umedfeat.contract import Source
+from umedfeat.errors import InputError, UnsupportedInput
+from umedfeat.policy import Policy
+from umedfeat.readers.slides.backends import SlideBackend
+from umedfeat.readers.slides.companions import refuse_missing_companions
+from umedfeat.readers.slides.dicom_backend import DicomBackend, contradiction_of, read_instances, spacings_of
+from umedfeat.readers.slides.openslide import OpenSlideBackend
+from umedfeat.readers.slides.streams import colours_of_stream
+from umedfeat.readers.slides.tiff import TIFF_FAULTS, Choice, TiffBackend
+
+__all__ = ["is_tiff", "open_backend", "scanner_of"]
+
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def open_backend(source: Source, policy: Policy) -> SlideBackend:
+    """Open a slide.
+
+    Raises:
+        InputError: damaged, of an unknown kind, or there is a choice of planes and none was made.
+    """
+    selector = json.loads(source.selector or "{}")
+    if selector.get("dicom"):
+        return _dicom(source, policy)
+    refuse_missing_companions(source.path, source.name)
+    if not is_tiff(source.path):
+        return OpenSlideBackend(source.path, source.name)  # it says best what is missing
+    scanner = scanner_of(source.path)
+    choice = Choice(int(selector.get("picture", 0)), policy.slide.channel, policy.slide.focus)
+    if scanner is None or _colours_differ(source.path):
+        return TiffBackend(source.path, source.name, policy.limits.max_pixels, choice)
+    try:
+        return OpenSlideBackend(source.path, source.name)
+    except UnsupportedInput as refusal:
+        try:  # JPEG XL, WebP, LERC and others that libtiff lacks
+            return TiffBackend(source.path, source.name, policy.limits.max_pixels, choice)
+        except InputError:
+            raise refusal from None
+
+
+def is_tiff(path: Path) -> bool:
+    """Classic or big TIFF, either byte order."""
+    with path.open("rb") as stream:
+        return stream.read(4) in _TIFF_MAGIC
+
+
+def scanner_of(path: Path) -> str | None:
+    """The scanner's format that OpenSlide knows; None for a TIFF of nobody's own, of which it shows the first page."""
+    known = openslide.OpenSlide.detect_format(str(path))
+    return None if known == "generic-tiff" else known
+
+
+def _dicom(source: Source, policy: Policy) -> SlideBackend:
+    slide = policy.slide
+    instances = read_instances(source.files, source.name)
+    grey = int(instances[0].header.get("SamplesPerPixel", 3)) == 1
+    if grey or instances[0].several or contradiction_of(instances[0]):
+        return DicomBackend(instances, source.name, channel=slide.channel, focus=slide.focus)
+    try:
+        return OpenSlideBackend(source.path, source.name, spacings_of(instances))
+    except UnsupportedInput as refusal:
+        try:
+            return DicomBackend(instances, source.name, channel=slide.channel, focus=slide.focus)
+        except InputError:
+            raise refusal from None
+
+
+def _colours_differ(path: Path) -> bool:
+    """Does the first JPEG stream of a scanner's TIFF tell other colours than the TIFF, which OpenSlide believes?"""
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[0].aspage()
+            if page.compression != tifffile.COMPRESSION.JPEG or page.samplesperpixel != 3:
+                return False
+            place = next((k for k, length in enumerate(page.databytecounts) if length), None)
+            if place is None:
+                return False
+            file.filehandle.seek(page.dataoffsets[place])
+            said = colours_of_stream(file.filehandle.read(min(page.databytecounts[place], 65536)))
+            return said is not None and said != (page.photometric == tifffile.PHOTOMETRIC.YCBCR)
+    except TIFF_FAULTS:
+        return False
