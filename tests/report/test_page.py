@@ -139,3 +139,9 @@ def test_ticks_are_few_and_within(low: float, high: float) -> None:
     places = [place for place, _ in linear_ticks(low, high)]
     assert 2 <= len(places) <= 7
     assert low - 1e-9 <= min(places) and max(places) <= high + 1e-9
+
+
+def test_nothing_unbreakable_widens_a_narrow_page_and_no_tip_says_nan() -> None:
+    page = render_report(study(2))
+    assert "td.text { white-space: normal; min-width: min(14em, 40vw); overflow-wrap: anywhere; }" in page
+    assert "nan]" not in page and "1 draws" not in page

@@ -31,7 +31,11 @@ _SCALES = {
 
 def methods_text(result: ProbeResult) -> str:
     """What was done, in sentences."""
-    return textwrap.fill(" ".join(filter(None, methods_sentences(result).values())), 100) + "\n"
+    return textwrap.fill(_paragraph(result), 100, break_on_hyphens=False) + "\n"
+
+
+def _paragraph(result: ProbeResult) -> str:
+    return " ".join(filter(None, methods_sentences(result).values()))
 
 
 def methods_sentences(result: ProbeResult) -> dict[str, str]:

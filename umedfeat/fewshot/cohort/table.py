@@ -107,19 +107,23 @@ def read_table(path: Path) -> FeatureTable:
 
 
 def _policy_text(file: FeatureFile) -> str:
-    """What of the policy the inputs met: slides are not spoken of where there are none."""
+    """What of the policy the inputs met: slides are not spoken of where there are none, CT windows not without CT."""
     tiled = np.asarray(file.items["tile_extent"]) > 0
-    grey = ~np.isin(np.asarray(file.items["modality"], dtype=np.str_), ["photo", "histology", "WSI", ""])
+    modality = np.asarray(file.items["modality"], dtype=np.str_)
+    coloured = np.isin(modality, ["photo", "histology", "WSI"]) | (np.asarray(file.items["format"], np.str_) == "jpeg")
+    grey = modality[~coloured & ~tiled]
     met = {
         "slide": tiled.any(),
         "image": not tiled.all(),
-        "intensity": grey.any(),
+        "intensity": len(grey) > 0,
         "volume": (np.asarray(file.items["depth"]) > 1).any(),
     }
+    unmet = {"ct_window": "CT" not in grey, "window": bool((grey == "CT").all())}
     parts = []
     for kind in (kind for kind, there in met.items() if there and kind in file.policy):
         said = [(name, value) for name, value in file.policy[kind].items() if value not in (None, "", False)]
-        parts.append(f"{kind}: " + ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in said))
+        told = [f"{name.replace('_', ' ')} {_plain(value)}" for name, value in said if not unmet.get(name)]
+        parts.append(f"{kind}: {', '.join(told)}")
     return "; ".join(parts)
 
 

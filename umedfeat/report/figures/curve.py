@@ -11,6 +11,7 @@ from markupsafe import Markup
 from umedfeat.fewshot.metrics.chance import chance_level
 from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import Budget, Estimate, ProbeResult, Score
+from umedfeat.report.answer import with_interval
 from umedfeat.report.figures.axes import Axes, linear_ticks, series_class
 
 __all__ = ["Line", "curve", "line_of"]
@@ -66,7 +67,8 @@ def _line(axes: Axes, line: Line, places: Mapping[str, float], kind: str) -> Non
         axes.line([(x, row.low), (x, high)], f"{kind} whisker")
     axes.line([(places[row.budget], row.value) for row in line.estimates], kind)
     for row in line.estimates:
-        tip = f"{line.name}, {row.budget}: {row.value:.3f} [{row.low:.3f}, {row.high:.3f}], {row.draws} draws"
+        draws = f"{row.draws} draw{'' if row.draws == 1 else 's'}"
+        tip = f"{line.name}, {row.budget}: {with_interval(row)}, {draws}"
         axes.dot(places[row.budget], row.value, kind, radius=4, tip=tip)
 
 
