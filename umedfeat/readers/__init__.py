@@ -34,8 +34,15 @@ def reader_format(name: str) -> Format:
     return found
 
 
+#: First bytes that only one format claims: the others need not be imported to say no.
+_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "raster"}
+
+
 def sniff(path: Path, head: bytes) -> str | None:
     """Key of READERS whose format recognises the file, or None."""
+    for signature, name in _SIGNATURES.items():
+        if head.startswith(signature):
+            return name if reader_format(name).sniff(path, head) else None
     return next((name for name in READERS if reader_format(name).sniff(path, head)), None)
 
 
