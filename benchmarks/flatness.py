@@ -32,13 +32,13 @@ def run(sources: int, rows: int, out: Path) -> None:
     """In the child: embed and pack."""
     import torch
     from fake_encoder import FakeEncoder
+    from fake_engine import fake_engine
     from fake_reader import FakePolicy, fake_source
 
     from umedfeat.engine.device import LocalDevice
-    from umedfeat.engine.loop import Engine, EngineSettings
+    from umedfeat.engine.loop import EngineSettings
     from umedfeat.extraction.sink import StoreSink
     from umedfeat.store import FeatureStore, Header
-    from umedfeat.terminal.progress import SilentProgress
 
     class Wide(FakeEncoder):
         dim = DIM
@@ -52,7 +52,7 @@ def run(sources: int, rows: int, out: Path) -> None:
         settings = EngineSettings(workers=2, batch_size=256, spill_dir=out.parent)
         sink = StoreSink(store, None, None)
         begin = time.perf_counter()
-        Engine(LocalDevice(Wide()), policy, settings, sink, SilentProgress(), threading.Event()).run(every)
+        fake_engine(LocalDevice(Wide()), settings, sink, policy=policy).run(every)
         embedded = time.perf_counter()
         print("packing", flush=True)
         store.finish({})

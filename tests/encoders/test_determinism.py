@@ -8,8 +8,8 @@ import pytest
 import torch
 from lookalike import write_official
 
+from umedfeat.contract import Encoder
 from umedfeat.encoders import load_encoder
-from umedfeat.encoders.base import Encoder
 from umedfeat.encoders.runtimes import openvino_runtime
 from umedfeat.encoders.runtimes import torch_runtime as runtime_module
 

@@ -14,7 +14,7 @@ import os, signal, sys
 sys.path.insert(0, {factories!r})
 from fake_reader import FakePolicy, fake_source
 from umedfeat.engine.local.pool import WorkerPool
-from umedfeat.engine.local.worker import Job
+from umedfeat.engine.messages import Job
 
 if __name__ == "__main__":
     pool = WorkerPool(FakePolicy(), workers=1, slot_bytes=4096, timeout=60)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Sequence
 
@@ -11,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 from fake_encoder import FakeChoice, FakeEncoder, FakeGpu, expected_features
-from fake_reader import FakePolicy, fake_source
+from fake_engine import fake_engine
+from fake_reader import fake_source
 from fake_sink import Collected, expected
 
-from umedfeat.contract import Source
-from umedfeat.engine.device import Devices, LocalDevice
+from umedfeat.contract import Devices, Source
+from umedfeat.engine.device import LocalDevice
 from umedfeat.engine.embed import fitting_batch_size
 from umedfeat.engine.local.device_pool import DevicePool
-from umedfeat.engine.loop import Engine, EngineSettings
+from umedfeat.engine.loop import EngineSettings
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.errors import SetupError
-from umedfeat.terminal.progress import SilentProgress
 
 SOURCES = [fake_source(f"s{k}", 11) for k in range(6)]
 
@@ -35,8 +34,7 @@ def embed(
 ) -> tuple[Collected, StageSeconds]:
     sink = Collected()
     settings = EngineSettings(workers=1, batch_size=4, dtype=dtype)
-    engine = Engine(devices, FakePolicy(), settings, sink, SilentProgress(), threading.Event())
-    return sink, engine.run(sources)
+    return sink, fake_engine(devices, settings, sink).run(sources)
 
 
 def assert_complete(sink: Collected) -> None:

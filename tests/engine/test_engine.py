@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from fake_encoder import FakeEncoder, expected_features
+from fake_engine import fake_engine
 from fake_reader import FakePolicy, SlowPolicy, fake_source
 from fake_sink import Collected, expected
 
 from umedfeat.contract import Plan, Reader, Source
 from umedfeat.engine import loop
 from umedfeat.engine.device import LocalDevice
+from umedfeat.engine.local import pool
 from umedfeat.engine.loop import Engine, EngineSettings
 from umedfeat.engine.planning import plan_all, visit_all
 from umedfeat.errors import InputError, WorkerDied
@@ -32,11 +36,9 @@ def run(
     policy: FakePolicy | None = None,
 ) -> Collected:
     sink = Collected()
-    settings = EngineSettings(workers=workers, batch_size=batch_size, timeout=timeout)
-    engine = Engine(
-        LocalDevice(FakeEncoder()), policy or FakePolicy(), settings, sink, SilentProgress(), threading.Event()
-    )
-    engine.run(sources)
+    policy = policy or FakePolicy()
+    settings = EngineSettings(workers, batch_size, max_unreadable=policy.limits.max_unreadable)
+    fake_engine(LocalDevice(FakeEncoder()), settings, sink, policy=policy, timeout=timeout).run(sources)
     return sink
 
 
@@ -199,9 +201,7 @@ def test_stop_ends_early_without_half_items() -> None:
             sink.embedded(*args)  # type: ignore[arg-type]
             stop.set()
 
-    engine = Engine(
-        LocalDevice(FakeEncoder()), FakePolicy(), EngineSettings(1, 4), StopAtFirst(), SilentProgress(), stop
-    )
+    engine = fake_engine(LocalDevice(FakeEncoder()), EngineSettings(1, 4), StopAtFirst(), stop=stop)
     engine.run([fake_source(f"s{k}", 6, seconds_per_row=0.02) for k in range(20)])
     assert 1 <= len(sink.features) < 20
     for name, features in sink.features.items():
@@ -223,7 +223,7 @@ def test_plans_are_made_ahead_but_not_without_bound(monkeypatch: pytest.MonkeyPa
             self.ahead -= 1
 
     watching, sink = Watching(), Collected()
-    engine = Engine(LocalDevice(FakeEncoder()), FakePolicy(), EngineSettings(2, 2), sink, watching, threading.Event())
+    engine = fake_engine(LocalDevice(FakeEncoder()), EngineSettings(2, 2), sink, progress=watching)
     engine.run([fake_source(f"s{k:02d}", 1) for k in range(60)])
     assert len(sink.features) == 60
     assert 2 <= watching.most <= 8
@@ -249,3 +249,24 @@ def test_planning_alone() -> None:
     outcomes = {source.id: outcome for source, outcome in plan_all(sources, FakePolicy(), workers=2)}
     assert isinstance(outcomes["bad"], InputError)
     assert [len(outcomes[name].regions) for name in "ac"] == [3, 4]  # type: ignore[union-attr]
+
+
+def test_no_more_processes_than_the_work_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One radiograph is read by one process, whatever the machine has; a process started ahead is that one."""
+    started: list[int] = []
+    begin = pool.Worker.introduce
+
+    def counted(self: pool.Worker, *arguments: Any) -> pool.Worker:
+        started.append(self.process.pid)
+        return begin(self, *arguments)
+
+    monkeypatch.setattr(pool.Worker, "introduce", counted)
+    with contextlib.closing(pool.Worker(["raster"])) as first:
+        made = pool.WorkerPool(FakePolicy(), workers=8, slot_bytes=4 * 3 * 16 * 16 * 4, timeout=60, first=first)
+        sink = Collected()
+        settings = EngineSettings(8, 4)
+        Engine(LocalDevice(FakeEncoder()), made, settings, sink, SilentProgress(), threading.Event()).run(
+            [fake_source("x", 1)]
+        )
+    assert list(sink.features) == ["x"]
+    assert started == [first.process.pid]

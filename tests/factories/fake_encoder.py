@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from fake_reader import SIDE
 
-from umedfeat.encoders.base import Encoder
+from umedfeat.contract import Encoder
 from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.encoders.registry import ENCODERS, EncoderEntry
 from umedfeat.errors import SetupError
 from umedfeat.machine import usable_cores
 
@@ -84,12 +85,18 @@ class FakeChoice(EncoderChoice):
 
     name: str = "fake"
 
-    def load(self) -> Encoder:
-        kind, _, number = self.name.partition(":")
-        if kind == "missing":
-            raise SetupError(f"{self.device}: cannot be used")
-        if kind == "gpu":
-            return FakeGpu(int(number))
-        if number:
-            return FragileEncoder(kind, int(number))
-        return {"fake": FakeEncoder, "other": OtherEncoder, "cores": CoresEncoder}[kind]()
+
+def load_fake(choice: EncoderChoice) -> Encoder:
+    """The loader of all names that FakeChoice takes; importing this module registers them."""
+    kind, _, number = choice.name.partition(":")
+    if kind == "missing":
+        raise SetupError(f"{choice.device}: cannot be used")
+    if kind == "gpu":
+        return FakeGpu(int(number))
+    if number:
+        return FragileEncoder(kind, int(number))
+    return {"fake": FakeEncoder, "other": OtherEncoder, "cores": CoresEncoder}[kind]()
+
+
+for _name in ("fake", "other", "cores", "missing", "gpu:", "kill:", "error:"):
+    ENCODERS[_name] = EncoderEntry(_name, "a fake", "fake_encoder:load_fake", SIDE)

@@ -9,7 +9,7 @@ from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.registry import ENCODERS, EncoderEntry, list_encoders, load_chosen
 
 if TYPE_CHECKING:
-    from umedfeat.encoders.base import Encoder
+    from umedfeat.contract import Encoder
 
 __all__ = ["ENCODERS", "EncoderChoice", "EncoderEntry", "list_encoders", "load_encoder"]
 

@@ -18,7 +18,7 @@ from umedfeat.errors import CheckpointRefused, SetupError, WeightsUnavailable
 from umedfeat.policy import DEFAULT_SIDE
 
 if TYPE_CHECKING:
-    from umedfeat.encoders.base import Encoder
+    from umedfeat.contract import Encoder
 
 __all__ = [
     "Baseline",

@@ -13,7 +13,7 @@ from umedfeat.errors import SetupError
 from umedfeat.policy import DEFAULT_SIDE
 
 if TYPE_CHECKING:
-    from umedfeat.encoders.base import Encoder
+    from umedfeat.contract import Encoder
 
 __all__ = ["ENCODERS", "EncoderEntry", "entry_of", "image_size_of", "list_encoders", "load_chosen"]
 

@@ -17,7 +17,7 @@ from umedfeat.errors import CheckpointRefused, SetupError
 from umedfeat.policy import DEFAULT_SIDE
 
 if TYPE_CHECKING:
-    from umedfeat.encoders.base import Encoder
+    from umedfeat.contract import Encoder
 
 __all__ = ["build_network", "load_imagenet", "load_official"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.contract import Dropped, Plan, Source
-from umedfeat.engine.local.worker import Batch, Segment
+from umedfeat.engine.messages import Batch, Segment
 
 __all__ = ["Pending", "RowQueues"]
 

@@ -1,4 +1,4 @@
-"""What the loop knows of devices: batches go in, features come out. Here the one-device case, inside this process."""
+"""The one-device case of ``umedfeat.contract.Devices``, inside this process."""
 
 from __future__ import annotations
 
@@ -7,91 +7,14 @@ import multiprocessing
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
-from umedfeat.encoders.base import Encoder
-from umedfeat.engine.embed import Embedded, Embedder, Uploaded, Uploader, default_batch_size
-from umedfeat.engine.local.slots import SlotView
-from umedfeat.engine.local.worker import Batch
+from umedfeat.contract import Encoder, Slots
+from umedfeat.engine.embed import Embedder, Uploaded, Uploader, default_batch_size
+from umedfeat.engine.messages import IN_FLIGHT, Batch, Embedded
 from umedfeat.errors import SetupError
 
-__all__ = ["IN_FLIGHT", "Description", "Devices", "LocalDevice"]
-
-#: Batches in a device's hands: the one it computes and the next, which is uploaded meanwhile.
-IN_FLIGHT = 2
-
-
-class Description(Protocol):
-    """What a run must know of its encoder besides the numbers it gives; every ``Encoder`` is one."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def dim(self) -> int: ...
-    @property
-    def image_size(self) -> int: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def precision(self) -> str: ...
-    @property
-    def settings(self) -> Any: ...
-
-
-class Devices(Protocol):
-    """One or several devices with the same encoder on each."""
-
-    @property
-    def encoder(self) -> Description:
-        """What the encoder is."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """Images per batch that suit the devices."""
-        ...
-
-    @property
-    def count(self) -> int:
-        """Devices that work."""
-        ...
-
-    @property
-    def in_flight(self) -> int:
-        """Batches submitted and not collected."""
-        ...
-
-    @property
-    def room(self) -> int:
-        """Batches that can be submitted now."""
-        ...
-
-    @property
-    def idle(self) -> bool:
-        """Has some device nothing to do?"""
-        ...
-
-    @property
-    def waitables(self) -> Sequence[Any]:
-        """Objects that become ready (``multiprocessing.connection.wait``) when ``collect`` may have something."""
-        ...
-
-    def attach(self, slots: SlotView) -> None:
-        """Where the pixels of batches lie; before the first ``submit``."""
-
-    def submit(self, batch: Batch) -> None:
-        """Embed a batch whose pixels lie in its slot."""
-
-    def collect(self) -> list[tuple[Batch, Embedded]]:
-        """Batches that are embedded, in any order; never waits.
-
-        Raises:
-            SetupError: no device is left, or none has memory for one image.
-        """
-        ...
-
-    def close(self) -> None:
-        """Stop, once or again; batches in flight are forgotten."""
+__all__ = ["LocalDevice"]
 
 
 class LocalDevice:
@@ -103,7 +26,7 @@ class LocalDevice:
         self.encoder = encoder
         self._embedder = Embedder(encoder)
         self._uploader = Uploader(encoder.device)
-        self._slots: SlotView | None = None
+        self._slots: Slots | None = None
         self._uploads = ThreadPoolExecutor(1, thread_name_prefix="upload")
         self._computes = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._batches: deque[tuple[Batch, Future[Embedded]]] = deque()
@@ -131,7 +54,7 @@ class LocalDevice:
     def waitables(self) -> Sequence[Any]:
         return [self._wake]
 
-    def attach(self, slots: SlotView) -> None:
+    def attach(self, slots: Slots) -> None:
         self._slots = slots
 
     def submit(self, batch: Batch) -> None:

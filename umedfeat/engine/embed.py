@@ -10,26 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from umedfeat.encoders.base import Encoder
+from umedfeat.contract import Encoder
+from umedfeat.engine.messages import Embedded
 from umedfeat.errors import SetupError
 
-__all__ = ["Embedded", "Embedder", "Uploaded", "Uploader", "default_batch_size"]
+__all__ = ["Embedder", "Uploaded", "Uploader", "default_batch_size"]
 
 CPU_BATCH_SIZE = 32
 MAX_GPU_BATCH_SIZE = 256
 _PROBED_IMAGES = 8
 #: Of the free memory: other processes, fragmentation and a second batch under way want some.
 _MEMORY_SHARE = 0.5
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """(N, D) float32 features, when they were computed (``time.perf_counter`` seconds), and how many images fit."""
-
-    features: npt.NDArray[np.float32]
-    begin: float
-    end: float
-    fits: int | None = None
 
 
 @dataclass(frozen=True)

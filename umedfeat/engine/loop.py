@@ -19,25 +19,21 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.contract import Dropped, Failure, Plan, Source
+from umedfeat.contract import Devices, Failure, Sink, Source, Workers
 from umedfeat.engine.batching import Pending, RowQueues
 from umedfeat.engine.buffers import keep_rows, new_buffer
-from umedfeat.engine.device import Devices
-from umedfeat.engine.embed import Embedded
-from umedfeat.engine.local.pool import Answer, Died, WorkerPool, slot_bytes_for
-from umedfeat.engine.local.worker import Batch, Job, Planned, Read
+from umedfeat.engine.messages import Answer, Batch, Died, Embedded, Job, Planned, Read
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.engine.verdict import fault_of
 from umedfeat.errors import InputError, NotFinite, UnreadableInput, WorkerDied
-from umedfeat.policy import Policy
+from umedfeat.policy import Limits
 from umedfeat.terminal.progress import Progress
 
-__all__ = ["Engine", "EngineSettings", "Sink", "StageSeconds"]
+__all__ = ["Engine", "EngineSettings", "StageSeconds"]
 
 #: Regions and sources planned ahead of reading; they bound the memory of the plans.
 _PLANNED_REGIONS = 1_000_000
@@ -48,18 +44,6 @@ _CARRIED_BATCHES = 3
 _LOW_WATER = 4
 
 
-class Sink(Protocol):
-    """Where finished sources go."""
-
-    def embedded(
-        self, source: Source, plan: Plan, features: npt.NDArray[np.float32], dropped: tuple[Dropped, ...]
-    ) -> None:
-        """All rows of a source: ``plan.regions`` and ``features`` hold the kept ones, in plan order."""
-
-    def failed(self, source: Source, failure: Failure) -> None:
-        """A source that ends without features."""
-
-
 @dataclass(frozen=True)
 class EngineSettings:
     """How a run uses the machine; nothing here changes a number in the output.
@@ -67,16 +51,16 @@ class EngineSettings:
     Attributes:
         workers: reading processes.
         batch_size: regions per batch.
-        timeout: seconds that one source may keep a reading process busy within one batch.
         spill_dir: where features of huge sources wait on disk.
         dtype: of the features in the file; a source with values beyond its range fails.
+        max_unreadable: share of unreadable regions above which a source fails.
     """
 
     workers: int
     batch_size: int
-    timeout: float = 600.0
     spill_dir: Path | None = None
     dtype: str = "float32"
+    max_unreadable: float = Limits.max_unreadable
 
 
 class Engine:
@@ -84,7 +68,7 @@ class Engine:
 
     Args:
         devices: what computes; closed when the run ends.
-        policy: how pixels are read.
+        workers: what plans and reads; closed when the run ends.
         settings: processes, batch size, limits.
         sink: receives every source exactly once, as embedded or failed.
         progress: receives what happens.
@@ -94,14 +78,14 @@ class Engine:
     def __init__(
         self,
         devices: Devices,
-        policy: Policy,
+        workers: Workers,
         settings: EngineSettings,
         sink: Sink,
         progress: Progress,
         stop: threading.Event,
     ) -> None:
         self._devices = devices
-        self._policy = policy
+        self._workers = workers
         self._settings = settings
         self._sink = sink
         self._progress = progress
@@ -111,20 +95,10 @@ class Engine:
     def run(self, sources: Sequence[Source]) -> StageSeconds:
         """Embed all sources; returns where the time went."""
         begin = time.perf_counter()
-        slot_bytes = slot_bytes_for(self._policy, self._settings.batch_size)
-        with (
-            WorkerPool(
-                self._policy,
-                workers=self._settings.workers,
-                slot_bytes=slot_bytes,
-                timeout=self._settings.timeout,
-                encoding=self._devices.room,
-            ) as pool,
-            contextlib.closing(self._devices) as devices,
-        ):
-            devices.attach(pool.slots)
+        with contextlib.closing(self._workers) as workers, contextlib.closing(self._devices) as devices:
+            devices.attach(workers.slots)
             self.seconds.devices = devices.count
-            _Loop(self, pool, sources).run()
+            _Loop(self, workers, sources).run()
         self.seconds.wall = time.perf_counter() - begin
         return self.seconds
 
@@ -132,13 +106,13 @@ class Engine:
 class _Loop:
     """One run of an engine: the state that changes while it runs."""
 
-    def __init__(self, engine: Engine, pool: WorkerPool, sources: Sequence[Source]) -> None:
+    def __init__(self, engine: Engine, workers: Workers, sources: Sequence[Source]) -> None:
         self._engine = engine
         self._devices = engine._devices
         self._dim = self._devices.encoder.dim
         self._settings = engine._settings
         self._seconds = engine.seconds
-        self._pool = pool
+        self._workers = workers
         self._sources = sources
         self._jobs = deque(range(len(sources)))
         self._planning: set[int] = set()
@@ -161,7 +135,7 @@ class _Loop:
     @property
     def _reading(self) -> int:
         """Batches that workers have or will have."""
-        return self._pool.batches_out
+        return self._workers.batches_out
 
     def _finished(self) -> bool:
         busy = self._reading or self._read or self._devices.in_flight
@@ -173,7 +147,7 @@ class _Loop:
         if not (self._reading or self._planning):
             stage = "encode"
         begin = time.perf_counter()
-        answers = self._pool.wait(0.5, also=self._devices.waitables)
+        answers = self._workers.wait(0.5, also=self._devices.waitables)
         self._seconds.waited[stage] += time.perf_counter() - begin
         return answers
 
@@ -182,7 +156,7 @@ class _Loop:
     def _hand_out(self) -> None:
         while self._take_carried(full=True):
             pass
-        while self._pool.room > 0:
+        while self._workers.room > 0:
             if self._rows_run_low() and self._hand_out_plan():
                 continue
             if self._hand_out_batch(full=True) or self._hand_out_plan():
@@ -204,7 +178,7 @@ class _Loop:
             return False
         number = self._jobs.popleft()
         self._planning.add(number)
-        self._pool.submit(Job(number, self._sources[number], read=True))
+        self._workers.submit(Job(number, self._sources[number], read=True))
         return True
 
     def _may_plan(self) -> bool:
@@ -219,18 +193,18 @@ class _Loop:
     def _hand_out_batch(self, *, full: bool) -> bool:
         if not self._rows.has_batch(full=full):
             return False
-        slot = self._pool.slots.take()
+        slot = self._workers.slots.take()
         if slot is None:
             return False
-        self._pool.submit(self._rows.take_batch(slot, full=full))
+        self._workers.submit(self._rows.take_batch(slot, full=full))
         return True
 
     def _take_carried(self, *, full: bool) -> bool:
         """Gather pixels that came with their plans: nothing of such a batch is left to be read."""
-        if not self._carried.has_batch(full=full) or (slot := self._pool.slots.take()) is None:
+        if not self._carried.has_batch(full=full) or (slot := self._workers.slots.take()) is None:
             return False
         batch = self._carried.take_batch(slot, full=full)
-        target = self._pool.slots.array(slot, (batch.size, *batch.shape, 3), batch.dtype)
+        target = self._workers.slots.array(slot, (batch.size, *batch.shape, 3), batch.dtype)
         for place, segment in enumerate(batch.segments):
             pending = self._pending[segment.number]
             target[place], pending.pixels = pending.pixels, None
@@ -300,7 +274,7 @@ class _Loop:
 
     def _collect(self) -> None:
         for batch, result in self._devices.collect():
-            self._pool.slots.give_back(batch.slot)
+            self._workers.slots.give_back(batch.slot)
             self._note_encode(result)
             self._scatter(batch, result.features)
 
@@ -329,7 +303,7 @@ class _Loop:
     # ---- ending a source --------------------------------------------------------------------------------------
 
     def _complete(self, pending: Pending) -> None:
-        error = fault_of(pending, self._engine._policy.limits.max_unreadable, self._settings.dtype)
+        error = fault_of(pending, self._settings.max_unreadable, self._settings.dtype)
         if error is not None:
             stage = "encode" if isinstance(error, NotFinite) else "read"
             self._fail(pending.number, stage, error)

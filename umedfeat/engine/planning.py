@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from umedfeat.contract import Plan, Source
-from umedfeat.engine.local.pool import Died, WorkerPool
-from umedfeat.engine.local.worker import Job, Planned, Visit, Visited, Visitor
+from umedfeat.engine.local.pool import WorkerPool
+from umedfeat.engine.messages import Died, Job, Planned, Visit, Visited, Visitor
 from umedfeat.errors import InputError, WorkerDied
 from umedfeat.policy import Policy
 

@@ -12,13 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from umedfeat.contract import Failure, Skipped, Source
+from umedfeat.contract import Devices, EncoderFacts, Failure, Skipped, Source
 from umedfeat.discovery import Discovery, discover
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.registry import load_chosen
-from umedfeat.engine.device import Description, Devices, LocalDevice
 from umedfeat.engine.local.device_pool import DevicePool
-from umedfeat.engine.local.pool import memory_for
+from umedfeat.engine.local.pool import Worker, WorkerPool, memory_for, slot_bytes_for
 from umedfeat.engine.loop import Engine, EngineSettings
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.errors import Interrupted, SetupError, StoppedAtFailure, UmedfeatError
@@ -117,14 +116,16 @@ def extract(
         names = ", ".join(map(str, paths))
         raise SetupError(f"{names}: no image found in {len(found.skipped)} files", remedy=_SUPPORTED)
     progress.note(f"{len(found.sources):,} inputs, {len(found.skipped):,} other files; loading {choice.name}")
-    with contextlib.closing(open_devices(choice)) as devices:
+    # A reading process imports what it needs while this one loads the encoder, which brings torch.
+    first = Worker(sorted({source.format for source in found.sources}))
+    with contextlib.closing(first), contextlib.closing(open_devices(choice)) as devices:
         policy = settled(policy, devices.encoder.image_size)
         header = Header(dict(devices.encoder.settings), policy.to_dict(), run.dtype, pseudonyms.key_check)
         with pictures_in(preview_dir, policy, geojson=geojson) as pictures, stop_on_signals() as stop:
             with FeatureStore(out, header, dim=devices.encoder.dim, overwrite=run.overwrite, shard=run.shard) as store:
                 sink = StoreSink(store, stop if run.on_error == "stop" else None, pictures)
                 sink.note(found.failures, found.skipped)
-                summary = _embed_into(store, sink, found, devices, policy, run, progress, stop)
+                summary = _embed_into(sink, found, devices, first, policy, run, progress, stop)
             if pictures is not None:  # last: no picture delays or endangers a feature
                 progress.note("drawing pictures")
                 pictures.draw(run.workers or default_workers(), run.timeout, stop)
@@ -139,20 +140,25 @@ def open_devices(choice: EncoderChoice) -> Devices:
         SetupError: no device can be used.
     """
     choices = choice.each()
-    return DevicePool(choices) if len(choices) > 1 else LocalDevice(load_chosen(choice))
+    if len(choices) > 1:
+        return DevicePool(choices)
+    from umedfeat.engine.device import LocalDevice  # brings torch: after the first reading process has started
+
+    return LocalDevice(load_chosen(choice))
 
 
 def _embed_into(
-    store: FeatureStore,
     sink: StoreSink,
     found: Discovery,
     devices: Devices,
+    first: Worker,
     policy: Policy,
     run: RunSettings,
     progress: Progress,
     stop: threading.Event,
 ) -> Summary:
     """Embed what the store does not hold yet, pack, and say what was done."""
+    store = sink.store
     mine = shard_of(found.sources, run.shard)
     for source in mine:
         store.describe(source)  # a corrected label or patient needs no new embedding
@@ -163,7 +169,15 @@ def _embed_into(
     seconds = StageSeconds()
     if todo:
         progress.begin(len(todo))
-        seconds = Engine(devices, policy, settings, sink, progress, stop).run(todo)
+        workers = WorkerPool(
+            policy,
+            workers=settings.workers,
+            slot_bytes=slot_bytes_for(policy, settings.batch_size),
+            timeout=run.timeout,
+            encoding=devices.room,
+            first=first,
+        )
+        seconds = Engine(devices, workers, settings, sink, progress, stop).run(todo)
         progress.close()
     if stop.is_set():
         if not sink.stopped_by_failure:
@@ -260,9 +274,9 @@ def _engine_settings(run: RunSettings, devices: Devices, policy: Policy, out: Pa
     return EngineSettings(
         workers=workers,
         batch_size=run.batch_size or batch_size_for(devices.batch_size, policy, workers, devices.room),
-        timeout=run.timeout,
         spill_dir=out.absolute().parent,
         dtype=run.dtype,
+        max_unreadable=policy.limits.max_unreadable,
     )
 
 
@@ -274,7 +288,7 @@ def batch_size_for(suits_device: int, policy: Policy, workers: int, encoding: in
     return size
 
 
-def _choices(encoder: Description, settings: EngineSettings) -> str:
+def _choices(encoder: EncoderFacts, settings: EngineSettings) -> str:
     """One line: what computes, and how the machine is used."""
     runtime = encoder.settings.get("runtime", "")
     how = f"{encoder.precision}, {runtime}" if runtime else encoder.precision

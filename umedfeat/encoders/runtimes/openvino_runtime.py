@@ -35,7 +35,7 @@ def openvino_is_installed() -> bool:
 
 
 class OpenVinoEncoder:
-    """An Encoder (see ``umedfeat.encoders.base``) that computes with OpenVINO on the CPU in fp32.
+    """An Encoder (see ``umedfeat.contract``) that computes with OpenVINO on the CPU in fp32.
 
     Args:
         network: encoder and squeezer.

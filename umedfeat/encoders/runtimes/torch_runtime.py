@@ -70,7 +70,7 @@ def cpu_threads() -> int:
 
 
 class TorchEncoder:
-    """An Encoder (see ``umedfeat.encoders.base``) that computes a network with torch.
+    """An Encoder (see ``umedfeat.contract``) that computes a network with torch.
 
     Args:
         network: maps (n, 3, H, W) float32 RGB in [0, 1] to (n, D); frozen here.

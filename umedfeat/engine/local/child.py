@@ -56,6 +56,10 @@ class Child:
         code: int | None = self.process.exitcode
         return code
 
+    def close(self) -> None:
+        """End it, once or again."""
+        self.end()
+
 
 @contextlib.contextmanager
 def serving() -> Iterator[None]:

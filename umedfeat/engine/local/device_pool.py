@@ -13,13 +13,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from umedfeat.contract import Slots
 from umedfeat.encoders.choice import EncoderChoice
-from umedfeat.engine.device import IN_FLIGHT
-from umedfeat.engine.embed import Embedded
 from umedfeat.engine.local.child import Child, kill_at_exit
 from umedfeat.engine.local.device_worker import Broken, Pixels, Ready, serve_device
-from umedfeat.engine.local.slots import SlotView
-from umedfeat.engine.local.worker import Batch
+from umedfeat.engine.messages import IN_FLIGHT, Batch, Embedded
 from umedfeat.errors import SetupError, UmedfeatError
 from umedfeat.machine import usable_cores
 
@@ -46,7 +44,7 @@ class _Device(Child):
 
 
 class DevicePool:
-    """The same encoder on several devices; see ``umedfeat.engine.device.Devices``.
+    """The same encoder on several devices; see ``umedfeat.contract.Devices``.
 
     Args:
         choices: one per device.
@@ -111,7 +109,7 @@ class DevicePool:
     def waitables(self) -> Sequence[Any]:
         return [thing for device in self._devices for thing in device.waitables]
 
-    def attach(self, slots: SlotView) -> None:
+    def attach(self, slots: Slots) -> None:
         for device in self._devices:
             device.send(slots.view())
 

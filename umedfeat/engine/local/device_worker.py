@@ -13,7 +13,7 @@ from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.registry import load_chosen
 from umedfeat.engine.local.child import serving
 from umedfeat.engine.local.slots import SlotView
-from umedfeat.engine.local.worker import Batch
+from umedfeat.engine.messages import Batch
 from umedfeat.errors import SetupError, UmedfeatError
 from umedfeat.machine import CORES_VARIABLE
 

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any
 
 from umedfeat.engine.local.child import Child, kill_at_exit
 from umedfeat.engine.local.slots import Slots, SlotView
-from umedfeat.engine.local.worker import Awake, Batch, Job, Planned, Read, Started, Visit, Visited, serve
+from umedfeat.engine.local.worker import Awake, Started, serve
+from umedfeat.engine.messages import Answer, Batch, Died, Message
 from umedfeat.errors import SetupError
 from umedfeat.policy import Policy
 
-__all__ = ["Answer", "Died", "WorkerPool", "memory_for", "slot_bytes_for"]
+__all__ = ["Worker", "WorkerPool", "memory_for", "slot_bytes_for"]
 
 #: Messages in a worker's hands: the one it works on and the next, so that it never waits for the parent.
 _DEPTH = 2
@@ -32,20 +33,11 @@ _MAX_FAILED_STARTS = 3
 _START_SECONDS = 600.0
 
 
-@dataclass(frozen=True)
-class Died:
-    """A worker died (or was stopped for taking too long) while it worked on source ``number``."""
+class Worker(Child):
+    """A worker and what is in its hands. One may be started before it is known what it will do: imports take time.
 
-    number: int
-    reason: str
-
-
-Message = Job | Visit | Batch
-Answer = Planned | Visited | Read | Died
-
-
-class _Worker(Child):
-    """A worker and what is in its hands.
+    Args:
+        formats: keys of ``umedfeat.readers.READERS`` that it will meet, as far as that is known.
 
     Attributes:
         tasks: handed to it and not answered.
@@ -54,12 +46,18 @@ class _Worker(Child):
         since: when it last said something (or was started).
     """
 
-    def __init__(self, policy: Policy, slots: SlotView) -> None:
-        super().__init__(serve, policy, slots)
+    def __init__(self, formats: Iterable[str] = ()) -> None:
+        super().__init__(serve, tuple(formats))
         self.tasks: deque[Message] = deque()
         self.awake = False
         self.number: int | None = None
         self.since = time.monotonic()
+
+    def introduce(self, policy: Policy, slots: SlotView) -> Worker:
+        """Tell it how pixels are read, and where they go; before its first task."""
+        self.send((policy, slots))
+        self.since = time.monotonic()
+        return self
 
     def answers(self) -> list[Answer]:
         """What it has done since it was last asked."""
@@ -93,27 +91,41 @@ def memory_for(policy: Policy, batch_size: int, workers: int, encoding: int) -> 
 
 
 class WorkerPool:
-    """``workers`` processes that plan and read, and the shared memory they read into.
+    """At most ``workers`` processes that plan and read, and the shared memory they read into.
+
+    A process is started when all others have something to do: one radiograph needs one.
 
     Args:
         policy: how pixels are read; sent to every worker once.
-        workers: number of processes, at least 1.
+        workers: most processes, at least 1.
         slot_bytes: room for one batch (``slot_bytes_for``).
         timeout: seconds a worker may spend on one source within one message before it is stopped as hung.
         encoding: batches that devices hold while the workers read the next ones.
+        first: a worker that was started before; the pool's from here on.
     """
 
-    def __init__(self, policy: Policy, *, workers: int, slot_bytes: int, timeout: float, encoding: int = 2) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        workers: int,
+        slot_bytes: int,
+        timeout: float,
+        encoding: int = 2,
+        first: Worker | None = None,
+    ) -> None:
         self.slots = Slots(_DEPTH * workers + encoding, slot_bytes)
         self._policy = policy
         self._timeout = timeout
         self._failed_starts = 0
         self._again: deque[Message] = deque()
-        self._workers = [self._start() for _ in range(workers)]
+        self._most = workers
+        self._workers: list[Worker] = [] if first is None else [first.introduce(policy, self.slots.view())]
         kill_at_exit(self, self._workers)
 
-    def _start(self) -> _Worker:
-        return _Worker(self._policy, self.slots.view())
+    def _start(self) -> Worker:
+        self._workers.append(Worker().introduce(self._policy, self.slots.view()))
+        return self._workers[-1]
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -132,7 +144,7 @@ class WorkerPool:
     @property
     def room(self) -> int:
         """How many messages the workers can take now without queueing deeper than one ahead."""
-        return sum(max(0, _DEPTH - len(worker.tasks)) for worker in self._workers) - len(self._again)
+        return _DEPTH * self._most - sum(len(worker.tasks) for worker in self._workers) - len(self._again)
 
     @property
     def batches_out(self) -> int:
@@ -141,8 +153,10 @@ class WorkerPool:
         return sum(isinstance(task, Batch) for task in [*tasks, *self._again])
 
     def submit(self, message: Message) -> None:
-        """Hand a message to the least busy worker."""
-        worker = min(self._workers, key=lambda w: len(w.tasks))
+        """Hand a message to the least busy worker, or to a new one if all are busy."""
+        worker = min(self._workers, key=lambda w: len(w.tasks), default=None)
+        if worker is None or (worker.tasks and len(self._workers) < self._most):
+            worker = self._start()
         worker.tasks.append(message)
         worker.send(message)
 
@@ -162,8 +176,8 @@ class WorkerPool:
             self._failed_starts = 0
         return answers
 
-    def _bury(self, worker: _Worker, reason: str) -> list[Answer]:
-        """Replace a dead or hung worker: its source is lost, everything else it had is handed out again."""
+    def _bury(self, worker: Worker, reason: str) -> list[Answer]:
+        """Part with a dead or hung worker: its source is lost, everything else it had is handed out again."""
         worker.process.kill()
         answers = worker.answers()  # what it said before it ended
         code = worker.end()
@@ -172,7 +186,7 @@ class WorkerPool:
         else:
             answers.append(Died(worker.number, f"{reason} (exit code {code})"))
         self._again.extend(rest for task in worker.tasks if (rest := self._without(task, worker.number)))
-        self._workers[self._workers.index(worker)] = self._start()
+        self._workers.remove(worker)
         return answers
 
     def _count_failed_start(self, code: int | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
@@ -20,78 +20,21 @@ import numpy.typing as npt
 from umedfeat.contract import Dropped, Plan, Reader, RegionUnreadable, Source
 from umedfeat.engine.local.child import serving
 from umedfeat.engine.local.slots import SlotView
+from umedfeat.engine.messages import Batch, Job, Message, Planned, Read, Segment, Visit, Visited
 from umedfeat.errors import InputError, UnreadableInput
 from umedfeat.naming import files_stat, identify
 from umedfeat.policy import Policy
-from umedfeat.readers import open_reader
+from umedfeat.readers import open_reader, reader_format
 
 __all__ = [
     "Awake",
-    "Batch",
-    "Job",
-    "Planned",
-    "Read",
-    "Segment",
     "Started",
-    "Visit",
-    "Visited",
-    "Visitor",
     "named_faults",
     "plan_source",
     "serve",
 ]
 
-#: Called with a source, its open reader and its plan; crosses processes, and so does what it returns.
-Visitor = Callable[[Source, Reader, Plan], Any]
-
 _OPEN_READERS = 8
-
-
-@dataclass(frozen=True)
-class Job:
-    """Plan one source. ``number`` is the source's place in the run.
-
-    ``read``: a source of one region, which planning has decoded, is read at once.
-    """
-
-    number: int
-    source: Source
-    read: bool = False
-
-
-@dataclass(frozen=True)
-class Visit:
-    """Show one source, opened, to ``visitor``; it is planned first where ``plan`` is None."""
-
-    number: int
-    source: Source
-    plan: Plan | None
-    visitor: Visitor
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Rows of one source inside a batch. ``rows``: REGION array; ``first``: index of the first in the plan."""
-
-    number: int
-    source: Source
-    prepared: Mapping[str, Any]
-    first: int
-    rows: npt.NDArray[np.void]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Regions of one shape and dtype, of any number of sources, to be read into one slot of the shared memory."""
-
-    slot: int
-    shape: tuple[int, int]
-    dtype: str
-    segments: tuple[Segment, ...]
-
-    @property
-    def size(self) -> int:
-        return sum(len(segment.rows) for segment in self.segments)
 
 
 @dataclass(frozen=True)
@@ -104,44 +47,6 @@ class Started:
     """Sent before a source is touched, so that a death has a name."""
 
     number: int
-
-
-@dataclass(frozen=True)
-class Planned:
-    """Answer to a Job: the plan, or why there is none.
-
-    ``pixels``: (H, W, 3) of the only region, where the job asked for it and it could be read.
-    """
-
-    number: int
-    plan: Plan | None
-    error: InputError | None
-    seconds: float
-    pixels: npt.NDArray[Any] | None = None
-    read_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Visited:
-    """Answer to a Visit: what the visitor returned, or why it did not and at which stage ("plan" or "read")."""
-
-    number: int
-    value: Any
-    error: InputError | None = None
-    stage: str = "read"
-
-
-@dataclass(frozen=True)
-class Read:
-    """Answer to a Batch: pixels lie in its slot.
-
-    ``dropped[i]``: rows of segment i (counted within it) that could not be read. ``errors[i]``: why the source failed.
-    """
-
-    batch: Batch
-    dropped: tuple[Mapping[int, Dropped], ...]
-    errors: tuple[InputError | None, ...]
-    seconds: float
 
 
 class OpenReaders:
@@ -260,9 +165,13 @@ def _read_segment(segment: Segment, view: npt.NDArray[Any], readers: OpenReaders
     return dropped
 
 
-def serve(link: Connection, policy: Policy, slots: SlotView) -> None:
-    """Main loop of the process: messages in, answers out, until the parent closes the link."""
+def serve(link: Connection, formats: Sequence[str]) -> None:
+    """Main loop of the process: policy and slots, then messages in, answers out, until the parent closes the link."""
     with serving():
+        for name in formats:  # while the parent loads its encoder
+            with contextlib.suppress(ImportError):  # told when a source is opened
+                reader_format(name)
+        policy, slots = link.recv()
         slots.attach()
         readers = OpenReaders(policy)
         link.send(Awake())
@@ -271,7 +180,7 @@ def serve(link: Connection, policy: Policy, slots: SlotView) -> None:
 
 
 def _answer(
-    message: Job | Visit | Batch, policy: Policy, slots: SlotView, readers: OpenReaders, link: Connection
+    message: Message, policy: Policy, slots: SlotView, readers: OpenReaders, link: Connection
 ) -> Planned | Visited | Read:
     if isinstance(message, Batch):
         target = slots.array(message.slot, (message.size, *message.shape, 3), message.dtype)
