@@ -124,6 +124,8 @@ def summary_dict(summary: Summary) -> dict[str, object]:
         "dim": summary.dim,
         "embedded": summary.embedded,
         "resumed": summary.resumed,
+        "changed": list(summary.changed),
+        "gone": list(summary.gone),
         "failed": len(summary.failures),
         "skipped": len(summary.skipped),
         "skipped_because": dict(Counter(skipped.reason for skipped in summary.skipped).most_common()),
@@ -148,6 +150,10 @@ def summary_text(summary: Summary) -> str:
     facts: list[tuple[str, object]] = [("embedded", f"{summary.embedded} inputs")]
     if summary.resumed:
         facts.append(("kept", f"{summary.resumed} inputs from an earlier run"))
+    if summary.changed:
+        facts.append(("changed", f"{len(summary.changed)} inputs that are not what was embedded before"))
+    if summary.gone:
+        facts.append(("gone", f"{len(summary.gone)} items whose inputs are no longer given"))
     if summary.skipped:
         facts.append(("skipped", f"{len(summary.skipped)} files (umedfeat info --skipped lists them)"))
         reasons = Counter(skipped.reason for skipped in summary.skipped).most_common()

@@ -236,7 +236,9 @@ _RUN = (
     ),
     Setting(RunSettings, "dtype", "Of the features."),
     Setting(RunSettings, "overwrite", "Start anew instead of resuming."),
+    Setting(RunSettings, "prune", "Remove items whose inputs are no longer given."),
     Setting(RunSettings, "on_error", "At a failed input."),
+    Setting(RunSettings, "allow_failed", "N or P%: exit 0 although so many inputs failed."),
 )
 
 

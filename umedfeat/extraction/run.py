@@ -31,6 +31,7 @@ from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
 from umedfeat.readers import settled
 from umedfeat.store import FeatureStore, Header
+from umedfeat.store.resume import Resumption
 from umedfeat.terminal.progress import Progress, SilentProgress
 
 __all__ = ["RunSettings", "Summary", "default_workers", "extract"]
@@ -48,8 +49,11 @@ class Summary:
         dim: length of an embedding.
         embedded: inputs embedded now; ``resumed``: inputs that were in the output already.
         by_modality: modality → (inputs, regions) of the inputs embedded now.
+        changed: inputs whose files changed since they were embedded, and that were embedded (or failed) again.
+        gone: items whose inputs are no longer given; kept, unless ``prune`` removed them.
         failures, skipped: what is not in the file, and why; ``hints``: what deserves a thought → how many inputs.
         seconds: where the time went.
+        allowed: no more failed than ``RunSettings.allow_failed``.
     """
 
     out: Path
@@ -64,11 +68,14 @@ class Summary:
     skipped: tuple[Skipped, ...]
     hints: Mapping[str, int]
     seconds: StageSeconds
+    changed: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    allowed: bool = False
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing failed, else 1."""
-        return 1 if self.failures else 0
+        """0 when nothing failed, or no more than ``RunSettings.allow_failed``; else 1."""
+        return 1 if self.failures and not self.allowed else 0
 
 
 def extract(
@@ -160,9 +167,9 @@ def _embed_into(
     """Embed what the store does not hold yet, pack, and say what was done."""
     store = sink.store
     mine = shard_of(found.sources, run.shard)
-    for source in mine:
-        store.describe(source)  # a corrected label or patient needs no new embedding
-    todo = [source for source in mine if source.id not in store.done]
+    resumed = store.resume(mine, found.sources, prune=run.prune)
+    _tell(resumed, run)
+    todo = resumed.todo
     settings = _engine_settings(run, devices, policy, store.out)
     encoder = devices.encoder
     progress.note(_choices(encoder, settings))
@@ -200,6 +207,9 @@ def _embed_into(
         skipped=found.skipped,
         hints=dict(sink.hints),
         seconds=seconds,
+        changed=resumed.changed,
+        gone=tuple(sorted(resumed.gone.values())),
+        allowed=run.allows(len(sink.failures), len(mine) + len(found.failures)),
     )
 
     def packed(rows: int) -> None:
@@ -209,8 +219,25 @@ def _embed_into(
 
     out = store.finish(_run_log(summary, run, settings), packed)
     progress.close()
+    if sink.pictures is not None:  # the features are safe: whatever happens to a picture costs none of them
+        sink.pictures.finish()
     return replace(summary, out=out)
 
+
+def _tell(resumed: Resumption, run: RunSettings) -> None:
+    """Name what a resumed run finds otherwise than it left it."""
+    for name in resumed.changed[:_NAMED]:
+        log.warning("%s: changed since it was embedded; it is embedded again", name)
+    if len(resumed.changed) > _NAMED:
+        log.warning("… and %d more inputs that changed", len(resumed.changed) - _NAMED)
+    if resumed.gone:
+        names = sorted(resumed.gone.values())
+        shown = ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
+        what = "removed" if run.prune else "kept; --prune removes them"
+        log.warning("%d items whose inputs are not among those of this run (%s): %s", len(names), what, shown)
+
+
+_NAMED = 20  # names that a warning spells out
 
 _SUPPORTED = "read here: whole slides, DICOM, NIfTI, MGZ, PNG, JPEG, TIFF, BMP, WebP (--dry-run lists what is skipped)"
 
@@ -333,6 +360,8 @@ def _run_log(summary: Summary, run: RunSettings, settings: EngineSettings) -> di
         "inputs": {
             "embedded": summary.embedded,
             "resumed": summary.resumed,
+            "changed": len(summary.changed),
+            "gone": len(summary.gone),
             "failed": len(summary.failures),
             "skipped": len(summary.skipped),
         },

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 
 from umedfeat.errors import SetupError
 from umedfeat.rules import OneOf, Ruled, Within, setting
 
 __all__ = ["RunSettings", "parse_shard"]
+
+_ALLOWED = re.compile(r"\d+|\d+(\.\d+)?%")
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class RunSettings(Ruled):
         overwrite: start anew instead of resuming.
         on_error: "continue", or "stop" at the first failed input.
         dtype: "float32" or "float16" features.
+        prune: remove items whose inputs are no longer given from an output that is resumed.
+        allow_failed: "N" or "P%" of the inputs may fail and the run still counts as a success (exit code 0).
     """
 
     workers: int | None = setting(None, Within(1, whole=True), unset=None)
@@ -31,12 +37,25 @@ class RunSettings(Ruled):
     overwrite: bool = False
     on_error: str = setting("continue", OneOf(("continue", "stop")))
     dtype: str = setting("float32", OneOf(("float32", "float16")))
+    prune: bool = False
+    allow_failed: str = "0"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
             number, total = self.shard
             raise SetupError(f"shard {number}/{total} is not legal", remedy="i/n with 1 ≤ i ≤ n, e.g. 3/16")
+        if not _ALLOWED.fullmatch(self.allow_failed) or float(self.allow_failed.rstrip("%")) > self._most_allowed:
+            raise SetupError(f"allow_failed {self.allow_failed!r} is not legal", remedy="a number, or 0% to 100%")
+
+    @property
+    def _most_allowed(self) -> float:
+        return 100 if self.allow_failed.endswith("%") else math.inf
+
+    def allows(self, failed: int, inputs: int) -> bool:
+        """May so many of the inputs fail and the run still count as a success?"""
+        number = float(self.allow_failed.rstrip("%"))
+        return failed <= (number / 100 * inputs if self.allow_failed.endswith("%") else number)
 
 
 def parse_shard(text: str) -> tuple[int, int]:

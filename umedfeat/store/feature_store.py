@@ -23,8 +23,9 @@ from umedfeat.errors import OutputError
 from umedfeat.store.file_writer import written_whole
 from umedfeat.store.item import Item
 from umedfeat.store.one_key import one_key
-from umedfeat.store.pack import newest, pack
+from umedfeat.store.pack import Described, Today, newest, pack
 from umedfeat.store.read import FeatureFile
+from umedfeat.store.resume import Recorded, Resumption, recorded_in, sort_out
 from umedfeat.store.schema import FAILURE_COLUMNS, Header
 from umedfeat.store.segment import SegmentWriter, partial_folder, segment_files
 from umedfeat.store.verify import verify
@@ -46,8 +47,9 @@ class FeatureStore:
     Finished items go into segments beside the output; ``finish`` packs them. A killed run leaves whole segments, and
     the next one with the same settings takes them up.
 
-    An output grows: items and failures whose inputs are no longer given stay (``overwrite`` starts anew), a failure
-    goes when its input is embedded, and an item that is added again replaces what it was.
+    An output grows: items and failures whose inputs are no longer given stay (``prune`` removes them, ``overwrite``
+    starts anew), a failure goes when its input is embedded, and an item that is added again replaces what it was. An
+    item whose files changed is worth nothing: it goes even if they cannot be embedded again.
 
     Args:
         out: the feature file; with ``shard`` the path is ``shard_path(out, shard)``.
@@ -69,7 +71,11 @@ class FeatureStore:
         self._overwrite = overwrite
         self._failures: list[Failure] = []
         self._skipped: list[Skipped] = []
-        self._described: dict[str, Source] = {}
+        self._described: dict[str, Described] = {}
+        self._recorded: dict[str, Recorded] = {}
+        self._stale: set[str] = set()
+        self._added: set[str] = set()
+        self._fresh = False
         self._lock = OutputLock(self.out)
         self.writer = SegmentWriter(partial_folder(self.out), header, dim)
         self.done: frozenset[str] = frozenset()
@@ -82,7 +88,8 @@ class FeatureStore:
             if self._overwrite:
                 self._clear()
             self._remove_leftovers()
-            self.done = frozenset(self._find_done())
+            self._recorded = self._find_recorded()
+            self.done = frozenset(self._recorded)
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
@@ -102,6 +109,7 @@ class FeatureStore:
     def add(self, item: Item) -> None:
         """Take a finished item; safe on disk after at most 60 s or 64 MiB."""
         self.writer.add(item)
+        self._added.add(item.source.id)
 
     def fail(self, failure: Failure) -> None:
         """Record an input that failed; the next run tries it again."""
@@ -118,7 +126,29 @@ class FeatureStore:
         source does not have stay.
         """
         if source.id in self.done:
-            self._described[source.id] = source
+            columns = {"patient": source.patient, "study": source.study}
+            self._described[source.id] = Described(columns, source.meta)
+
+    def resume(self, sources: Sequence[Source], present: Sequence[Source], *, prune: bool = False) -> Resumption:
+        """What of this run's sources is left to embed; what is done is described as it is today.
+
+        Args:
+            sources: of this run (of its shard).
+            present: all that were found, other shards' too.
+            prune: leave out items that are gone, and what earlier runs failed at or skipped.
+        """
+        found = sort_out(sources, present, self._recorded)
+        left = {source.id for source in found.todo}
+        for source in sources:
+            if source.id not in left:
+                self.describe(source)
+        for name, (digest, stat) in found.touched.items():
+            self._described[name].columns.update(files_sha256=digest, files_stat=stat)
+        self._stale = left & self._recorded.keys()
+        if prune:
+            self._stale |= found.gone.keys()
+            self._fresh = True
+        return found
 
     def flush(self) -> None:
         """Make everything that was added safe on disk."""
@@ -140,18 +170,9 @@ class FeatureStore:
         self.flush()
         self._lock.check()
         paths = [*([self.out] if self.out.is_file() else []), *segment_files(self.out)]
-        pack(
-            paths,
-            self.out,
-            self._header,
-            self._dim,
-            choose=newest,
-            failures=self._failures,
-            skipped=self._skipped,
-            described=self._described,
-            on_rows=on_rows,
-            move=True,
-        )
+        left_out = self._stale - self._added
+        today = Today(self._failures, self._skipped, self._described, left_out, self._fresh)
+        pack(paths, self.out, self._header, self._dim, choose=newest, today=today, on_rows=on_rows, move=True)
         self._write_sidecar(run)
         with FeatureFile(self.out) as file:
             table = file.failures
@@ -161,20 +182,20 @@ class FeatureStore:
 
     # ---- resuming ---------------------------------------------------------------------------------------------------
 
-    def _find_done(self) -> set[str]:
-        """Ids of the items in the output and in its whole segments."""
-        done: set[str] = set()
+    def _find_recorded(self) -> dict[str, Recorded]:
+        """What the output and its whole segments tell of their items; the later one counts."""
+        done: dict[str, Recorded] = {}
         if self.out.is_file():
             with self._opened() as file:
                 self._refuse_other_settings(file)
-                done.update(file.ids)
+                done.update(recorded_in(file))
         for path in segment_files(self.out):
             if _is_damaged(path):
                 _set_aside(path)
                 continue
             with FeatureFile(path) as file:
                 self._refuse_other_settings(file)
-                done.update(file.ids)
+                done.update(recorded_in(file))
         return done
 
     def _opened(self) -> FeatureFile:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.contract import Failure, Skipped, Source
+from umedfeat.contract import Failure, Skipped
 from umedfeat.errors import OutputError
 from umedfeat.store.file_writer import Contents, block_rows, move_whole, write_file
 from umedfeat.store.gather import FilePool, Pieces, gather
@@ -21,7 +21,7 @@ from umedfeat.store.schema import DROPPED_COLUMNS, FAILURE_COLUMNS, ITEM_COLUMNS
 from umedfeat.store.segment import table_of
 from umedfeat.store.table import Table, concatenate, text_array
 
-__all__ = ["identical", "newest", "pack"]
+__all__ = ["Described", "Today", "identical", "newest", "pack"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,31 @@ class _Part:
         return len(self.items["id"])
 
 
+class Described(NamedTuple):
+    """What is known today of an item that is done: columns of /items and /items/meta; "" leaves what is stored."""
+
+    columns: dict[str, str]
+    meta: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Today:
+    """What the present run knows besides the files.
+
+    Attributes:
+        failures, skipped: of this run; those in the files are kept too, unless their input was embedded since.
+        described: id → what replaces stored columns.
+        left_out: ids of items that are worth nothing any more.
+        fresh: forget what the files tell of failures and skipped files.
+    """
+
+    failures: Sequence[Failure] = ()
+    skipped: Sequence[Skipped] = ()
+    described: Mapping[str, Described] = field(default_factory=dict)
+    left_out: Collection[str] = ()
+    fresh: bool = False
+
+
 #: (part, item) of an item.
 _Place = tuple[int, int]
 #: Which of two places of the same id counts.
@@ -53,9 +78,7 @@ def pack(
     dim: int,
     *,
     choose: Choice,
-    failures: Sequence[Failure] = (),
-    skipped: Sequence[Skipped] = (),
-    described: Mapping[str, Source] | None = None,
+    today: Today = Today(),
     on_rows: Callable[[int], None] | None = None,
     move: bool = False,
 ) -> None:
@@ -68,8 +91,7 @@ def pack(
 
     Args:
         choose: ``identical`` or ``newest``: what happens to an id that stands in several files.
-        failures, skipped: of the present run; those in the files are kept too, unless their input was embedded since.
-        described: id → source whose patient, study and manifest columns replace the stored ones (if it has them).
+        today: what the present run knows besides the files.
         on_rows: told the number of rows after every block (for a progress bar).
         move: a single file that is the result already is moved, or left where it is, instead of being copied.
 
@@ -80,13 +102,13 @@ def pack(
     parts = [_read_part(path, header) for path in paths]
     key = one_key([(part.name, part.key_check) for part in parts] + [(f"this run for {out.name}", header.key_check)])
     header = replace(header, key_check=key)
-    places = _places(parts, choose)
+    places = [place for place in _places(parts, choose) if _id(parts, place) not in today.left_out]
     file = np.array([f for f, _ in places], dtype=np.int64)
     item = np.array([k for _, k in places], dtype=np.int64)
     size = block_rows(dim, header.dtype)
     with FilePool(paths) as pool:
-        contents = _contents(parts, places, failures, skipped)
-        _describe(contents, described or {})
+        contents = _contents(parts, places, today)
+        _describe(contents, today.described)
         if move and len(parts) == 1 and _holds(parts[0], contents):
             move_whole(paths[0], out)
             return
@@ -140,20 +162,26 @@ def _places(parts: Sequence[_Part], choose: Choice) -> list[_Place]:
     return [best[name] for name in sorted(best)]
 
 
+def _id(parts: Sequence[_Part], place: _Place) -> str:
+    return str(parts[place[0]].items["id"][place[1]])
+
+
 def newest(parts: Sequence[_Part], first: _Place, second: _Place) -> _Place:
     """The later file counts: an input that was embedded again replaces what it was."""
     return second
 
 
 def identical(parts: Sequence[_Part], first: _Place, second: _Place) -> _Place:
-    """Both are the same; anything else is refused.
+    """Both are the same; anything else is refused. When the files were touched last is no difference: the lesser
+    mark of it counts, whatever the order.
 
     Raises:
         OutputError: they differ in their features or in a column.
     """
     one, other = _described(parts, first), _described(parts, second)
+    stats = one.pop("files_stat"), other.pop("files_stat")
     if one == other:
-        return first
+        return first if stats[0] <= stats[1] else second
     column = next(name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name))
     what = "different features" if column == "rows_sha256" else f"a different {column}"
     names = f"{parts[first[0]].name} and {parts[second[0]].name}"
@@ -172,9 +200,8 @@ def _described(parts: Sequence[_Part], place: _Place) -> dict[str, str]:
 # ---- tables -------------------------------------------------------------------------------------------------------
 
 
-def _contents(
-    parts: Sequence[_Part], places: Sequence[_Place], failures: Sequence[Failure], skipped: Sequence[Skipped]
-) -> Contents:
+def _contents(parts: Sequence[_Part], places: Sequence[_Place], today: Today) -> Contents:
+    earlier = [] if today.fresh else parts
     offsets = np.cumsum([0, *(len(part) for part in parts)])
     order = np.array([offsets[number] + item for number, item in places], dtype=np.int64)
     items = {name: values[order] for name, values in concatenate([p.items for p in parts], ITEM_COLUMNS).items()}
@@ -185,8 +212,8 @@ def _contents(
         embedding=iter(()),
         meta=meta,
         dropped=_dropped(parts, places),
-        failures=_failures(parts, failures, set(items["source"])),
-        skipped=_skipped(parts, skipped),
+        failures=_failures(earlier, today.failures, set(items["source"])),
+        skipped=_skipped(earlier, today.skipped),
     )
 
 
@@ -194,15 +221,15 @@ def _meta(part: _Part, name: str) -> npt.NDArray[Any]:
     return part.meta[name] if name in part.meta else text_array([""] * len(part))
 
 
-def _describe(contents: Contents, described: Mapping[str, Source]) -> None:
+def _describe(contents: Contents, described: Mapping[str, Described]) -> None:
     """Lay what a manifest says today over what it said when the features were made; what it does not mention stays."""
     for number, name in enumerate(contents.items["id"]):
-        source = described.get(name)
-        if source is None:
+        today = described.get(name)
+        if today is None:
             continue
-        for column, value in (("patient", source.patient), ("study", source.study)):
+        for column, value in today.columns.items():
             contents.items[column][number] = value or contents.items[column][number]
-        for column, value in source.meta.items():
+        for column, value in today.meta.items():
             values = contents.meta.setdefault(column, text_array([""] * len(contents.items["id"])))
             values[number] = str(value)
 
@@ -221,6 +248,7 @@ def _dropped(parts: Sequence[_Part], places: Sequence[_Place]) -> Table:
 
 
 def _failures(parts: Sequence[_Part], new: Sequence[Failure], embedded: set[str]) -> Table:
+    """Those of earlier runs go when their input is embedded; those of the present run are told in any case."""
     rows: dict[str, dict[str, Any]] = {}
     for part in parts:
         for k in range(len(part.failures["source"])):
@@ -228,9 +256,10 @@ def _failures(parts: Sequence[_Part], new: Sequence[Failure], embedded: set[str]
             held = rows.get(row["source"])
             if held is None or tuple(row.values()) < tuple(held.values()):  # order-free when files disagree
                 rows[row["source"]] = row
+    rows = {source: row for source, row in rows.items() if source not in embedded}
     for failure in new:
         rows[failure.source] = {name: getattr(failure, name) for name in FAILURE_COLUMNS}
-    return table_of([rows[source] for source in sorted(rows) if source not in embedded], FAILURE_COLUMNS)
+    return table_of([rows[source] for source in sorted(rows)], FAILURE_COLUMNS)
 
 
 def _skipped(parts: Sequence[_Part], new: Sequence[Skipped]) -> Table:
