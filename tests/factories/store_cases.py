@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from umedfeat.contract import Dropped, Failure, Plan, Skipped, Source, make_regions
-from umedfeat.policy import Policy
+from umedfeat.policy import ImagePolicy, Policy, SlidePolicy
 from umedfeat.store import FeatureStore, Header, Item
 
 DIM = 4
@@ -16,7 +16,8 @@ DIM = 4
 
 def header(**encoder: str) -> Header:
     settings = {"name": "umedpt", "weights_sha256": "0" * 64, "precision": "fp32"} | encoder
-    return Header(settings, Policy().to_dict())
+    policy = Policy(slide=SlidePolicy(tile_size=224), image=ImagePolicy(size=224))
+    return Header(settings, policy.to_dict())
 
 
 def item(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import doctest
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from store_cases import item, write
 
 from umedfeat.errors import SetupError
-from umedfeat.store import export
+from umedfeat.store import FeatureFile, export
 from umedfeat.store.export import file_names
 from umedfeat.store.layouts.base import nominal
 
@@ -172,3 +173,46 @@ def test_file_names_never_leave_the_folder_nor_collide() -> None:
     names = file_names(["../../etc/x", "a/..", "A/one", "b/ONE", "c:d"])
     assert len({name.casefold() for name in names}) == 5
     assert not any("/" in name or "\\" in name or name.startswith(".") or ":" in name for name in names)
+
+
+LONG = "ä" * 150
+CLASHING = [
+    *("X", "x", "X_0", "x_1", "a/X", "A/x", "Stra\u00dfe", "STRASSE"),
+    *("caf\u00e9", "cafe\u0301", "\ufb01le", "file"),
+    *("con", "CON.x", "con ", "nul", "com1", "LPT\u00b9", "aux.svs", "_con"),
+    *(LONG, LONG + "x", "b/" + LONG, "y" * 300, "y" * 299, "y" * 199),
+    *("dot", "dot.", "dot..", "dot ", "..", ".", "...", ".hidden", "-rf", " lead"),
+    *("tab\there", "tab\nhere", "tab\x1bhere", "rtl\u202etxt", "c:d", "c*d", "c|d", "c/d", "c__d"),
+]
+
+
+def test_every_name_is_its_own_on_every_file_system() -> None:
+    names = file_names(CLASHING)
+    for form in ("NFC", "NFD", "NFKC"):
+        assert len({unicodedata.normalize(form, name).casefold() for name in names}) == len(CLASHING), form
+    for name in names:
+        assert len(name.encode()) <= 200
+        assert name == name.strip(". ") and not name.startswith("-") and name.isprintable()
+        assert not set(name) & set('\\/:*?"<>|')
+        assert name.partition(".")[0].rstrip().casefold() not in {"con", "nul", "aux", "com1", "lpt\u00b9"}
+
+
+def test_a_name_does_not_depend_on_the_other_items_order() -> None:
+    known = dict(zip(CLASHING, file_names(CLASHING), strict=True))
+    assert dict(zip(CLASHING[::-1], file_names(CLASHING[::-1]), strict=True)) == known
+
+
+@pytest.mark.parametrize("layout", ["pt", "clam", "anndata"])
+def test_every_item_is_written_once(tmp_path: Path, layout: str) -> None:
+    feats = write(tmp_path / "feats.h5", [item(name, 1) for name in CLASHING])
+    assert export(feats, tmp_path / "out", layout).items == len(CLASHING)
+    with (tmp_path / "out" / "items.csv").open(newline="", encoding="utf-8") as stream:
+        table = list(csv.DictReader(stream))
+    assert len(table) == len({row["slide_id"] for row in table}) == len(CLASHING)
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name != "items.csv"]
+    assert len(written) == len(CLASHING) * (2 if layout == "clam" else 1)
+    if layout == "pt":
+        with FeatureFile(feats) as file:
+            for row in table:
+                found = torch.load(tmp_path / "out" / f"{row['slide_id']}.pt", weights_only=True)
+                np.testing.assert_array_equal(found, file.features(row["id"]))

@@ -189,14 +189,15 @@ def test_older_files_are_read_verified_merged_and_resumed(older: Path) -> None:
         np.testing.assert_array_equal(file.features("a"), item("a", 2).features)
         assert file.key_check == "unknown"
         assert file.items["files_stat"].tolist() == [""] * 3
-        assert file.fingerprint == header().fingerprint
-    with FeatureStore(older, header(), dim=4) as store:
+        settings = file.header
+        assert file.fingerprint == settings.fingerprint
+    with FeatureStore(older, settings, dim=4) as store:
         assert store.done == {"a", "b/c", "d"}
         store.add(item("new", 2))
         store.finish({})
     assert verify(older).faults == ()
     with FeatureFile(older) as file:
         assert file.ids == ("a", "b/c", "d", "new")
-    other = write(older.with_name("other.h5"), [item("z", 1)], settings=replace(header(), key_check="1" * 12))
+    other = write(older.with_name("other.h5"), [item("z", 1)], settings=replace(settings, key_check="1" * 12))
     with FeatureFile(merge([other, older], older.with_name("both.h5"))) as file:
         assert (len(file), file.key_check) == (5, "1" * 12)

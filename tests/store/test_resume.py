@@ -121,7 +121,7 @@ def test_damaged_segment_is_set_aside(out: Path, caplog: pytest.LogCaptureFixtur
     with h5py.File(first, "r+") as file:
         file["features"][0, 0] += 1
     second.write_bytes(second.read_bytes()[:-100])
-    (second.parent / ".x.h5.123.tmp").write_bytes(b"left by a killed process")
+    (second.parent / f".{first.name}.123.tmp").write_bytes(b"left by a killed process")
     with FeatureStore(out, header(), dim=DIM) as store:
         assert store.done == frozenset()
         assert first.name in caplog.text

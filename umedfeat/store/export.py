@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,14 @@ from umedfeat.store.layouts import LAYOUTS, Layout, NotExportable
 from umedfeat.store.read import FeatureFile
 
 __all__ = ["Exported", "export", "file_names"]
+
+#: Leaves room for the suffixes of layouts and of temporary files where a name may have 255 bytes.
+_MOST_BYTES = 199
+#: Names of devices, which Windows gives to no file.
+_RESERVED = {
+    *("con", "prn", "aux", "nul", "conin$", "conout$"),
+    *(f"{port}{number}" for port in ("com", "lpt") for number in "0123456789\u00b9\u00b2\u00b3"),
+}
 
 
 @dataclass(frozen=True)
@@ -91,20 +101,49 @@ def _write_items(
 def file_names(ids: Sequence[str]) -> list[str]:
     """A file name for every id: its last part where that is unique, else the whole id with "__" for "/".
 
+    No two are the same on any file system (upper and lower case, composed and decomposed letters count as one), none
+    has more than 200 bytes, none is reserved or hidden. Names that would be the same get a mark that depends on the id
+    alone, so that an item is called the same whatever else stands in the file.
+
     >>> file_names(["a/slide1", "b/slide2", "c/same", "d/same"])
     ['slide1', 'slide2', 'c__same', 'd__same']
     """
     short = [name.rpartition("/")[2] for name in ids]
-    often = Counter(name.casefold() for name in short)
-    chosen = [s if often[s.casefold()] == 1 else name.replace("/", "__") for name, s in zip(ids, short, strict=True)]
+    often = Counter(map(_folded, short))
+    chosen = [s if often[_folded(s)] == 1 else name.replace("/", "__") for name, s in zip(ids, short, strict=True)]
     safe = [_safe(name) for name in chosen]
-    often = Counter(name.casefold() for name in safe)
-    return [name if often[name.casefold()] == 1 else f"{name}_{k}" for k, name in enumerate(safe)]
+    often = Counter(map(_folded, safe))
+    taken = {name for name, count in often.items() if count == 1}
+    names = []
+    for identity, name in zip(ids, safe, strict=True):
+        if often[_folded(name)] > 1:
+            name = _marked(name, identity, taken)
+            taken.add(_folded(name))
+        names.append(name)
+    return names
+
+
+def _folded(name: str) -> str:
+    """What file systems take for the same name is the same."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFKD", name).casefold())
 
 
 def _safe(name: str) -> str:
-    kept = "".join("_" if letter in '\\/:*?"<>|' or ord(letter) < 32 else letter for letter in name)
-    return f"_{kept}" if kept.startswith(".") or not kept else kept
+    kept = "".join("_" if letter in '\\/:*?"<>|' or not letter.isprintable() else letter for letter in name)
+    kept = _cut(unicodedata.normalize("NFC", kept), _MOST_BYTES).rstrip(". ")
+    reserved = kept.partition(".")[0].rstrip().casefold() in _RESERVED
+    return f"_{kept}" if reserved or kept.startswith((".", " ", "-")) or not kept else kept
+
+
+def _marked(name: str, identity: str, taken: Collection[str]) -> str:
+    digest = hashlib.sha256(identity.encode(errors="backslashreplace")).hexdigest()
+    marks = (f"{_cut(name, _MOST_BYTES - length - 1)}_{digest[:length]}" for length in range(8, 65, 8))
+    return next(mark for mark in marks if _folded(mark) not in taken)
+
+
+def _cut(name: str, size: int) -> str:
+    """The first bytes of a name, whole letters only."""
+    return name.encode(errors="backslashreplace")[:size].decode(errors="ignore")
 
 
 def _write_table(path: Path, file: FeatureFile, names: Sequence[str], written: Sequence[int]) -> None:

@@ -7,7 +7,7 @@ import csv
 import glob
 import json
 import logging
-import shutil
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,7 +27,15 @@ from umedfeat.store.pack import Described, Today, newest, pack
 from umedfeat.store.read import FeatureFile
 from umedfeat.store.resume import Recorded, Resumption, recorded_in, sort_out
 from umedfeat.store.schema import FAILURE_COLUMNS, Header
-from umedfeat.store.segment import SegmentWriter, partial_folder, segment_files
+from umedfeat.store.segment import (
+    SegmentWriter,
+    foreign_files,
+    leftovers,
+    partial_folder,
+    refuse_linked,
+    remove_segments,
+    segment_files,
+)
 from umedfeat.store.verify import verify
 
 __all__ = ["FeatureStore", "shard_path"]
@@ -83,6 +91,7 @@ class FeatureStore:
     def __enter__(self) -> FeatureStore:
         with contextlib.suppress(OSError):  # the lock tells what is wrong with the folder
             self.out.parent.mkdir(exist_ok=True)
+        refuse_linked(self.out)
         self._lock.__enter__()
         try:
             if self._overwrite:
@@ -172,12 +181,12 @@ class FeatureStore:
         paths = [*([self.out] if self.out.is_file() else []), *segment_files(self.out)]
         left_out = self._stale - self._added
         today = Today(self._failures, self._skipped, self._described, left_out, self._fresh)
-        pack(paths, self.out, self._header, self._dim, choose=newest, today=today, on_rows=on_rows, move=True)
+        pack(paths, self.out, self._header, self._dim, choose=newest, today=today, on_rows=on_rows, own=True)
         self._write_sidecar(run)
         with FeatureFile(self.out) as file:
             table = file.failures
         self._write_failures([[table[name][k] for name in FAILURE_COLUMNS] for k in range(len(table["source"]))])
-        shutil.rmtree(partial_folder(self.out), ignore_errors=True)
+        remove_segments(self.out)
         return self.out
 
     # ---- resuming ---------------------------------------------------------------------------------------------------
@@ -221,14 +230,17 @@ class FeatureStore:
             _refuse_foreign(self.out)
         for path in (self.out, self._sidecar, self._failures_csv):
             path.unlink(missing_ok=True)
-        shutil.rmtree(partial_folder(self.out), ignore_errors=True)
+        remove_segments(self.out)
 
     def _remove_leftovers(self) -> None:
-        """Temporary files of killed runs."""
-        name = glob.escape(self.out.name)
-        for folder, pattern in ((self.out.parent, f".{name}.*.tmp"), (partial_folder(self.out), ".*.tmp")):
-            for path in folder.glob(pattern):
-                path.unlink(missing_ok=True)
+        """Temporary files of killed runs; nothing that only looks like one."""
+        sidecars = "|".join(re.escape(path.name) for path in (self.out, self._sidecar, self._failures_csv))
+        ours = re.compile(rf"\.({sidecars})(\.\d+)?\.tmp")
+        beside = self.out.parent.glob(f".{glob.escape(self.out.name)}.*tmp")
+        for path in [*(path for path in beside if ours.fullmatch(path.name)), *leftovers(self.out)]:
+            path.unlink(missing_ok=True)
+        for path in foreign_files(self.out):
+            log.warning("%s: not of this output, left alone", path.name)
 
     # ---- sidecars ---------------------------------------------------------------------------------------------------
 

@@ -145,7 +145,7 @@ def _keep_syncing(path: Path, over: threading.Event) -> None:
 
 
 def _new(path: Path) -> h5py.File:
-    return h5py.File(path, "w", libver=("earliest", "v110"))
+    return h5py.File(path, "x", libver=("earliest", "v110"))
 
 
 def _size(header: Header, dim: int, rows: int, contents: Contents) -> int:
@@ -173,8 +173,12 @@ def _column_bytes(values: npt.NDArray[Any]) -> int:
 
 @contextlib.contextmanager
 def written_whole(temporary: Path, path: Path) -> Iterator[None]:
-    """Whatever happens inside, ``path`` is the old file or the whole new one; never a part."""
+    """Whatever happens inside, ``path`` is the old file or the whole new one; never a part.
+
+    What stands under the temporary name goes first: a link there is not written through.
+    """
     try:
+        temporary.unlink(missing_ok=True)
         yield
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())

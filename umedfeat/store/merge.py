@@ -23,7 +23,8 @@ def merge(paths: Sequence[Path], out: Path, on_rows: Callable[[int], None] | Non
     Associative and order-free: the result is byte-identical to a run that was never divided.
 
     Raises:
-        SetupError: no file, a damaged file, other settings, pseudonyms of two keys, or contradicting items.
+        SetupError: no file, a damaged file, rows that are not those of their checksum, other settings, pseudonyms of
+            two keys, or contradicting items.
     """
     if not paths:
         raise SetupError(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from umedfeat.contract import Failure, Skipped
 from umedfeat.errors import OutputError
+from umedfeat.store.checksums import compared
 from umedfeat.store.file_writer import Contents, block_rows, move_whole, write_file
 from umedfeat.store.gather import FilePool, Pieces, gather
 from umedfeat.store.one_key import one_key
@@ -80,7 +81,7 @@ def pack(
     choose: Choice,
     today: Today = Today(),
     on_rows: Callable[[int], None] | None = None,
-    move: bool = False,
+    own: bool = False,
 ) -> None:
     """Write all items of ``paths`` into ``out``, sorted by id.
 
@@ -93,7 +94,8 @@ def pack(
         choose: ``identical`` or ``newest``: what happens to an id that stands in several files.
         today: what the present run knows besides the files.
         on_rows: told the number of rows after every block (for a progress bar).
-        move: a single file that is the result already is moved, or left where it is, instead of being copied.
+        own: the files are the run's own: a single one that is the result already is moved, or left where it is, instead
+            of being copied. The rows of files that others may have changed are compared with their checksums.
 
     Raises:
         OutputError: settings or keys differ, an id stands twice with different features, a file is damaged, the disk is
@@ -109,7 +111,7 @@ def pack(
     with FilePool(paths) as pool:
         contents = _contents(parts, places, today)
         _describe(contents, today.described)
-        if move and len(parts) == 1 and _holds(parts[0], contents):
+        if own and len(parts) == 1 and _holds(parts[0], contents):
             move_whole(paths[0], out)
             return
         means = gather(pool, Pieces(file, item, np.ones_like(item)), ["items/embedding"], block_rows(dim, "<f4"))
@@ -117,7 +119,8 @@ def pack(
         starts = np.array([parts[f].items["start"][k] for f, k in places], dtype=np.int64)
         pieces = Pieces(file, starts, contents.items["count"].astype(np.int64))
         names = [name for name, _ in ROW_DATASETS.values()]
-        write_file(out, header, dim, contents, _told(gather(pool, pieces, names, size), on_rows))
+        rows = _told(gather(pool, pieces, names, size), on_rows)
+        write_file(out, header, dim, contents, rows if own else compared(rows, contents.items))
 
 
 def _holds(part: _Part, contents: Contents) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.store.checksums import Checksums
 from umedfeat.store.read import FeatureFile
-from umedfeat.store.rows import Rows, RowsDigest, row_bytes
+from umedfeat.store.rows import Rows
 
 __all__ = ["RowChecks"]
 
@@ -28,7 +27,7 @@ class RowChecks:
         self._ends = np.cumsum(self._counts)
         self._starts = self._ends - self._counts
         self._row = 0
-        self._digest = RowsDigest()
+        self._checksums = Checksums(counts, file.items["rows_sha256"])
         self._sum = np.zeros(file.dim)  # of the rows of an item that began in an earlier block
         self.not_finite, self.bad_tissue, self.bad_owner, self.bad_checksum, self.bad_embedding = (
             np.zeros(len(file), dtype=bool) for _ in range(5)
@@ -50,19 +49,9 @@ class RowChecks:
         ):
             fault[numbers] |= np.logical_or.reduceat(wrong, places)
         whole = int(np.searchsorted(self._ends[first:last], end, side="right"))
-        self._check_bytes(block, [*places.tolist(), len(block)], first, whole)
+        self._checksums.update(block)
         self._check_means(block, places, first, whole)
         self._row = end
-
-    def _check_bytes(self, block: Rows, bounds: list[int], first: int, whole: int) -> None:
-        columns = row_bytes(block)
-        expected = self._file.items["rows_sha256"]
-        for piece, (begin, end) in enumerate(pairwise(bounds)):
-            self._digest.update(columns, begin, end)
-            if piece < whole:
-                number = self._numbers[first + piece]
-                self.bad_checksum[number] = self._digest.hexdigest() != expected[number]
-                self._digest = RowsDigest()
 
     def _check_means(self, block: Rows, places: npt.NDArray[np.int64], first: int, whole: int) -> None:
         sums = np.add.reduceat(np.asarray(block.features, dtype=np.float64), places, axis=0)
@@ -74,7 +63,7 @@ class RowChecks:
     def finish(self) -> None:
         """Check what has no rows."""
         empty = np.flatnonzero(self._file.items["count"] == 0)
-        self.bad_checksum[empty] = self._file.items["rows_sha256"][empty] != RowsDigest().hexdigest()
+        self.bad_checksum = self._checksums.wrong
         for first in range(0, len(empty), 4096):
             numbers = empty[first : first + 4096]
             self._compare(numbers, np.zeros((len(numbers), self._file.dim)))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import threading
 import time
 import uuid
@@ -12,20 +15,34 @@ from typing import Any
 
 import numpy as np
 
+from umedfeat.disk.plain import read_plain
 from umedfeat.errors import OutputError
-from umedfeat.store.file_writer import Contents, write_file
+from umedfeat.store.file_writer import Contents, write_file, written_whole
 from umedfeat.store.item import Item, item_row, mean_embedding, refuse_unstorable
 from umedfeat.store.rows import Rows, rows_sha256
 from umedfeat.store.schema import DROPPED_COLUMNS, FAILURE_COLUMNS, ITEM_COLUMNS, SKIPPED_COLUMNS, Header
 from umedfeat.store.table import Table, concatenate, text_array
 
-__all__ = ["SegmentWriter", "partial_folder", "segment_files"]
+__all__ = [
+    "SegmentWriter",
+    "foreign_files",
+    "leftovers",
+    "partial_folder",
+    "refuse_linked",
+    "remove_segments",
+    "segment_files",
+]
 
 _SEGMENT_BYTES = 64 << 20
 _SEGMENT_SECONDS = 60.0
 #: What an item weighs in memory besides its rows (its plan, its texts): a hundred thousand radiographs are many items.
 _ITEM_BYTES = 8 << 10
 _BLOCK = 8192
+#: In the folder of segments: whose they are.
+_OWNER = "owner"
+_SEGMENT = re.compile(r"\d{20}-[0-9a-f]{8}-[0-9a-f]{8}\.h5")
+#: Names that only our runs make, besides those of whole segments.
+_OURS = re.compile(r"\d{20}-[0-9a-f]{8}-[0-9a-f]{8}\.damaged|\.(\d{20}-[0-9a-f-]{17}\.h5|owner)\.\d+\.tmp")
 
 
 def partial_folder(out: Path) -> Path:
@@ -34,8 +51,67 @@ def partial_folder(out: Path) -> Path:
 
 
 def segment_files(out: Path) -> list[Path]:
-    """The whole segments of an unfinished output, by name."""
-    return sorted(partial_folder(out).glob("*.h5"))
+    """The whole segments of an unfinished output, by name: those that its own runs have written, and nothing else."""
+    folder = partial_folder(out)
+    owner = _owner(folder)
+    ours = re.compile(rf"\d{{20}}-{owner}-[0-9a-f]{{8}}\.h5")
+    return [path for path in sorted(folder.glob("*.h5")) if owner and ours.fullmatch(path.name) and _is_plain(path)]
+
+
+def foreign_files(out: Path) -> list[Path]:
+    """What lies among the segments and is none: segments of other outputs, links, files of others."""
+    folder = partial_folder(out)
+    known = {*segment_files(out), folder / _OWNER}
+    return [path for path in sorted(folder.glob("*")) if path not in known and not _OURS.fullmatch(path.name)]
+
+
+def refuse_linked(out: Path) -> None:
+    """Segments behind a link would be another folder's files, and be removed there.
+
+    Raises:
+        OutputError: a link, or no folder, stands where the segments go.
+    """
+    folder = partial_folder(out)
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise OutputError(f"{folder}: a link or a file, not a folder of segments", remedy="remove it")
+
+
+def remove_segments(out: Path) -> None:
+    """Remove the segments of an output and what its runs left beside them; what others put there stays."""
+    folder = partial_folder(out)
+    for path in [*segment_files(out), *leftovers(out), *folder.glob("*.damaged"), folder / _OWNER]:
+        if path.name == _OWNER or _OURS.fullmatch(path.name) or _SEGMENT.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty, or not there
+        folder.rmdir()
+
+
+def leftovers(out: Path) -> list[Path]:
+    """Temporary files of killed runs."""
+    return [path for path in partial_folder(out).glob(".*.tmp") if _OURS.fullmatch(path.name)]
+
+
+def _owner(folder: Path) -> str:
+    """8 hex digits that every segment of an output carries in its name; "" where there are none yet."""
+    try:
+        text = read_plain(folder / _OWNER).decode()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return text if re.fullmatch("[0-9a-f]{8}", text) else ""
+
+
+def _claimed(folder: Path) -> str:
+    """The owner of a folder of segments, which may be new."""
+    owner = _owner(folder) or uuid.uuid4().hex[:8]
+    if not _owner(folder):
+        temporary = folder / f".{_OWNER}.{os.getpid()}.tmp"
+        with written_whole(temporary, folder / _OWNER):
+            temporary.write_text(owner)
+    return owner
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 class SegmentWriter:
@@ -149,7 +225,7 @@ class SegmentWriter:
         items = list({item.source.id: item for item in collected}.values())
         items.sort(key=lambda item: item.source.id)
         rows = [_rows_of(item, self._header.dtype) for item in items]
-        name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.h5"
+        name = f"{time.time_ns():020d}-{_claimed(self._folder)}-{uuid.uuid4().hex[:8]}.h5"
         write_file(self._folder / name, self._header, self._dim, _contents_of(items, rows), _blocks(rows))
 
 

@@ -44,7 +44,7 @@ def new_h5(path: Path) -> Iterator[h5py.File]:
     """A new HDF5 file that appears whole or not at all."""
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    with written_whole(temporary, path), h5py.File(temporary, "w") as file:
+    with written_whole(temporary, path), h5py.File(temporary, "x") as file:
         yield file
 
 
