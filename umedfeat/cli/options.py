@@ -227,13 +227,14 @@ class ShardType(click.ParamType[tuple[int, int]]):
             return self.fail(f"{value!r}: {error}", param, ctx)
 
 
+_SHARD = Setting(
+    RunSettings, "shard", "Only part i of n of the inputs; `umedfeat merge` packs the parts.", type=ShardType()
+)
 _RUN = (
     Setting(RunSettings, "batch_size", "Regions per batch.  [default: what fits the device]"),
     Setting(RunSettings, "workers", "Reading processes.  [default: cores, at most 8]"),
     Setting(RunSettings, "timeout", "Seconds one input may hang."),
-    Setting(
-        RunSettings, "shard", "Only part i of n of the inputs; `umedfeat merge` packs the parts.", type=ShardType()
-    ),
+    _SHARD,
     Setting(RunSettings, "dtype", "Of the features."),
     Setting(RunSettings, "overwrite", "Start anew instead of resuming."),
     Setting(RunSettings, "prune", "Remove items whose inputs are no longer given."),
@@ -272,7 +273,7 @@ def _pseudonyms(id_key: Path | None, keep_ids: bool) -> Pseudonyms:
     if keep_ids:
         log.warning("--keep-ids stores patient and study identifiers readable in the output file")
     options = click.get_current_context().params
-    shared = options.get("shard") is not None and not keep_ids
+    shared = options.get(_SHARD.key) is not None and not keep_ids
     key = load_key(id_key, make=not options.get("dry_run", False), shared=shared)
     return Pseudonyms(key, keep=keep_ids)
 

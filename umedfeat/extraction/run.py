@@ -219,8 +219,6 @@ def _embed_into(
 
     out = store.finish(_run_log(summary, run, settings), packed)
     progress.close()
-    if sink.pictures is not None:  # the features are safe: whatever happens to a picture costs none of them
-        sink.pictures.finish()
     return replace(summary, out=out)
 
 
