@@ -1,20 +1,36 @@
-"""How things are called: stems of file names, identity of content, keyed pseudonyms.
+"""How things are called: stems of file names, identity of content, keyed pseudonyms, text that may leave.
+
+Names of files, cells of tables and messages of libraries are untrusted text. ``printable`` makes it harmless for a
+terminal, a log, a page and a file name; ``write_csv`` for a spreadsheet too.
 
 Patient and study identifiers leave the reader only as HMAC-SHA256, under a key of ``umedfeat.keys``.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import hmac
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from umedfeat.keys import key_check
 
-__all__ = ["IMAGE_SUFFIXES", "Identity", "Pseudonyms", "content_sha256", "files_stat", "identify", "stem_of"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Identity",
+    "Pseudonyms",
+    "content_sha256",
+    "files_stat",
+    "identify",
+    "plain_cell",
+    "printable",
+    "stem_of",
+    "write_csv",
+]
 
 #: Suffixes that promise an image: such a file that nothing recognises has failed; any other was merely skipped.
 IMAGE_SUFFIXES = frozenset(
@@ -75,6 +91,51 @@ def stem_of(name: str) -> str:
         if lowered.endswith(suffix) and len(base) > len(suffix):
             return folder + slash + base[: -len(suffix)]
     return name
+
+
+#: C0, DEL and C1 controls (terminal escapes, forged lines); line and paragraph separators; marks that turn the
+#: direction of text (UAX #9); surrogates, as which Python holds the bytes of a name that is not UTF-8 (PEP 383).
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+#: What a spreadsheet takes for a formula, behind any number of our own quotes; plain numbers are none.
+_FORMULA = re.compile("'*[=+@-]")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Text in which every control, direction mark and undecodable byte is a visible escape. Idempotent.
+
+    Args:
+        keep: characters that stay although they are controls (a newline where lines are wanted).
+
+    >>> print(printable("red" + chr(27) + "[31m"))
+    red\\u001b[31m
+    """
+    return _UNPRINTABLE.sub(lambda match: match[0] if match[0] in keep else _visible(match[0]), text)
+
+
+def _visible(letter: str) -> str:
+    code = ord(letter)
+    undecodable_byte = 0xDC80 <= code <= 0xDCFF
+    return _SHORT.get(letter) or (f"\\x{code - 0xDC00:02x}" if undecodable_byte else f"\\u{code:04x}")
+
+
+def write_csv(stream: TextIO, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows as CSV that neither a terminal nor a spreadsheet executes; ``plain_cell`` reads a cell back."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows([_csv_cell(cell) for cell in row] for row in rows)
+
+
+def _csv_cell(cell: object) -> object:
+    if not isinstance(cell, str):
+        return cell
+    text = printable(cell)
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def plain_cell(text: str) -> str:
+    """A cell of ``write_csv`` without the quote that keeps spreadsheets from computing it."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 class Identity(NamedTuple):

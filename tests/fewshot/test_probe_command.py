@@ -129,7 +129,7 @@ def test_leave_one_centre_out_and_cross_validation(folder, capsys):
         (["--subgroup", "sex"], "there is no such column"),
         (["--features", "none.h5"], "none.h5"),
         (["--cv", "30"], "the rarest class"),
-        (["--task", "survival"], "survival (time to event) is not supported"),
+        (["--task", "survival"], "needs a time and an event"),
         (["--label", "centre", "--patient", "nobody"], "no column 'nobody'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

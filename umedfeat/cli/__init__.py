@@ -6,6 +6,7 @@ failed, 2 usage or set-up, 3 leakage or failed sanity check, 130 interrupted.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import traceback
@@ -16,6 +17,7 @@ import click
 
 from umedfeat._version import __version__
 from umedfeat.errors import UmedfeatError
+from umedfeat.naming import printable
 
 __all__ = ["COMMANDS", "main", "root"]
 
@@ -84,7 +86,9 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(printable(shown.getvalue(), keep="\n\t"), err=True, nl=False)
         return 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
@@ -107,7 +111,7 @@ def report(error: Exception, code: int, debug: bool, *, as_json: bool = False) -
     if as_json:
         click.echo(json.dumps({"event": "error", "message": message, "remedy": remedy, "exit_code": code}), err=True)
         return code
-    click.echo(f"Error: {message}", err=True)
+    click.echo(f"Error: {printable(message)}", err=True)
     if remedy:
-        click.echo(f"  → {remedy}", err=True)
+        click.echo(f"  → {printable(remedy)}", err=True)
     return code

@@ -48,6 +48,7 @@ def command(
     labels: Path | None,
     patient: str,
     unmatched: str,
+    event: str,
     jobs: int | None,
     out: Path | None,
     as_json: bool,
@@ -62,7 +63,7 @@ def command(
 
     if options["sanity"]:
         raise click.UsageError("--sanity belongs to umedfeat probe")
-    settings = settings_of(options)
+    settings = settings_of(options, event)
     with DrawBar() as bar:
         comparison = compare_files(
             files,
@@ -71,6 +72,7 @@ def command(
             labels=labels,
             patient=patient,
             unmatched=unmatched,
+            event=event,
             margin=margin,
             settings=settings,
             command=command_line(),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from umedfeat.naming import printable
+
 __all__ = ["command"]
 
 EPILOG = """\b
@@ -56,9 +58,9 @@ def command(file: Path, layout: str, out: Path | None, nominal_magnification: bo
         left_out = [{"id": name, "reason": reason} for name, reason in done.left_out]
         click.echo(json.dumps({"out": str(folder), "items": done.items, "left_out": left_out}, indent=2))
         return 0
-    click.echo(f"{folder}: {done.items:,} items")
+    click.echo(f"{printable(str(folder))}: {done.items:,} items")
     for name, reason in done.left_out[:10]:
-        click.echo(f"  left out: {name} ({reason})")
+        click.echo(printable(f"  left out: {name} ({reason})"))
     if len(done.left_out) > 10:
         click.echo(f"  … and {len(done.left_out) - 10:,} more")
     return 0

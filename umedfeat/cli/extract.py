@@ -17,6 +17,7 @@ from umedfeat.cli.options import (
     policy_options,
     run_options,
 )
+from umedfeat.naming import printable
 from umedfeat.policy import Policy
 
 if TYPE_CHECKING:
@@ -172,7 +173,8 @@ def summary_text(summary: Summary) -> str:
 
 
 def _failure(failure: Failure) -> str:
-    return f"  ✗ {failure.message}" + (f"\n      → {failure.remedy}" if failure.remedy else "")
+    message, remedy = printable(failure.message), printable(failure.remedy)
+    return f"  ✗ {message}" + (f"\n      → {remedy}" if remedy else "")
 
 
 def _time(summary: Summary) -> str:

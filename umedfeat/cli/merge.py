@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from umedfeat.naming import printable
+
 __all__ = ["command"]
 
 EPILOG = """\b
@@ -49,8 +51,8 @@ def command(files: tuple[Path, ...], out: Path, overwrite: bool, partial: bool, 
     if as_json:
         click.echo(json.dumps(found | {"failed": failed}, indent=2))
     else:
-        click.echo(f"{out}: {found['items']:,} items, {found['rows']:,} rows from {len(files)} files")
+        click.echo(f"{printable(str(out))}: {found['items']:,} items, {found['rows']:,} rows from {len(files)} files")
         if failed:
             inputs = "input" if failed == 1 else "inputs"
-            click.echo(f"{failed} {inputs} had failed; `umedfeat info {out} --failures` tells why")
+            click.echo(f"{failed} {inputs} had failed; `umedfeat info {printable(str(out))} --failures` tells why")
     return 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from umedfeat.cli.options import identity_options, log_options, policy_options
+from umedfeat.naming import printable
 from umedfeat.policy import Policy
 
 if TYPE_CHECKING:
@@ -100,5 +101,5 @@ def command(
         )
     else:
         failed = f", {len(summary.failures)} failed" if summary.failures else ""
-        click.echo(f"{summary.page}: {summary.shown} inputs, {summary.regions:,} regions{failed}")
+        click.echo(f"{printable(str(summary.page))}: {summary.shown} inputs, {summary.regions:,} regions{failed}")
     return summary.exit_code

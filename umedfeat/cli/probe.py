@@ -51,6 +51,7 @@ def command(
     labels: Path | None,
     patient: str,
     unmatched: str,
+    event: str,
     jobs: int | None,
     out: Path | None,
     preview: Path | None,
@@ -68,9 +69,9 @@ def command(
     from umedfeat.report.study_page import write_report
     from umedfeat.report.tables import render_plan, render_study
 
-    settings = settings_of(options)
+    settings = settings_of(options, event)
     table = read_table(features)
-    labelled = label_items(table, label=label, labels=labels, patient=patient, unmatched=unmatched)
+    labelled = label_items(table, label=label, labels=labels, patient=patient, unmatched=unmatched, event=event)
     cohort = cohort_of(table, labelled, settings)
     if dry_run:
         click.echo(render_plan(Study.plan(cohort, settings)))

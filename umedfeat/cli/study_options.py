@@ -73,20 +73,6 @@ class NamesType(click.ParamType[Any]):
         return names
 
 
-class TaskType(click.Choice[str]):
-    """The tasks; what is often asked for and is not among them is told."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if str(value).lower() in ("survival", "cox", "time-to-event"):
-            self.fail(
-                "survival (time to event) is not supported; use classes such as 'event within two years' and leave "
-                "patients with a shorter follow-up out",
-                param,
-                ctx,
-            )
-        return super().convert(value, param, ctx)
-
-
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--fraction",
@@ -100,6 +86,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--labels", type=click.Path(path_type=Path), help="CSV with a column for the item and one for the label."
     ),
+    click.option("--event", default="", help="Survival: column of events (1 seen, 0 censored); --label: the time."),
     click.option("--patient", default="", help="Patient column; none = every item is its own patient."),
     click.option(
         "--unmatched",
@@ -127,7 +114,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     ),
     click.option(
         "--task",
-        type=TaskType(["auto", "binary", "multiclass", "ordinal", "multilabel", "regression"]),
+        type=click.Choice(["auto", "binary", "multiclass", "ordinal", "multilabel", "regression", "survival"]),
         default="auto",
         show_default=True,
         help="Kind of target.",
@@ -222,7 +209,7 @@ def study_options(command: Any) -> Any:
     return command
 
 
-def settings_of(options: dict[str, Any]) -> ProbeSettings:
+def settings_of(options: dict[str, Any], event: str = "") -> ProbeSettings:
     """Options of the command line that decide the study; what was not given keeps its default."""
     from umedfeat.fewshot.draws.saved import with_splits
     from umedfeat.fewshot.settings import ProbeSettings
@@ -230,6 +217,8 @@ def settings_of(options: dict[str, Any]) -> ProbeSettings:
     values = {name: value for name, value in options.items() if value not in (None, (), "")}
     if values.pop("ordinal", False):
         values["task"] = "ordinal"
+    if event and values["task"] == "auto":
+        values["task"] = "survival"
     if values.get("subgroups") == ("none",):
         values["subgroups"] = ()
     values["sanity"] = _SANITY_RUNS if values.pop("sanity", False) else 0

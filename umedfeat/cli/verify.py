@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from umedfeat.naming import printable
+
 if TYPE_CHECKING:
     from umedfeat.store import Verified
 
@@ -42,9 +44,9 @@ def command(files: tuple[Path, ...], as_json: bool) -> int:
     else:
         for path, found in results:
             for fault in found.faults:
-                click.echo(f"{path.name}: {fault.removeprefix(f'{path}: ')}")
+                click.echo(printable(f"{path.name}: {fault.removeprefix(f'{path}: ')}"))
             if not found.faults:
-                click.echo(f"{path.name}: whole ({found.items:,} items, {found.rows:,} rows)")
+                click.echo(f"{printable(path.name)}: whole ({found.items:,} items, {found.rows:,} rows)")
     return 1 if any(found.faults for _, found in results) else 0
 
 

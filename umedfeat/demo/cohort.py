@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
 from umedfeat.demo.phantoms import ct_volume, radiograph, tissue_section
+from umedfeat.naming import write_csv
 
 __all__ = ["PATIENTS", "build_cohort"]
 
@@ -48,9 +48,9 @@ def build_cohort(folder: Path, *, seed: int = 7) -> Path:
     rows += _radiographs(folder / "generated" / "radiographs", rng)
     manifest = folder / "cohort.csv"
     with manifest.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=["path", "patient", "label", "centre"])
-        writer.writeheader()
-        writer.writerows({**row, "path": Path(row["path"]).relative_to(folder).as_posix()} for row in rows)
+        columns = ["path", "patient", "label", "centre"]
+        placed = [{**row, "path": Path(row["path"]).relative_to(folder).as_posix()} for row in rows]
+        write_csv(stream, [columns, *([row[column] for column in columns] for row in placed)])
     (folder / "README.txt").write_text(_README, encoding="utf-8")
     return manifest
 

@@ -11,14 +11,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from umedfeat.contract import Collected, Failure, Found, Skipped, Source
-from umedfeat.discovery.manifest import is_manifest, read_manifest, with_manifest_rows
-from umedfeat.discovery.walk import sniff_all, walk
+from umedfeat.discovery.manifest import is_manifest, read_manifest, refuse_remote, with_manifest_rows
+from umedfeat.discovery.patience import Overdue, each_in_time, in_time
+from umedfeat.discovery.walk import Walked, sniff_all, unanswered, walk
 from umedfeat.errors import SetupError
-from umedfeat.naming import Pseudonyms
+from umedfeat.files import kind_of
+from umedfeat.naming import Pseudonyms, printable
 from umedfeat.policy import Policy
 from umedfeat.readers import READERS, reader_format
 
 __all__ = ["Discovery", "discover"]
+
+#: What grouping the files of a format may take, besides the limit of one file that hangs.
+_SECONDS_A_FILE = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,24 +35,27 @@ class Discovery:
     failures: tuple[Failure, ...]
 
 
-def discover(inputs: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms) -> Discovery:
+def discover(inputs: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms, *, seconds: float = 600.0) -> Discovery:
     """Find every input under the given paths.
 
+    Args:
+        seconds: what one file or folder may take; a disk that hangs at one of them costs that one.
+
     Raises:
-        SetupError: a path does not exist, a manifest is malformed, or two inputs would get one id or one mask.
+        SetupError: a path does not exist, is remote or hangs, a manifest is malformed, or two inputs would get one id
+            or one mask.
     """
-    found: list[Found] = []
-    skipped: list[Skipped] = []
+    walked = Walked([], [], [])
     for path in inputs:
-        files, left_out = _found_under(path)
-        found += files
-        skipped += left_out
-    claims, unclaimed, failures = sniff_all(found)
+        walked.extend(_found_under(path, seconds))
+    found, skipped, failures = walked
+    claims, unclaimed, unread = sniff_all(found, seconds)
     skipped += unclaimed
+    failures += unread
     sources: list[Source] = []
     folders: dict[str, str] = {}
     for name in READERS:
-        collected = _collect(name, claims.get(name, []), policy, pseudonyms)
+        collected = _collect(name, claims.get(name, []), policy, pseudonyms, seconds)
         sources += collected.sources
         skipped += collected.skipped
         failures += collected.failures
@@ -78,20 +86,37 @@ def _renamed(failure: Failure, folders: Mapping[str, str]) -> Failure:
     return replace(failure, source=name, message=failure.message.replace(failure.source, name))
 
 
-def _found_under(path: Path) -> tuple[list[Found], list[Skipped]]:
-    if not path.exists():
-        raise SetupError(f"{path}: no such file or folder", remedy="--input takes a file, a folder or a CSV manifest")
-    if path.is_dir():
-        return walk(path, path, {})
-    if is_manifest(path):
-        return read_manifest(path)
-    return [Found(path, path.name, {})], []
+def _found_under(path: Path, seconds: float) -> Walked:
+    kind = in_time(kind_of, path, seconds)
+    if isinstance(kind, Overdue):
+        raise SetupError(f"{path}: no answer within {kind.seconds:.0f} s", remedy="check the disk")
+    if kind == "folder":
+        return walk(path, path, {}, seconds)
+    if kind == "file":
+        if is_manifest(path):
+            return read_manifest(path, seconds)
+        return Walked([Found(path, printable(path.name), {})], [], [])
+    refuse_remote("" if kind else path.as_posix().replace(":/", "://", 1))  # Path("s3://x") is "s3:/x"
+    fault = f"is a {kind}" if kind else "no such file or folder"
+    raise SetupError(f"{path}: {fault}", remedy="--input takes a file, a folder or a CSV manifest")
 
 
-def _collect(name: str, files: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> Collected:
+def _collect(name: str, files: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms, seconds: float) -> Collected:
+    """What a format makes of its files. Where that hangs, each file alone shows which ones it hangs at."""
+
+    def collect(some: Sequence[Found]) -> Collected:
+        return reader_format(name).collect(some, policy, pseudonyms)
+
     if not files:
         return Collected([], [], [])
-    return reader_format(name).collect(files, policy, pseudonyms)
+    collected = in_time(collect, files, seconds + _SECONDS_A_FILE * len(files))
+    if not isinstance(collected, Overdue):
+        return collected
+    alone = each_in_time(collect, [[file] for file in files], seconds)
+    hanging = [unanswered(file.name, one) for file, one in zip(files, alone, strict=True) if isinstance(one, Overdue)]
+    sound = [file for file, one in zip(files, alone, strict=True) if not isinstance(one, Overdue)]
+    together = collect(sound)
+    return together._replace(failures=[*together.failures, *hanging])
 
 
 def _refuse_collisions(sources: Sequence[Source]) -> None:

@@ -2,95 +2,144 @@
 
 from __future__ import annotations
 
-import csv
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from umedfeat.contract import Found, Skipped, Source
-from umedfeat.discovery.walk import walk
+from umedfeat.contract import Failure, Found, Source
+from umedfeat.discovery.patience import Overdue, each_in_time
+from umedfeat.discovery.table import COLUMNS, ManifestRow, has_path_column, read_rows
+from umedfeat.discovery.walk import Walked, unanswered, walk
 from umedfeat.errors import SetupError
-from umedfeat.naming import Pseudonyms
+from umedfeat.files import kind_of
+from umedfeat.naming import Pseudonyms, printable
 
-__all__ = ["is_manifest", "read_manifest", "with_manifest_rows"]
+__all__ = ["is_manifest", "read_manifest", "refuse_remote", "with_manifest_rows"]
 
-_MANIFEST_COLUMNS = frozenset({"path", "id", "patient", "mpp", "modality"})
+_REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+#: Scheme → the extra that will bring it.
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
+_SHOWN = 3
 
 
 def is_manifest(path: Path) -> bool:
     """A CSV whose header has a ``path`` (or ``file``) column."""
-    if path.suffix.lower() not in {".csv", ".tsv", ".txt"}:
-        return False
-    with path.open("r", encoding="utf-8-sig", errors="replace", newline="") as stream:
-        header = stream.readline(65536)
-    cells = header.replace("\t", ",").replace(";", ",").split(",")
-    return bool({"path", "file"} & {cell.strip().lower() for cell in cells})
+    return path.suffix.lower() in {".csv", ".tsv", ".txt"} and has_path_column(path)
 
 
-def read_manifest(path: Path) -> tuple[list[Found], list[Skipped]]:
-    rows = _manifest_rows(path)
-    places = [Path(os.path.normpath(path.parent / row["path"])) for row in rows]
-    missing = [row["path"] for row, place in zip(rows, places, strict=True) if not place.exists()]
+def refuse_remote(path: str, where: str = "") -> None:
+    """Object stores and web addresses are not read.
+
+    Args:
+        path: as it was given. ``where``: the row it stands in, for the message.
+
+    Raises:
+        SetupError: it begins with a scheme, such as s3://.
+    """
+    scheme = _REMOTE.match(path)
+    if scheme is None:
+        return
+    name = scheme[1].lower()
+    extra = f" (they would need the extra umedfeat[{_EXTRAS.get(name, 'remote')}], which does not exist yet)"
+    message = f"{where}{path}: remote inputs ({name}://) are not supported{extra}"
+    raise SetupError(message, remedy="download it first, and give the path on this machine")
+
+
+def read_manifest(path: Path, seconds: float) -> Walked:
+    """The files that a manifest's rows name, folders searched; ``seconds``: the limit for each path and folder.
+
+    Raises:
+        SetupError: a malformed table, paths that do not exist, are remote or listed twice; the line is told.
+    """
+    rows = read_rows(path)
+    for row in rows:
+        refuse_remote(row["path"], f"{path.name}, line {row.line}: ")
+    home = os.path.abspath(path.parent)  # noqa: PTH100 - links must not be resolved
+    kinds = each_in_time(lambda row: _kind(_place(home, row)), rows, seconds)
+    _refuse_missing(path.name, rows, kinds)
+    root = _root_of(home, rows, kinds)
+    walked = Walked([], [], [])
+    for row, kind in zip(rows, kinds, strict=True):
+        place = _place(home, row)
+        if kind == "folder":
+            walked.extend(walk(Path(place), Path(root), row, seconds))
+            continue
+        found = Found(Path(place), _relative(place, root, row["path"]), row)
+        if kind == "file":
+            walked.found.append(found)
+        else:
+            walked.failures.append(unanswered(found.name, kind) if isinstance(kind, Overdue) else _no_file(found, kind))
+    _refuse_repeated(path.name, walked.found)
+    return walked
+
+
+def _place(home: str, row: ManifestRow) -> str:
+    """Where a row's path lies: absolute, or relative to the manifest's folder. A string: there may be a million."""
+    return os.path.normpath(os.path.join(home, row["path"]))  # noqa: PTH118
+
+
+def _kind(place: str) -> str:
+    try:
+        return kind_of(place)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+
+
+def _refuse_missing(name: str, rows: Sequence[ManifestRow], kinds: Sequence[str | Overdue]) -> None:
+    missing = [row for row, kind in zip(rows, kinds, strict=True) if kind == ""]
     if missing:
-        shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+        shown = ", ".join(f"{row['path']} (line {row.line})" for row in missing[:_SHOWN])
+        more = " …" if len(missing) > _SHOWN else ""
         raise SetupError(
-            f"{path.name}: {len(missing)} of {len(rows)} paths do not exist: {shown}",
+            f"{name}: {len(missing)} of {len(rows)} paths do not exist: {shown}{more}",
             remedy="paths are relative to the manifest's folder, or absolute",
         )
-    root = _root_of(path.parent, places)
-    found: list[Found] = []
-    skipped: list[Skipped] = []
-    for row, place in zip(rows, places, strict=True):
-        if place.is_dir():
-            files, left_out = walk(place, root, row)
-            found += files
-            skipped += left_out
-        else:
-            found.append(Found(place, place.relative_to(root).as_posix(), row))
-    repeated = [name for name, count in Counter(f.name for f in found).items() if count > 1]
-    if repeated:
-        raise SetupError(f"{path.name}: {repeated[0]} is listed twice", remedy="one row per input")
-    return found, skipped
 
 
-def _manifest_rows(path: Path) -> list[dict[str, str]]:
-    with path.open("r", encoding="utf-8-sig", newline="") as stream:
-        sample = stream.read(65536)
-        stream.seek(0)
-        header = sample.splitlines()[0] if sample else ""
-        delimiter = max(",;\t", key=header.count)
-        reader = csv.DictReader(stream, delimiter=delimiter)
-        rows = [{(k or "").strip(): (v or "").strip() for k, v in row.items() if isinstance(v, str)} for row in reader]
-    for number, row in enumerate(rows, start=2):
-        lowered = {key.lower(): key for key in row}
-        for name in (*_MANIFEST_COLUMNS, "file"):
-            if name in lowered:
-                row[name] = row.pop(lowered[name])
-        if "path" not in row and "file" in row:
-            row["path"] = row.pop("file")
-        if not row.get("path"):
-            raise SetupError(f"{path.name}, line {number}: empty path", remedy="fill it in or remove the row")
-    if not rows:
-        raise SetupError(f"{path.name}: the manifest has no rows", remedy="one row per input below the header")
-    return rows
+def _no_file(found: Found, kind: str) -> Failure:
+    message = f"{found.name}: {kind}, not a file or folder that can be read"
+    return Failure(found.name, "discover", "UnreadableInput", message, "remove the row, or correct its path")
 
 
-def _root_of(folder: Path, places: Sequence[Path]) -> Path:
+def _root_of(home: str, rows: Sequence[ManifestRow], kinds: Sequence[str | Overdue]) -> str:
     """The manifest's folder where it holds every path, else what all paths have in common: names stay relative."""
-    absolute = [Path(os.path.abspath(place)) for place in places]  # noqa: PTH100 - links must not be resolved
-    home = Path(os.path.abspath(folder))  # noqa: PTH100
-    if all(home in place.parents for place in absolute):
-        return folder
-    common = Path(os.path.commonpath(absolute))
-    return common.parent if common.is_file() else common
+    below = home.rstrip(os.sep) + os.sep
+    if all(_place(home, row).startswith(below) for row in rows):
+        return home
+    folders: set[str] = set()
+    for row, kind in zip(rows, kinds, strict=True):
+        place = _place(home, row)
+        folders.add(place if kind == "folder" else os.path.dirname(place))  # noqa: PTH120
+    try:
+        return os.path.commonpath(folders)
+    except ValueError as error:  # different drives of Windows
+        message = "the manifest's paths lie on several drives and have no folder in common"
+        raise SetupError(message, remedy="make one manifest per drive") from error
+
+
+def _relative(place: str, root: str, cell: str) -> str:
+    """The name of a file below ``root``; the cell itself where it says the same, which saves memory."""
+    name = printable(place[len(root.rstrip(os.sep)) + 1 :].replace(os.sep, "/"))
+    return cell if name == cell else name
+
+
+def _refuse_repeated(name: str, found: Sequence[Found]) -> None:
+    seen: set[str] = set()
+    for file in found:
+        if file.name in seen:
+            raise SetupError(f"{name}: {file.name} is listed twice", remedy="one row per input")
+        seen.add(file.name)
 
 
 def with_manifest_rows(sources: Sequence[Source], found: Sequence[Found], pseudonyms: Pseudonyms) -> list[Source]:
     """Lay the manifest's columns over what the readers said; the manifest wins where it speaks."""
     rows = {file.path: file.row for file in found if file.row}
+    if not rows:
+        return list(sources)
     owners = Counter(id(rows[source.files[0]]) for source in sources if source.files[0] in rows)
     described = []
     for source in sources:
@@ -103,8 +152,10 @@ def with_manifest_rows(sources: Sequence[Source], found: Sequence[Found], pseudo
 def _refuse_contradictions(source: Source, rows: Sequence[tuple[Path, Mapping[str, str]]]) -> None:
     """Slices of one series whose rows differ would all get the first one's label."""
     for (one, first), (other, second) in pairwise(rows):
+        if first is second:
+            continue
         differing = [key for key in first if key != "path" and first[key] != second.get(key, "")]
-        if differing and first is not second:
+        if differing:
             raise SetupError(
                 f"{one.name} and {other.name} are slices of one series, and their rows differ in {differing[0]}",
                 remedy="give every row an id of its own (an item per slice), or list the series' folder in one row",
@@ -121,7 +172,7 @@ def _described(source: Source, row: Mapping[str, str], shared: bool, pseudonyms:
         patient=pseudonyms.of(row["patient"]) if row.get("patient") else source.patient,
         mpp=_number(row["mpp"], source.name) if row.get("mpp") else source.mpp,
         modality=row.get("modality") or source.modality,
-        meta={key: value for key, value in row.items() if key not in _MANIFEST_COLUMNS},
+        meta={key: value for key, value in row.items() if key not in COLUMNS},
     )
 
 

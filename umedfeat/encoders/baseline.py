@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.encoders.config import refuse_not_finite
 from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder
 from umedfeat.errors import CheckpointRefused, SetupError, WeightsUnavailable
 from umedfeat.policy import DEFAULT_SIDE
@@ -216,6 +217,7 @@ def _load_state(model: nn.Module, path: Path) -> None:
         ) from error
     except Exception as error:
         raise CheckpointRefused(f"{path.name}: unsafe or damaged", remedy="give a safetensors file") from error
+    refuse_not_finite({name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)})
     if missing:
         raise CheckpointRefused(f"{path.name}: lacks {len(missing)} tensors of the model, e.g. {missing[0]}")
 

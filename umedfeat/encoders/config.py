@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from umedfeat.errors import CheckpointRefused
+from umedfeat.naming import printable
 
-__all__ = ["Checkpoint", "EncoderConfig", "PoolOrder"]
+__all__ = ["Checkpoint", "EncoderConfig", "PoolOrder", "refuse_not_finite"]
 
 _MAX_SIZE, _MAX_STAGES, _MAX_WINDOW = 1 << 16, 8, 64
 
@@ -80,3 +82,23 @@ class Checkpoint:
     config: EncoderConfig
     tensors: dict[str, torch.Tensor]
     sha256: str
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot give features.
+
+        Raises:
+            CheckpointRefused: a tensor holds NaN or infinity.
+        """
+        refuse_not_finite(self.tensors)
+
+
+def refuse_not_finite(tensors: Mapping[str, torch.Tensor]) -> None:
+    """A network with NaN in its weights would fail every input, one by one, hours later.
+
+    Raises:
+        CheckpointRefused: a tensor holds NaN or infinity.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            message = f"refused: NaN or infinity in {printable(name)}"
+            raise CheckpointRefused(message, remedy="the training diverged or the file is damaged: get it again")

@@ -6,10 +6,12 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from umedfeat.encoders.choice import EncoderChoice, device_names
-from umedfeat.errors import SetupError
+from umedfeat.errors import CheckpointRefused, SetupError
+from umedfeat.files import kind_of
 from umedfeat.policy import DEFAULT_SIDE
 
 if TYPE_CHECKING:
@@ -107,5 +109,12 @@ def load_chosen(choice: EncoderChoice) -> Encoder:
     from umedfeat.encoders.runtimes.torch_runtime import choose_device, choose_precision
 
     entry = entry_of(choice.name)
+    _refuse_special(choice.weights)
     device = choose_device(device_names(choice.device)[0])
     return entry.load(replace(choice, device=device, precision=choose_precision(choice.precision, device)))
+
+
+def _refuse_special(weights: Path | None) -> None:
+    """Weights come from a file: a pipe or a device might never end. A file that is missing is told by its reader."""
+    if weights is not None and (kind := kind_of(weights)) not in ("", "file"):
+        raise CheckpointRefused(f"{weights}: is a {kind}, not a weights file", remedy="give the path of a file")

@@ -19,7 +19,7 @@ from umedfeat.engine.planning import plan_all
 from umedfeat.errors import InputError, SetupError
 from umedfeat.extraction.run import default_workers, shard_of
 from umedfeat.extraction.settings import RunSettings
-from umedfeat.naming import Pseudonyms
+from umedfeat.naming import Pseudonyms, printable
 from umedfeat.policy import DEFAULT_SIDE, Policy
 from umedfeat.readers import settled
 from umedfeat.terminal.progress import Progress
@@ -75,9 +75,9 @@ class Forecast:
             ("time", about),
         ]
         parts.append(render_facts(facts))
-        parts += [f"note: {count} × {hint}" for hint, count in self.hints.items()]
+        parts += [f"note: {count} × {printable(hint)}" for hint, count in self.hints.items()]
         if self.failures:
-            lines = [f"  ✗ {failure.message}\n      → {failure.remedy}" for failure in self.failures]
+            lines = [f"  ✗ {printable(f.message)}\n      → {printable(f.remedy)}" for f in self.failures]
             parts.append("\n".join([f"would fail: {len(self.failures)}", *lines]))
         if self.skipped:
             reasons = Counter(skipped.reason for skipped in self.skipped)
@@ -101,7 +101,7 @@ def forecast(
     Raises:
         SetupError: missing paths, colliding ids.
     """
-    found = discover(inputs, policy, pseudonyms)
+    found = discover(inputs, policy, pseudonyms, seconds=run.timeout)
     size, dim, rate, note = _trial(choice)
     policy = settled(policy, size)
     sources = shard_of(found.sources, run.shard)

@@ -118,7 +118,7 @@ def extract(
     out = writable(Path(out))
     progress.note("looking for images")
     pseudonyms = pseudonyms or Pseudonyms(load_key(None, shared=run.shard is not None))
-    found = discover(paths, policy, pseudonyms)
+    found = discover(paths, policy, pseudonyms, seconds=run.timeout)
     if not found.sources and not found.failures:
         names = ", ".join(map(str, paths))
         raise SetupError(f"{names}: no image found in {len(found.skipped)} files", remedy=_SUPPORTED)

@@ -29,6 +29,7 @@ def probe_file(
     labels: Path | None = None,
     patient: str = "",
     unmatched: str = "stop",
+    event: str = "",
     settings: ProbeSettings | None = None,
     command: str = "",
     progress: Progress | None = None,
@@ -43,7 +44,7 @@ def probe_file(
     """
     chosen = settings or ProbeSettings()
     table = read_table(path)
-    labelled = label_items(table, label=label, labels=labels, patient=patient, unmatched=unmatched)
+    labelled = label_items(table, label=label, labels=labels, patient=patient, unmatched=unmatched, event=event)
     origin = origin_of(table, table.encoder, labelled.name, command)
     return probe_cohort(cohort_of(table, labelled, chosen), chosen, origin, progress, jobs)
 
@@ -71,6 +72,7 @@ def compare_files(
     labels: Path | None = None,
     patient: str = "",
     unmatched: str = "stop",
+    event: str = "",
     margin: float = MARGIN,
     settings: ProbeSettings | None = None,
     command: str = "",
@@ -93,7 +95,7 @@ def compare_files(
     one_key((table.path.name, table.key_check) for table in tables)
     names = _names(tables)
     chosen_baseline = _baseline(names, tables, baseline)
-    first = label_items(tables[0], label=label, labels=labels, patient=patient, unmatched=unmatched)
+    first = label_items(tables[0], label=label, labels=labels, patient=patient, unmatched=unmatched, event=event)
     cohorts: dict[str, Cohort] = {}
     for name, table, labelled in zip(names, tables, _shared(tables, first, unmatched), strict=True):
         cohorts[name] = cohort_of(table, labelled, chosen)

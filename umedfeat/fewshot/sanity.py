@@ -12,6 +12,7 @@ from umedfeat.errors import LeakageError
 from umedfeat.fewshot.cohort.build import relabelled
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.evaluate import measured, test_patients
+from umedfeat.fewshot.metrics.chance import chance_level
 from umedfeat.fewshot.result import Sanity
 from umedfeat.fewshot.settings import ProbeSettings, Task
 from umedfeat.fewshot.study import Study, predict
@@ -26,6 +27,7 @@ _METRIC: dict[Task, str] = {
     "ordinal": "balanced_accuracy",
     "multilabel": "balanced_accuracy",
     "regression": "spearman",
+    "survival": "c_index",
 }
 
 
@@ -54,7 +56,7 @@ def check_sanity(cohort: Cohort, settings: ProbeSettings, jobs: int = 1) -> tupl
             patients, _ = test_patients(shuffled, part.items)
             values, _ = measured(shuffled, part, np.ones((1, len(patients))))
             found.setdefault(part.classifier, []).extend(values[metric][np.isfinite(values[metric])].tolist())
-    chance = 0.0 if metric == "spearman" else (0.5 if cohort.task == "multilabel" else 1.0 / cohort.n_classes)
+    chance = chance_level(metric, 2 if cohort.task == "multilabel" else cohort.n_classes)
     return tuple(_judge(name, metric, chance, values) for name, values in found.items())
 
 

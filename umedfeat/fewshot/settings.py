@@ -14,6 +14,8 @@ from umedfeat.fewshot.refusals import refuse_settings
 __all__ = [
     "ATTENTION",
     "CLASSIFIERS",
+    "COX_ALPHA",
+    "COX_ALPHA_FIXED",
     "ENOUGH_PATIENTS",
     "FRACTIONS",
     "INNER_FOLDS",
@@ -36,7 +38,7 @@ __all__ = [
     "default_repeats",
 ]
 
-Task = Literal["binary", "multiclass", "ordinal", "multilabel", "regression"]
+Task = Literal["binary", "multiclass", "ordinal", "multilabel", "regression", "survival"]
 Scale = Literal["unit", "standard", "pool"]
 
 FRACTIONS: tuple[float, ...] = (0.01, 0.05, 0.1, 0.5, 1.0)
@@ -60,6 +62,9 @@ ENOUGH_PATIENTS = 8
 #: Penalties of ridge regression on the same scale; the fixed one where there are fewer than ENOUGH_PATIENTS.
 RIDGE_ALPHA: tuple[float, ...] = tuple(10.0**exponent for exponent in range(-5, 4))
 RIDGE_ALPHA_FIXED = 0.1
+#: Penalties of Cox regression on the same scale, and the fixed one (1 / C of the linear probe).
+COX_ALPHA: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
+COX_ALPHA_FIXED = 0.1
 #: Neighbours tried by kNN; those above half of the drawn items are left out.
 KNN_NEIGHBOURS: tuple[int, ...] = (1, 3, 5, 10, 20)
 #: Softmax temperature that turns cosines to the class means into probabilities.
@@ -168,7 +173,7 @@ class ProbeSettings:
     shots: tuple[int, ...] = ()
     repeats: int | None = None
     classifiers: tuple[str, ...] = CLASSIFIERS
-    task: Literal["auto", "binary", "multiclass", "ordinal", "multilabel", "regression"] = "auto"
+    task: Literal["auto", "binary", "multiclass", "ordinal", "multilabel", "regression", "survival"] = "auto"
     unit: Literal["item", "tile", "patient"] = "item"
     pool: Literal["mean", "max", "mean+std", "abmil"] = "mean"
     scale: Scale = "unit"

@@ -87,12 +87,21 @@ class Study:
         for fold in folds:
             refuse_leaks(cohort, fold, twins=twins)
         budgets, draws = plan_draws(cohort, folds, settings)
-        classifiers = tuple(c for c in settings.classifiers if c != "prototype" or cohort.task != "regression")
+        classifiers = _usable(cohort, settings)
         if settings.pool == "abmil":
             if cohort.bags is None:
                 raise CohortError("attention pooling needs the tiles of a feature file", remedy="use probe_file")
             classifiers = (*classifiers, "abmil")
         return cls(cohort, settings, folds, budgets, draws, classifiers)
+
+
+def _usable(cohort: Cohort, settings: ProbeSettings) -> tuple[str, ...]:
+    """The classifiers that can learn such a target."""
+    unable = {"regression": {"prototype"}, "survival": {"knn", "prototype"}}.get(cohort.task, set())
+    found = tuple(name for name in settings.classifiers if name not in unable)
+    if not found or (cohort.task == "survival" and settings.pool == "abmil"):
+        raise CohortError(f"{', '.join(settings.classifiers)}: none for {cohort.task}", remedy="--classifier linear")
+    return found
 
 
 def run_study(
@@ -285,8 +294,9 @@ def plan_warnings(study: Study) -> list[str]:
         )
     found += [budget.note for budget in study.budgets if budget.note]
     found += _few_features(study)
-    if "prototype" in study.settings.classifiers and "prototype" not in study.classifiers:
-        found.append("The prototype classifier needs classes and was left out of the regression study.")
+    lost = [name for name in study.settings.classifiers if name not in study.classifiers]
+    if lost:
+        found.append(f"Left out of the {cohort.task} study, which it cannot learn: {', '.join(lost)}.")
     for fold in study.folds if not study.settings.cv else ():
         for name, patients in fold.tests.items():
             if len(patients) < _FEW_PATIENTS:

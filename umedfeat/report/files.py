@@ -6,8 +6,8 @@ summary.json (means over the draws) by all but ``draw``. Numbers are written so 
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +17,7 @@ from typing import Any
 from umedfeat.errors import OutputError
 from umedfeat.fewshot.draws.saved import splits_of
 from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, Estimate, ProbeResult, Score
+from umedfeat.naming import write_csv
 from umedfeat.report.methods import methods_text
 
 __all__ = ["KEYS", "comparison_summary", "folder_name", "summary_of", "write_comparison", "write_study"]
@@ -103,9 +104,7 @@ def comparison_summary(comparison: Comparison) -> dict[str, Any]:
 
 def _csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        write_csv(stream, itertools.chain([header], rows))
 
 
 def _json(path: Path, content: object) -> None:
@@ -136,8 +135,8 @@ def _share(fraction: float) -> float:
 def _prediction_rows(result: ProbeResult) -> tuple[list[str], Iterator[Sequence[object]]]:
     names = list(result.cohort.classes) or ["value"]
     header = [*KEYS, "item", "patient", "truth", *(f"p_{n}" for n in names)]
-    if result.task == "regression":
-        header[-1] = "predicted"
+    if result.task in ("regression", "survival"):
+        header[-1] = {"regression": "predicted", "survival": "log_hazard"}[result.task]
     return header, _each_prediction(result)
 
 
@@ -158,6 +157,8 @@ def _truth_texts(result: ProbeResult) -> list[str]:
     classes, truth = result.cohort.classes, result.cohort.truth
     if result.task == "regression":
         return [f"{value:g}" for value in truth.tolist()]
+    if result.task == "survival":  # "12.5", and "12.5+" where the event was not seen, as survival tables have it
+        return [f"{time:g}" + "+" * (not seen) for time, seen in truth.tolist()]
     if result.task == "multilabel":
         return ["|".join(n for n, has in zip(classes, row, strict=True) if has) for row in truth.tolist()]
     return [classes[code] for code in truth.tolist()]

@@ -8,6 +8,8 @@ from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.fewshot.settings import (
     ATTENTION,
+    COX_ALPHA,
+    COX_ALPHA_FIXED,
     ENOUGH_PATIENTS,
     INNER_FOLDS,
     KNN_NEIGHBOURS,
@@ -78,7 +80,8 @@ def _cohort(result: ProbeResult) -> str:
         else f"{len(cohort.ids)} items; no patient information was available and every item was taken as "
         f"its own patient"
     )
-    target = f"{len(cohort.classes)} classes ({', '.join(cohort.classes)})" if cohort.classes else "a continuous target"
+    kinds = {"regression": "a continuous target", "survival": "the time to an event"}
+    target = kinds.get(result.task) or f"{len(cohort.classes)} classes ({', '.join(cohort.classes)})"
     positive = f"; positive: {cohort.classes[result.positive]}" if result.positive >= 0 else ""
     return f"Frozen features{encoder}{weights} were {unit} and evaluated on {target}{positive} ({who})."
 
@@ -135,7 +138,13 @@ def _classifiers(result: ProbeResult) -> list[str]:
     found = []
     fewer = f"where fewer than {ENOUGH_PATIENTS} patients"
     inner = f"chosen by {INNER_FOLDS}-fold patient-grouped cross-validation inside the drawn patients"
-    if "linear" in used and result.task == "regression":
+    if result.task == "survival":
+        found.append(
+            f"Cox regression with a ridge penalty (Breslow's likelihood) used {_SCALES[result.settings.scale]}; its "
+            f"penalty ({COX_ALPHA[0]:g} to {COX_ALPHA[-1]:g}) was {inner}, by concordance "
+            f"({COX_ALPHA_FIXED:g} {fewer} with or without event were drawn)."
+        )
+    elif "linear" in used and result.task == "regression":
         found.append(
             f"Ridge regression used {_SCALES[result.settings.scale]}; its penalty ({RIDGE_ALPHA[0]:g} to "
             f"{RIDGE_ALPHA[-1]:g}) was {inner} ({RIDGE_ALPHA_FIXED:g} {fewer} were drawn)."
@@ -171,7 +180,7 @@ def _classifiers(result: ProbeResult) -> list[str]:
 
 
 def _calibration(result: ProbeResult) -> str:
-    if not result.settings.calibrate or result.task == "regression":
+    if not result.settings.calibrate or result.task in ("regression", "survival"):
         return ""
     return (
         "Probabilities were calibrated by temperature scaling, the temperature being chosen by log-loss in "
@@ -181,7 +190,7 @@ def _calibration(result: ProbeResult) -> str:
 
 
 def _decision(result: ProbeResult) -> str:
-    if result.task == "regression":
+    if result.task in ("regression", "survival"):
         return ""
     if result.task == "multilabel":
         return "A label was called present above a probability of 0.5."

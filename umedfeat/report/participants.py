@@ -33,7 +33,10 @@ def participants_of(result: ProbeResult) -> Participants:
     """
     sets = _sets(result)
     rows = [("all", [_count(result, items) for items in sets.values()])]
-    if result.task not in ("regression", "survival"):
+    if result.task == "survival":
+        seen = np.asarray(result.cohort.truth)[:, 1] > 0
+        rows.append(("with event", [_count(result, items[seen[items]]) for items in sets.values()]))
+    elif result.task != "regression":
         for name, has in _by_class(result):
             rows.append((name, [_count(result, items[has[items]]) for items in sets.values()]))
     for column, values in list(result.cohort.meta.items())[:_MOST_COLUMNS]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from umedfeat.errors import OutputError
+from umedfeat.naming import write_csv
 from umedfeat.prediction.similar import Match
 from umedfeat.report.preview.cards import picture_name
 from umedfeat.report.region_pictures import Place
@@ -69,9 +69,8 @@ def write_similar(folder: Path, query: str, encoder: str, rows: Sequence[Found])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "similar.csv").open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow([*COLUMNS, *(name for name, _ in rows[0].meta)] if rows else COLUMNS)
-            writer.writerows([*row.cells, *(value for _, value in row.meta)] for row in rows)
+            header = [*COLUMNS, *(name for name, _ in rows[0].meta)] if rows else COLUMNS
+            write_csv(stream, [header, *([*row.cells, *(value for _, value in row.meta)] for row in rows)])
         page.write_text(render("similar.html", query=query, encoder=encoder, rows=rows), encoding="utf-8")
     except OSError as error:
         raise OutputError(

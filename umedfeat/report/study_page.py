@@ -23,6 +23,7 @@ from umedfeat.report.figures.curve import Line, curve, line_of
 from umedfeat.report.figures.decision import decision_curve
 from umedfeat.report.figures.embedding_map import MOST_POINTS, embedding_map, principal_plane
 from umedfeat.report.figures.files import write_figures
+from umedfeat.report.figures.survival import RISK_KEY, survival_curves
 from umedfeat.report.headline import headlines
 from umedfeat.report.methods import methods_text
 from umedfeat.report.neighbours import mistakes_of
@@ -111,7 +112,7 @@ def render_report(result: ProbeResult, *, preview: Path | None = None) -> str:
 
 def _page(result: ProbeResult, sections: list[Section], maps: list[Map], preview: Path | None) -> str:
     sharpest = _sharpest(result, result.test_sets[0])
-    labelled = result.task not in ("multilabel", "regression")
+    labelled = result.task not in ("multilabel", "regression", "survival")
     return render(
         "study.html",
         result=result,
@@ -190,7 +191,8 @@ def _lines(result: ProbeResult, test_set: str) -> list[Line]:
 
 
 def _detail(result: ProbeResult, part: Predictions) -> Detail:
-    classes, single = result.task != "regression", result.task not in ("regression", "multilabel")
+    classes = result.task not in ("regression", "survival")
+    single = classes and result.task != "multilabel"
     return Detail(
         part.classifier,
         part.budget,
@@ -198,7 +200,7 @@ def _detail(result: ProbeResult, part: Predictions) -> Detail:
         confusion(result, part) if single else None,
         roc(result, part) if classes else None,
         calibration(result, part) if classes else None,
-        None if classes else scatter(result, part),
+        None if classes else survival_curves(result, part) if result.task == "survival" else scatter(result, part),
         per_class(result, part) if classes else [],
     )
 
@@ -244,6 +246,8 @@ def _classifier_key(result: ProbeResult) -> list[tuple[str, str]]:
 
 
 def _class_key(result: ProbeResult) -> list[tuple[str, str]]:
+    if result.task == "survival":
+        return RISK_KEY
     classes = result.cohort.classes
     if result.task == "binary":
         return [(series_class(0), classes[1])]
@@ -263,6 +267,8 @@ def _labels(result: ProbeResult) -> np.ndarray[Any, np.dtype[np.str_]]:
     classes, truth = np.asarray(result.cohort.classes, dtype=np.str_), result.cohort.truth
     if result.task == "multilabel":
         return np.asarray(["+".join(classes[row.astype(bool)]) or "none" for row in truth], dtype=np.str_)
+    if result.task == "survival":
+        return np.where(truth[:, 1].astype(np.float64) > 0, "with event", "censored")
     if result.task == "regression":
         edges = np.quantile(truth.astype(np.float64), [0, 0.25, 0.5, 0.75, 1])
         names = np.asarray([f"{a:.3g} to {b:.3g}" for a, b in pairwise(edges)], dtype=np.str_)

@@ -22,6 +22,7 @@ _SECOND = {
     "ordinal": "auroc",
     "multilabel": "auprc",
     "regression": "spearman",
+    "survival": "c_index",
 }
 _WIDTH = 40
 T = TypeVar("T")

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import BaseLoader, Environment, FunctionLoader, StrictUndefined
 
 from umedfeat._version import __version__
+from umedfeat.naming import printable
 
-__all__ = ["render"]
+__all__ = ["page_environment", "render"]
 
 
 def render(name: str, **content: object) -> str:
     """The page of one template."""
-    environment = Environment(
-        loader=FunctionLoader(_source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    return page_environment(FunctionLoader(_source)).get_template(name).render(version=__version__, **content)
+
+
+def page_environment(loader: BaseLoader | None = None) -> Environment:
+    """Jinja's environment of every page; besides markup, controls and marks that turn the text are made visible."""
+    return Environment(
+        loader=loader,
+        autoescape=True,
+        finalize=_visible,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.get_template(name).render(version=__version__, **content)
+
+
+def _visible(value: object) -> object:
+    return printable(value, keep="\n\t") if type(value) is str else value  # not of Markup: it is ours
 
 
 def _source(name: str) -> str:

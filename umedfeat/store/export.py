@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import unicodedata
 from collections import Counter
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from umedfeat.errors import OutputError, SetupError
+from umedfeat.naming import write_csv
 from umedfeat.store.file_writer import written_whole
 from umedfeat.store.layouts import LAYOUTS, Layout, NotExportable
 from umedfeat.store.read import FeatureFile
@@ -152,12 +152,11 @@ def _write_table(path: Path, file: FeatureFile, names: Sequence[str], written: S
     header = ["case_id", "slide_id", *columns, "id", "modality", "rows"]
     temporary = path.with_name(f".{path.name}.tmp")
     with written_whole(temporary, path), temporary.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream)
-        table.writerow(header)
-        for number in written:
-            items = file.items
-            case = items["patient"][number] or names[number]
-            labels = [file.meta[name][number] for name in columns]
-            table.writerow(
-                [case, names[number], *labels, items["id"][number], items["modality"][number], items["count"][number]]
-            )
+        write_csv(stream, [header, *(_table_row(file, number, names[number], columns) for number in written)])
+
+
+def _table_row(file: FeatureFile, number: int, name: str, columns: Sequence[str]) -> list[object]:
+    items = file.items
+    labels = [file.meta[column][number] for column in columns]
+    facts = [items[column][number] for column in ("id", "modality", "count")]
+    return [items["patient"][number] or name, name, *labels, *facts]

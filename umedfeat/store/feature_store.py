@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import glob
 import json
 import logging
@@ -20,6 +19,7 @@ from umedfeat._version import __version__
 from umedfeat.contract import Failure, Skipped, Source
 from umedfeat.disk.lock import OutputLock
 from umedfeat.errors import OutputError
+from umedfeat.naming import write_csv
 from umedfeat.store.file_writer import written_whole
 from umedfeat.store.item import Item
 from umedfeat.store.one_key import one_key
@@ -295,4 +295,4 @@ def _write_text(path: Path, text: str) -> None:
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     with written_whole(temporary, path), temporary.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([header, *rows])
+        write_csv(stream, [header, *rows])

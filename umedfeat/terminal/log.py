@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
+from umedfeat.naming import printable
+
 __all__ = ["Hints", "configure_logging"]
 
 log = logging.getLogger("umedfeat")
@@ -41,9 +43,10 @@ class Hints(Counter[str]):
 
 
 class _BarAwareHandler(_StreamHandler):
-    """Writes log lines above a running progress bar."""
+    """Writes log lines above a running progress bar; no message can forge another, or speak to the terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        record.msg, record.args = printable(record.getMessage()), ()  # one record, one line
         tqdm.write(self.format(record), file=sys.stderr)
 
 

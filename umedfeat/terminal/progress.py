@@ -10,6 +10,8 @@ from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
+from umedfeat.naming import printable
+
 __all__ = ["BarProgress", "JsonProgress", "LineProgress", "Progress", "SilentProgress", "make_progress"]
 
 #: Columns below which the bar itself makes room for the numbers.
@@ -137,7 +139,7 @@ class BarProgress(_Counting):
         return tqdm(file=self._stream, dynamic_ncols=True, smoothing=0.1, mininterval=0.2, **options)
 
     def note(self, text: str) -> None:
-        tqdm.write(text, file=self._stream)
+        tqdm.write(printable(text), file=self._stream)
 
     def planned(self, regions: int) -> None:
         super().planned(regions)
@@ -213,7 +215,7 @@ class LineProgress(_Paced):
     every = 30.0
 
     def note(self, text: str) -> None:
-        self._stream.write(text + "\n")
+        self._stream.write(printable(text) + "\n")
         self._stream.flush()
 
     def _text(self) -> str:

@@ -1,9 +1,11 @@
-"""Tables for the terminal: aligned, plain text, no colours, safe to pipe."""
+"""Tables for the terminal: aligned, plain text, no colours, safe to pipe; no cell reaches beyond its place."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+
+from umedfeat.naming import printable
 
 __all__ = ["human_bytes", "human_seconds", "render_facts", "render_table"]
 
@@ -17,6 +19,7 @@ def render_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str
     CT             3
     WSI           12
     """
+    header = [printable(name) for name in header]
     texts = [[_text(cell) for cell in row] for row in rows]
     numeric = [
         all(isinstance(row[k], (int, float)) or row[k] in ("", None) for row in rows) for k in range(len(header))
@@ -59,7 +62,7 @@ def _text(cell: object) -> str:
     if cell is None:
         return ""
     if isinstance(cell, bool) or not isinstance(cell, (int, float)):
-        return str(cell)
+        return printable(str(cell))
     return f"{cell:,}" if isinstance(cell, int) else f"{cell:.3f}"
 
 

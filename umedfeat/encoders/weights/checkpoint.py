@@ -14,6 +14,7 @@ from umedfeat.encoders.config import Checkpoint, EncoderConfig
 from umedfeat.encoders.weights.archive import TorchArchive, open_module, opened_archive
 from umedfeat.encoders.weights.inert_reader import Node, TensorView
 from umedfeat.errors import CheckpointRefused
+from umedfeat.files import open_regular
 
 __all__ = ["file_sha256", "read_checkpoint"]
 
@@ -38,7 +39,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         CheckpointRefused: unsafe, damaged, or of an unknown architecture; the message names the reason.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             magic = stream.read(9)
     except OSError as error:
         message = f"{path}: cannot be read ({error.strerror})"

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from umedfeat.encoders import load_encoder
 from umedfeat.encoders.weights.models import GOLDEN_UMEDPT
+from umedfeat.files import open_regular
 
 __all__ = ["golden_difference"]
 
@@ -20,7 +21,8 @@ def golden_difference(weights: Path, image: Path) -> float:
 
     The image is resized to 256 × 256 bilinearly without antialiasing, as the authors did, and scaled to [0, 1].
     """
-    rgb = np.asarray(Image.open(image).convert("RGB"))
+    with open_regular(image) as stream:
+        rgb = np.asarray(Image.open(stream).convert("RGB"))
     pixels = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float()
     resized = functional.interpolate(pixels, (256, 256), mode="bilinear", align_corners=False)
     encoder = load_encoder("umedpt", weights=weights, device="cpu", precision="fp32")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from umedfeat.fewshot.arrays import Floats, Floats32, Ints, Rows
 from umedfeat.fewshot.classifiers.cosine import CosineSpace
+from umedfeat.fewshot.classifiers.cox import CoxProbe
 from umedfeat.fewshot.classifiers.linear import LinearProbe, inner_folds, weights_of
 from umedfeat.fewshot.classifiers.neighbours import Neighbours, Prototypes
 from umedfeat.fewshot.classifiers.ridge import RidgeProbe
@@ -62,7 +63,7 @@ class Fitter:
     ) -> None:
         self.rows, self.truth, self.group = rows, truth, group
         self.task, self.width, self.settings, self.bags = task, width, settings, bags
-        needs_cosines = {"knn", "prototype"} & set(settings.classifiers)
+        needs_cosines = {"knn", "prototype"} & set(settings.classifiers) and task != "survival"
         self.space = CosineSpace(rows) if needs_cosines else None
 
     def predict(
@@ -76,7 +77,7 @@ class Fitter:
         weights = weights_of(self.group[train]) if self.settings.weights == "patient" else None
         drawn = _Drawn(train, tests, weights, pool)
         found = {name: self._one(name, drawn) for name in classifiers}
-        if self.settings.calibrate and self.task != "regression":
+        if self.settings.calibrate and self.task not in ("regression", "survival"):
             return {name: self._calibrated(name, drawn, each) for name, each in found.items()}
         return found
 
@@ -105,7 +106,8 @@ class Fitter:
 
     def _one(self, name: str, drawn: _Drawn) -> list[Predicted]:
         if name == "linear":
-            return self._ridge(drawn) if self.task == "regression" else self._linear(drawn)
+            ways = {"regression": self._ridge, "survival": self._cox}
+            return ways.get(self.task, self._linear)(drawn)
         if name == "abmil" and self.bags is not None:
             return self._attention(drawn, self.bags)
         if self.space is None:
@@ -139,6 +141,14 @@ class Fitter:
         values = np.zeros((len(rows), self.width))
         values[:, models[0].classes_] = models[0].predict_proba(rows)
         return values
+
+    def _cox(self, drawn: _Drawn) -> list[Predicted]:
+        train = drawn.train
+        model = CoxProbe(seed=self.settings.seed, scale=self.settings.scale).fit(
+            self.rows[train], self.truth[train], self.group[train], drawn.weights, drawn.pool
+        )
+        chosen = f"alpha={model.alpha_:g}"
+        return [Predicted(model.predict(self.rows[test])[:, None], chosen, model.converged_) for test in drawn.tests]
 
     def _ridge(self, drawn: _Drawn) -> list[Predicted]:
         train = drawn.train

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.arrays import Bools, Floats, Floats32, Ints, Rows, Texts
 from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
-from umedfeat.fewshot.cohort.labels import MISSING, Target, as_text, encode
+from umedfeat.fewshot.cohort.labels import MISSING, Target, as_text, encode, survival_target
 from umedfeat.fewshot.cohort.selection import twin_notes
 from umedfeat.fewshot.settings import ProbeSettings, Task
 
@@ -139,6 +139,8 @@ def _patients(ids: Texts, patients: Sequence[str] | None) -> tuple[bool, Texts]:
 
 def _target(labels: Sequence[object] | npt.NDArray[np.generic], settings: ProbeSettings, ids: Texts) -> Target:
     matrix = np.asarray(labels)
+    if settings.task == "survival" and matrix.ndim == 2:
+        return survival_target(matrix)
     if matrix.ndim == 2:
         names = tuple(str(column) for column in range(matrix.shape[1]))
         return Target("multilabel", (matrix > 0).astype(np.intp), names)
@@ -175,7 +177,9 @@ def _refuse_bad_features(rows: Floats32, row_item: Ints, ids: Texts) -> None:
 def _carries(target: Target, patient: Ints, n_patients: int) -> Bools:
     if target.task == "regression":
         return _quartiles(target.truth.astype(np.float64), patient, n_patients)
-    if target.task == "multilabel":
+    if target.task == "survival":
+        both = np.equal.outer(target.truth[:, 1], (0, 1))
+    elif target.task == "multilabel":
         both = np.stack([target.truth == 1, target.truth == 0], axis=-1).reshape(len(target.truth), -1)
     else:
         both = np.equal.outer(target.truth, np.arange(len(target.classes)))
@@ -199,7 +203,13 @@ def _strata(carries: Bools, task: Task) -> Ints:
 
 
 def _refuse_mixed(target: Target, patient: Ints, names: Texts, carries: Bools) -> None:
-    if target.task in ("regression", "multilabel"):
+    if target.task == "survival":
+        first = np.unique(patient, return_index=True)[1]
+        torn = np.flatnonzero((target.truth != target.truth[first][patient]).any(axis=1))
+        if len(torn):
+            name = names[patient[torn[0]]]
+            raise CohortError(f"{name}: its items have different times or events", remedy="give one outcome a patient")
+    if target.task in ("regression", "multilabel", "survival"):
         return
     mixed = np.flatnonzero(carries.sum(axis=1) > 1)
     if len(mixed):

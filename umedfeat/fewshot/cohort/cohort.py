@@ -61,8 +61,9 @@ class Cohort:
         patient: (I,) patient number of each item. names: (P,) pseudonyms by number; the item's id where no patient is
             known. patients_known: False where every item was taken as its own patient.
         task: of the target.
-        truth: (I,) class index (binary, multiclass, ordinal), (I, L) 0/1 (multilabel) or (I,) float (regression).
-        classes: names of the classes (label names for multilabel, () for regression), in label-space order.
+        truth: (I,) class index (binary, multiclass, ordinal), (I, L) 0/1 (multilabel), (I,) float (regression)
+            or (I, 2) time and event, 1 for seen (survival).
+        classes: names of the classes (label names for multilabel, () for regression and survival), in order.
         meta: further columns by name, each (I,) of str (centre, sex, split …), "" where missing.
         embedding: (I, D) float32, pooled; for maps and nearest neighbours. Not standardised.
         rows: (N, D) float32, what a classifier sees: one row per item, tile or patient.
@@ -111,6 +112,8 @@ class Cohort:
     @property
     def requirement_names(self) -> tuple[str, ...]:
         """Names of the columns of ``carries``, for messages."""
+        if self.task == "survival":
+            return ("without event", "with event")
         if self.task == "regression":
             return tuple(f"quartile {q + 1}" for q in range(self.carries.shape[1]))
         if self.task == "multilabel":

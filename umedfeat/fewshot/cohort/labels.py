@@ -13,7 +13,7 @@ from umedfeat.errors import CohortError
 from umedfeat.fewshot.arrays import Floats
 from umedfeat.fewshot.settings import Task
 
-__all__ = ["MISSING", "Target", "as_text", "encode", "infer_task"]
+__all__ = ["MISSING", "Target", "as_text", "encode", "infer_task", "survival_target"]
 
 #: Cells that mean "no label".
 MISSING = frozenset({"", "nan", "na", "n/a", "null", "?"})
@@ -86,6 +86,8 @@ def encode(texts: Sequence[str], task: str, order: Sequence[str] = ()) -> Target
         return Target(chosen, _regression(texts), ())
     if chosen == "multilabel":
         return _multilabel(texts)
+    if chosen == "survival":
+        return survival_target(np.asarray([_time_and_event(text) for text in texts]))
     return _classes(texts, chosen, order)
 
 
@@ -120,6 +122,38 @@ def _classes(texts: Sequence[str], task: Task, order: Sequence[str]) -> Target:
         task = "binary"
     index = {text: code for code, text in enumerate(distinct)}
     return Target(task, np.asarray([index[text] for text in texts], dtype=np.intp), tuple(distinct))
+
+
+#: How an event column says that the event was seen, and that it was not.
+_SEEN = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
+
+
+def _time_and_event(text: str) -> tuple[float, float]:
+    """ "12.5;1" """
+    time, _, event = text.partition(";")
+    numbers = _numbers([time])
+    if numbers is None or event.strip().lower() not in _SEEN:
+        raise CohortError(
+            f"--task survival needs a time and an event, and {text!r} is none",
+            remedy="--label names the column of the times, --event that of the events (1 seen, 0 censored)",
+        )
+    return numbers[0], _SEEN[event.strip().lower()]
+
+
+def survival_target(outcome: npt.NDArray[np.generic]) -> Target:
+    """Of (I, 2) times and events.
+
+    Raises:
+        CohortError: another shape, times that are not above 0, events other than 0 and 1, no event at all.
+    """
+    if outcome.ndim != 2 or outcome.shape[1] != 2:
+        raise CohortError(f"survival labels of shape {outcome.shape}", remedy="one row (time, event) an item")
+    truth = outcome.astype(np.float64)
+    if not np.isfinite(truth).all() or (truth[:, 0] <= 0).any():
+        raise CohortError("survival times must be numbers above 0", remedy="correct the column of the times")
+    if not np.isin(truth[:, 1], (0, 1)).all():
+        raise CohortError("events must be 1 (seen) or 0 (censored)", remedy="correct the column of the events")
+    return Target("survival", truth, ())
 
 
 def _ordered(classes: set[str], order: Sequence[str]) -> list[str]:

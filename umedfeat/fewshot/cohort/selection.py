@@ -84,7 +84,11 @@ def select(labels: Sequence[str], meta: Mapping[str, Texts], settings: ProbeSett
     for text in settings.where:
         keep &= where(meta, text)
     outside = int((~keep).sum())
-    texts = [_plain(label) for label in labels] if settings.task not in ("regression", "multilabel") else list(labels)
+    texts = (
+        [_plain(label) for label in labels]
+        if settings.task not in ("regression", "multilabel", "survival")
+        else list(labels)
+    )
     merged = merges_of(settings.merge)
     _refuse_unknown({*settings.drop_class, *merged}, texts)
     dropped = np.isin(texts, settings.drop_class) & keep

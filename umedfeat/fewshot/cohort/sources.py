@@ -19,7 +19,7 @@ from umedfeat.fewshot.cohort.labels import MISSING
 from umedfeat.fewshot.cohort.selection import select
 from umedfeat.fewshot.cohort.table import FeatureTable
 from umedfeat.fewshot.settings import ProbeSettings
-from umedfeat.naming import stem_of
+from umedfeat.naming import plain_cell, stem_of
 
 __all__ = ["LABEL_COLUMNS", "Labelled", "aligned", "cohort_of", "label_items"]
 
@@ -54,7 +54,13 @@ class Labelled:
 
 
 def label_items(
-    table: FeatureTable, *, label: str = "", labels: Path | None = None, patient: str = "", unmatched: str = "stop"
+    table: FeatureTable,
+    *,
+    label: str = "",
+    labels: Path | None = None,
+    patient: str = "",
+    unmatched: str = "stop",
+    event: str = "",
 ) -> Labelled:
     """Find labels and patients.
 
@@ -65,6 +71,7 @@ def label_items(
         labels: CSV file with the labels, matched by id, relative path or stem.
         patient: column with the patient; "none" takes every item as its own patient; "" takes the file's pseudonyms,
             else the one column of PATIENT_COLUMNS that is there.
+        event: for survival the column of the events (1 seen, 0 censored); the label is then the time.
         unmatched: "stop" or "skip" label rows without item and items without label.
 
     Raises:
@@ -78,7 +85,18 @@ def label_items(
         column = _only(table.meta, label, LABEL_COLUMNS, f"{table.path.name}", "--label")
         rest = {name: values for name, values in table.meta.items() if name != column}
         found = Labelled(column, np.arange(len(table.ids)), table.meta[column], None, rest)
+    if event:
+        found = _with_event(found, event)
     return _without_gaps(table, _with_patients(table, found, patient), unmatched)
+
+
+def _with_event(found: Labelled, event: str) -> Labelled:
+    """Times with their events, "12.5;1"; "" where one of them is missing."""
+    column = _only(found.meta, event, (), found.name, "--event")
+    pairs = zip(found.labels.tolist(), found.meta[column].tolist(), strict=True)
+    both = ["" if {time.lower(), seen.lower()} & MISSING else f"{time};{seen}" for time, seen in pairs]
+    rest = {name: values for name, values in found.meta.items() if name != column}
+    return replace(found, labels=np.asarray(both, dtype=np.str_), meta=rest, name=f"{found.name}, {column}")
 
 
 def cohort_of(table: FeatureTable, labelled: Labelled, settings: ProbeSettings) -> Cohort:
@@ -271,7 +289,8 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
             f"{path.name}: several columns are called {twice[0]!r}", remedy="give each column its own name"
         )
     rows = [
-        {(k or "").strip(): (v or "").strip() for k, v in row.items() if isinstance(v, str | None)} for row in reader
+        {(k or "").strip(): plain_cell((v or "").strip()) for k, v in row.items() if isinstance(v, str | None)}
+        for row in reader
     ]
     if not rows:
         raise CohortError(f"{path.name}: no rows", remedy="give a CSV file with a header and one row per item")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from umedfeat.fewshot.arrays import Floats, Ints
 from umedfeat.fewshot.metrics.calibration import by_patient, calibration_slope
+from umedfeat.fewshot.metrics.concordance import concordance
 from umedfeat.fewshot.metrics.operating import OPERATING, expected_calibration_error, operating_point
 from umedfeat.fewshot.metrics.ranking import Ranking, spearman
 from umedfeat.fewshot.settings import Task
@@ -60,6 +61,7 @@ METRICS: dict[str, Metric] = {
     "specificity": Metric("specificity", 1.0, "unit"),
     "ppv": Metric("PPV", 1.0, "unit"),
     "npv": Metric("NPV", 1.0, "unit"),
+    "c_index": Metric("C-index", 1.0, "unit"),
     "r2": Metric("R²", 1.0, "below one"),
     "mae": Metric("MAE", 0.0, "positive", greater_is_better=False),
     "spearman": Metric("Spearman", 1.0, "signed"),
@@ -84,6 +86,7 @@ _OF_TASK: dict[Task, tuple[str, ...]] = {
     "ordinal": (*_CLASSES, "quadratic_kappa"),
     "multilabel": ("macro_f1", "balanced_accuracy", "auroc", "auprc", "prevalence", "brier", "log_loss"),
     "regression": ("r2", "mae", "spearman"),
+    "survival": ("c_index",),
 }
 PRIMARY: dict[Task, str] = {
     "binary": "macro_f1",
@@ -91,6 +94,7 @@ PRIMARY: dict[Task, str] = {
     "ordinal": "quadratic_kappa",
     "multilabel": "auroc",
     "regression": "r2",
+    "survival": "c_index",
 }
 
 
@@ -104,7 +108,8 @@ class Evaluated:
     """Truth and prediction of one draw on one test set.
 
     Attributes:
-        task: kind of target. truth: (n,) classes or values, (n, L) labels. values: (n, K) predictions.
+        task: kind of target. truth: (n,) classes or values, (n, L) labels, (n, 2) times and events.
+        values: (n, K) predictions.
         patient: (n,) number of the test patient, 0 … P - 1.
         threshold: of two classes, the probability above which an item is called positive (for ``OPERATING`` alone).
     """
@@ -120,6 +125,9 @@ def measure(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
     """All metrics of the task under (B, P) weights of the test patients: name → (B,)."""
     if seen.task == "regression":
         return _regression(seen, weights)
+    if seen.task == "survival":
+        outcome = np.asarray(seen.truth, dtype=np.float64)
+        return {"c_index": concordance(outcome, seen.values[:, 0], seen.patient, weights)}
     if seen.task == "multilabel":
         return _multilabel(seen, weights)
     return _classification(seen, weights)

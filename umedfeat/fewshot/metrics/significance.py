@@ -20,7 +20,7 @@ def significance_of(cohort: Cohort, predictions: Predictions, settings: ProbeSet
     Whole patients exchange labels, so that many items of one patient count once. None where labels belong to items,
     and for targets without classes.
     """
-    if cohort.task in ("multilabel", "regression") or (cohort.carries.sum(axis=1) > 1).any():
+    if cohort.task in ("multilabel", "regression", "survival") or (cohort.carries.sum(axis=1) > 1).any():
         return None
     patients, place = np.unique(cohort.patient[predictions.items], return_inverse=True)
     votes = _votes(predictions, place, len(patients))

@@ -26,7 +26,7 @@ from PIL import Image
 
 from umedfeat.contract import Source
 from umedfeat.errors import InputError, SetupError, TooLarge, UnreadableInput
-from umedfeat.readers.slides.polygons import Polygon, fill_polygon, trace_polygons
+from umedfeat.readers.slides.polygons import Polygon, fill_polygons, trace_polygons
 
 __all__ = ["external_mask", "find_mask", "grid_geojson", "masks_digest", "refuse_shared_masks"]
 
@@ -144,14 +144,12 @@ def _from_regions(regions: list[Region], file: str, slide: str, size: tuple[int,
             f"{file}: every annotation lies outside {slide} ({size[0]} × {size[1]} pixels)",
             remedy="export the annotations of this slide, in full-resolution pixels",
         )
-    wanted = [region for region in regions if not region.excluded]
-    mask = np.full(shape, not wanted)
-    for region in wanted:
-        mask |= fill_polygon([ring * scale for ring in region.polygon], shape)
-    for region in regions:
-        if region.excluded:
-            mask &= ~fill_polygon([ring * scale for ring in region.polygon], shape)
-    return mask
+    wanted, excluded = (
+        [[ring * scale for ring in region.polygon] for region in regions if region.excluded is taken_away]
+        for taken_away in (False, True)
+    )
+    mask = fill_polygons(wanted, shape) if wanted else np.full(shape, True)
+    return mask & ~fill_polygons(excluded, shape) if excluded else mask
 
 
 def _regions(path: Path, slide: str) -> list[Region]:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from umedfeat.errors import UnreadableInput
+from umedfeat.files import open_regular
 
 __all__ = ["companions_of", "is_companion", "refuse_missing_companions"]
 
@@ -91,7 +92,7 @@ def _parsed(path: Path) -> list[list[tuple[str, str]]]:
     """(lower-case key, value) of every section; nothing where the file is no such text."""
     parser = configparser.RawConfigParser(strict=False, allow_no_value=True, delimiters=("=",), comment_prefixes=("#",))
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             parser.read_string(stream.read(_LARGEST_TEXT).decode("utf-8-sig", errors="replace"))
     except (OSError, configparser.Error):
         return []

@@ -2,53 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-__all__ = ["Polygon", "Ring", "fill_polygon", "trace_polygons"]
+__all__ = ["Polygon", "Ring", "fill_polygon", "fill_polygons", "trace_polygons"]
 
 #: (n, 2) float64 of x, y; closed implicitly.
 Ring = npt.NDArray[np.float64]
 #: The exterior ring, then the holes.
 Polygon = Sequence[Ring]
+Mask = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.intp]
+#: Crossings of edges and rows that are looked at in one go, some 100 bytes each.
+_MOST_CROSSINGS = 2_000_000
 #: x, y of a pixel corner, or a step between two.
 Corner = tuple[int, int]
 
 
-def fill_polygon(polygon: Polygon, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def fill_polygon(polygon: Polygon, shape: tuple[int, int]) -> Mask:
     """Pixels whose centre lies inside a polygon (even-odd rule, so holes are holes).
 
     Args:
         polygon: rings in pixels of the mask; pixel (row r, column c) covers x in [c, c+1), y in [r, r+1).
         shape: (H, W) of the mask; what lies outside is cut off.
     """
+    return fill_polygons([polygon], shape)
+
+
+def fill_polygons(polygons: Sequence[Polygon], shape: tuple[int, int]) -> Mask:
+    """Pixels whose centre lies inside any of the polygons: all of them at once, in parts of bounded memory.
+
+    Args:
+        polygons, shape: as for ``fill_polygon``.
+    """
     height, width = shape
-    toggles = np.zeros((height, width + 1), np.uint8)
-    for ring in polygon:
-        rows, columns = _crossings(ring, height, width)
-        np.bitwise_xor.at(toggles, (rows, columns), 1)
-    return np.bitwise_xor.accumulate(toggles, axis=1)[:, :width].astype(bool)
+    steps = np.zeros((height, width + 1), np.int32)  # +1 where a polygon begins in a row, -1 where it ends
+    edges = _edges(polygons, height)
+    for first, last in _bands(edges, height):
+        _count_spans(edges.within(first, last), width, steps)
+    return np.asarray(np.cumsum(steps, axis=1)[:, :width] > 0)
 
 
-def _crossings(ring: Ring, height: int, width: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Where the ring crosses the line through the centres of each row: row, and first column to the right of it."""
-    begin, end = ring, np.roll(ring, -1, axis=0)
-    upper = np.where((begin[:, 1] <= end[:, 1])[:, None], begin, end)
-    lower = np.where((begin[:, 1] <= end[:, 1])[:, None], end, begin)
-    first = np.clip(np.ceil(upper[:, 1] - 0.5), 0, height).astype(np.intp)
-    last = np.clip(np.ceil(lower[:, 1] - 0.5), 0, height).astype(np.intp)
-    counts = np.maximum(last - first, 0)
-    edge = np.repeat(np.arange(len(ring)), counts)
-    rows = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
-    share = (rows + 0.5 - upper[edge, 1]) / (lower[edge, 1] - upper[edge, 1])
-    x = upper[edge, 0] + share * (lower[edge, 0] - upper[edge, 0])
-    return rows, np.clip(np.ceil(x - 0.5), 0, width).astype(np.intp)
+class _Edges(NamedTuple):
+    """Edges of all rings: (n, 2) upper and lower ends, polygon (n,), rows [first, last) whose centres they cross."""
+
+    upper: Ring
+    lower: Ring
+    polygon: Places
+    first: Places
+    last: Places
+
+    def within(self, first: int, last: int) -> _Edges:
+        """The parts in rows [first, last)."""
+        begin, end = np.maximum(self.first, first), np.minimum(self.last, last)
+        crossing = begin < end
+        return _Edges(
+            self.upper[crossing], self.lower[crossing], self.polygon[crossing], begin[crossing], end[crossing]
+        )
 
 
-def trace_polygons(mask: npt.NDArray[np.bool_]) -> list[Polygon]:
+def _edges(polygons: Sequence[Polygon], height: int) -> _Edges:
+    rings = [(number, ring) for number, polygon in enumerate(polygons) for ring in polygon]
+    lengths = np.array([len(ring) for _, ring in rings], np.intp)
+    begin = np.vstack([ring for _, ring in rings])
+    following = np.arange(1, len(begin) + 1)
+    ends = np.cumsum(lengths)
+    following[ends - 1] = ends - lengths  # rings are closed
+    end = begin[following]
+    down = (begin[:, 1] <= end[:, 1])[:, None]
+    upper, lower = np.where(down, begin, end), np.where(down, end, begin)
+    return _Edges(
+        upper,
+        lower,
+        np.repeat(np.array([number for number, _ in rings], np.intp), lengths),
+        np.clip(np.ceil(upper[:, 1] - 0.5), 0, height).astype(np.intp),
+        np.clip(np.ceil(lower[:, 1] - 0.5), 0, height).astype(np.intp),
+    )
+
+
+def _bands(edges: _Edges, height: int) -> Iterator[tuple[int, int]]:
+    """Rows in bands that no more than ``_MOST_CROSSINGS`` edges cross, or of one row."""
+    starting = np.bincount(edges.first, minlength=height + 1)
+    ending = np.bincount(edges.last, minlength=height + 1)
+    total = np.cumsum(np.cumsum(starting - ending)[:height])
+    first = 0
+    while first < height:
+        done = int(total[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(total, done + _MOST_CROSSINGS, side="right")))
+        yield first, min(last, height)
+        first = last
+
+
+def _count_spans(edges: _Edges, width: int, steps: npt.NDArray[np.int32]) -> None:
+    """Add the spans between every two crossings of one polygon with the line through the centres of a row."""
+    counts = edges.last - edges.first
+    edge = np.repeat(np.arange(len(counts)), counts)
+    rows = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + edges.first[edge]
+    upper, lower = edges.upper[edge], edges.lower[edge]
+    share = (rows + 0.5 - upper[:, 1]) / (lower[:, 1] - upper[:, 1])
+    x = upper[:, 0] + share * (lower[:, 0] - upper[:, 0])
+    columns = np.clip(np.ceil(x - 0.5), 0, width).astype(np.intp)
+    polygons = int(edges.polygon.max(initial=0)) + 1
+    keys = np.sort((rows * polygons + edges.polygon[edge]) * (width + 1) + columns)  # by row, polygon, column
+    places = keys // ((width + 1) * polygons), keys % (width + 1)
+    np.add.at(steps, (places[0][::2], places[1][::2]), 1)
+    np.add.at(steps, (places[0][1::2], places[1][1::2]), -1)
+
+
+def trace_polygons(mask: Mask) -> list[Polygon]:
     """Outlines of a mask along the pixel edges: one polygon per 4-connected part, with its holes.
 
     Exact inverse of ``fill_polygon``: filling every polygon gives the mask again.

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.fewshot.settings import SITE_COLUMNS
+from umedfeat.naming import write_csv
 from umedfeat.report.answer import classifiers_of, operating_sentence, positive_sentence
 from umedfeat.report.headline import headlines
 from umedfeat.report.methods import methods_sentences
@@ -33,9 +34,7 @@ def write_checklists(result: ProbeResult, folder: Path) -> list[Path]:
     for name in CHECKLISTS:
         path = folder / f"checklist_{name}"
         with path.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, _HEADER, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(filled(result, name))
+            write_csv(stream, [_HEADER, *([row[column] for column in _HEADER] for row in filled(result, name))])
         written.append(path)
     return written
 

@@ -8,12 +8,11 @@ from dataclasses import replace
 from importlib.resources import files
 from typing import NamedTuple
 
-from jinja2 import Environment, StrictUndefined
-
 from umedfeat._version import __version__
 from umedfeat.contract import Skipped
 from umedfeat.policy import IntensityPolicy, Policy
 from umedfeat.report.preview.cards import Card
+from umedfeat.report.templating import page_environment
 
 __all__ = ["render_page"]
 
@@ -44,8 +43,7 @@ class SkippedGroup(NamedTuple):
 
 def render_page(cards: Sequence[Card], skipped: Sequence[Skipped], policy: Policy) -> str:
     """The HTML of ``index.html``; pictures are referred to by relative paths, everything else is inside."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(
+    template = page_environment().from_string(
         files("umedfeat.report.preview").joinpath("page.html").read_text(encoding="utf-8")
     )
     order = list(STATUSES)
