@@ -20,6 +20,7 @@ from umedfeat.naming import Pseudonyms
 from umedfeat.readers.dicom.deflate import refuse_bomb
 from umedfeat.readers.dicom.names import IDENTIFYING, identifiers_of, without
 from umedfeat.readers.dicom.numbers import numbers_of, texts_of, whole_of
+from umedfeat.readers.dicom.on_disk import refuse_claimed_frames
 
 __all__ = [
     "DicomHeader",
@@ -143,7 +144,9 @@ def read_header(file: Found, *, force: bool, max_pixels: int) -> DicomHeader:
     try:
         refuse_bomb(file.path, file.name, max_pixels)
         dataset = pydicom.dcmread(file.path, stop_before_pixels=True, specific_tags=_TAGS, force=force)
-        return _header_of(file, dataset)
+        header = _header_of(file, dataset)
+        refuse_claimed_frames(header.frames, file.path, file.name)
+        return header
     except (TooLarge, UnreadableInput):
         raise
     except Exception as error:  # pydicom's parser raises whatever damaged bytes lead to

@@ -12,7 +12,7 @@ from umedfeat.contract import RegionUnreadable
 from umedfeat.errors import TooLarge, UmedfeatError, UnreadableInput
 from umedfeat.policy import Limits
 from umedfeat.readers.dicom.header import without_warnings
-from umedfeat.readers.dicom.on_disk import read_dataset
+from umedfeat.readers.dicom.on_disk import read_dataset, refuse_claimed_frames
 from umedfeat.readers.dicom.pixels import is_float
 
 __all__ = ["load", "parsing"]
@@ -44,6 +44,7 @@ def load(path: Path, name: str, max_pixels: int = Limits.max_pixels) -> pydicom.
         if rows * columns > max_pixels:
             message = f"{name}: {columns}x{rows} pixels, more than {max_pixels}"
             raise TooLarge(message, remedy="raise --max-pixels if this is right")
+        refuse_claimed_frames(int(dataset.get("NumberOfFrames") or 1), path, name)
         if "TransferSyntaxUID" not in getattr(dataset, "file_meta", {}):
             dataset.file_meta = pydicom.dataset.FileMetaDataset()
             dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)

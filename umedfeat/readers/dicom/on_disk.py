@@ -11,10 +11,17 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-__all__ = ["close_pixels", "read_dataset"]
+from umedfeat.errors import UnreadableInput
+
+__all__ = ["close_pixels", "read_dataset", "refuse_claimed_frames"]
 
 #: Pixel data of more bytes is not read with the header.
 _DEFERRED_BYTES = 32 << 20
+
+#: Nine hours at 30 a second.
+_MOST_FRAMES = 1_000_000
+#: Zlib folds to 1/1032 at best.
+_DEFLATED = 1032
 
 _PIXEL_DATA = Tag("PixelData")
 
@@ -60,6 +67,18 @@ def read_dataset(path: Path) -> pydicom.Dataset:
         part = io.BufferedReader(_Part(path, raw.value_tell, raw.length))
         dataset.add_new(_PIXEL_DATA, raw.VR if raw.VR in ("OB", "OW") else "OW", part)
     return dataset
+
+
+def refuse_claimed_frames(frames: int, path: Path, name: str) -> None:
+    """A number of frames costs nothing to claim; a list of as many places is memory.
+
+    Raises:
+        UnreadableInput: more frames than bytes, were the file deflated at its best, or more than any cine has.
+    """
+    size = path.stat().st_size
+    if frames > min(_MOST_FRAMES, size * _DEFLATED):
+        message = f"{name}: its header claims {frames:,} frames, the file has {size:,} bytes"
+        raise UnreadableInput(message, remedy="export it again from the archive")
 
 
 def close_pixels(dataset: pydicom.Dataset) -> None:

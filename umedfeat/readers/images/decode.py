@@ -34,6 +34,9 @@ FAULTS = (
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 _PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)  # imported: Pillow registers them
 _ORIENTATION_TAG = 274
+_START_OF_SCAN = b"\xff\xda"
+#: More than encoders make (some 10), and than the few of thumbnails and pictures within pictures add.
+_MOST_SCANS = 500
 
 
 def read_header(path: Path, name: str, max_pixels: int) -> Header:
@@ -92,6 +95,17 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         raise TooLarge(message, remedy="raise --max-pixels if this is right")
 
 
+def _refuse_many_scans(path: Path, name: str) -> None:
+    """Every scan of a progressive JPEG is a pass over all pixels, and may be a few bytes long."""
+    scans, before = 0, b""
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            scans += (before + block).count(_START_OF_SCAN)  # the marker cannot occur within coded data
+            before = block[-1:]
+    if scans > _MOST_SCANS:
+        raise UnreadableInput(f"{name}: a JPEG of {scans} scans, usual are 10", remedy=DAMAGED)
+
+
 def _is_tiff_file(path: Path) -> bool:
     with path.open("rb") as stream:
         return is_tiff(stream.read(4))
@@ -100,6 +114,8 @@ def _is_tiff_file(path: Path) -> bool:
 def _pillow_header(path: Path, name: str, max_pixels: int) -> Header:
     with Image.open(path, formats=_FORMATS) as image:
         _check_size(image.width, image.height, name, max_pixels)  # before anything below decodes
+        if image.format in ("JPEG", "MPO"):
+            _refuse_many_scans(path, name)
         format_name = (image.format or "").lower().replace("mpo", "jpeg")
         frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1  # MPO: previews behind the picture
         turned = _orientation(image, path)
