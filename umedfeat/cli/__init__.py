@@ -16,7 +16,8 @@ from importlib import import_module
 import click
 
 from umedfeat._version import __version__
-from umedfeat.errors import UmedfeatError
+from umedfeat.cli.guardian import guarded
+from umedfeat.errors import SetupError, UmedfeatError
 from umedfeat.naming import printable
 
 __all__ = ["COMMANDS", "main", "root"]
@@ -76,7 +77,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
-    sys.exit(run(arguments, debug=debug))
+    if debug or argv is not None:
+        sys.exit(run(arguments, debug=debug))
+
+    def tell(message: str, remedy: str) -> None:
+        report(SetupError(message, remedy=remedy), 2, debug, as_json="--log-json" in arguments)
+
+    sys.exit(guarded(lambda: run(arguments), tell))
 
 
 def run(arguments: list[str], *, debug: bool = False) -> int:
@@ -90,7 +97,9 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         error.show(shown)
         click.echo(printable(shown.getvalue(), keep="\n\t"), err=True, nl=False)
         return 2
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as ended:
+        if isinstance(ended.__cause__, EOFError):  # click takes it for an interruption
+            return _report_unforeseen(ended.__cause__, debug, as_json="--log-json" in arguments)
         click.echo("Interrupted.", err=True)
         return 130
     except UmedfeatError as error:
@@ -99,7 +108,23 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         return 0
     except OSError as error:
         return report(error, 2, debug, as_json="--log-json" in arguments)
+    except MemoryError:
+        return report(SetupError("not enough memory", remedy=_MEMORY), 2, debug, as_json="--log-json" in arguments)
+    except Exception as error:  # noqa: BLE001 - exit 1 means that some inputs failed, and a traceback would give it
+        return _report_unforeseen(error, debug, as_json="--log-json" in arguments)
     return outcome if isinstance(outcome, int) else 0
+
+
+_MEMORY = "raise the memory limit, or use fewer --workers, a smaller --batch-size or another --device"
+_UNFORESEEN = "this is a fault of umedfeat, or a lack of memory or threads: --debug shows where; please report it"
+
+
+def _report_unforeseen(error: Exception, debug: bool, *, as_json: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    first_line = next(iter(str(error).splitlines()), "")[:200]
+    named = SetupError(f"unforeseen {type(error).__name__}: {first_line}", remedy=_UNFORESEEN)
+    return report(named, 2, debug=False, as_json=as_json)
 
 
 def report(error: Exception, code: int, debug: bool, *, as_json: bool = False) -> int:

@@ -14,8 +14,8 @@ from umedfeat.contract import Collected, Failure, Found, Skipped, Source
 from umedfeat.discovery.manifest import is_manifest, read_manifest, refuse_remote, with_manifest_rows
 from umedfeat.discovery.patience import Overdue, each_in_time, in_time
 from umedfeat.discovery.walk import Walked, sniff_all, unanswered, walk
+from umedfeat.disk.regular import kind_of
 from umedfeat.errors import SetupError
-from umedfeat.files import kind_of
 from umedfeat.naming import Pseudonyms, printable
 from umedfeat.policy import Policy
 from umedfeat.readers import READERS, reader_format

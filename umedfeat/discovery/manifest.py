@@ -14,8 +14,8 @@ from umedfeat.contract import Failure, Found, Source
 from umedfeat.discovery.patience import Overdue, each_in_time
 from umedfeat.discovery.table import COLUMNS, ManifestRow, has_path_column, read_rows
 from umedfeat.discovery.walk import Walked, unanswered, walk
+from umedfeat.disk.regular import kind_of
 from umedfeat.errors import SetupError
-from umedfeat.files import kind_of
 from umedfeat.naming import Pseudonyms, printable
 
 __all__ = ["is_manifest", "read_manifest", "refuse_remote", "with_manifest_rows"]

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from umedfeat.disk.regular import open_regular
 from umedfeat.errors import SetupError
-from umedfeat.files import open_regular
 from umedfeat.naming import plain_cell, printable
 
 __all__ = ["COLUMNS", "ManifestRow", "has_path_column", "read_rows"]

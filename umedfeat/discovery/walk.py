@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from umedfeat.contract import Failure, Found, Skipped
 from umedfeat.discovery.patience import Overdue, each_in_time, in_time
+from umedfeat.disk.regular import kind_of, open_regular
 from umedfeat.errors import UnreadableInput
-from umedfeat.files import kind_of, open_regular
 from umedfeat.naming import printable, stem_of
 from umedfeat.readers import sniff
 

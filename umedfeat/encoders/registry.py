@@ -9,9 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from umedfeat.disk.regular import kind_of
 from umedfeat.encoders.choice import EncoderChoice, device_names
 from umedfeat.errors import CheckpointRefused, SetupError
-from umedfeat.files import kind_of
 from umedfeat.policy import DEFAULT_SIDE
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.contract import Dropped, Plan, Reader, Source
-from umedfeat.errors import InputError
+from umedfeat.errors import InputError, OutputError
 
 __all__ = [
     "IN_FLIGHT",
@@ -100,11 +100,14 @@ class Planned:
 
 @dataclass(frozen=True)
 class Visited:
-    """Answer to a Visit: what the visitor returned, or why it did not and at which stage ("plan" or "read")."""
+    """Answer to a Visit: what the visitor returned, or why it did not and at which stage ("plan" or "read").
+
+    An OutputError is no fault of the source: what the visitor writes to is full or gone.
+    """
 
     number: int
     value: Any
-    error: InputError | None = None
+    error: InputError | OutputError | None = None
     stage: str = "read"
 
 

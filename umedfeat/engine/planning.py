@@ -85,4 +85,6 @@ def _died(source: Source, answer: Died) -> InputError:
 
 def _outcome(source: Source, answer: Planned | Visited) -> Plan | InputError:
     plan = answer.plan if isinstance(answer, Planned) else None
-    return plan if plan is not None else answer.error or InputError(f"{source.name}: no plan")
+    if plan is not None:
+        return plan
+    return answer.error if isinstance(answer.error, InputError) else InputError(f"{source.name}: no plan")

@@ -16,6 +16,7 @@ from typing import IO
 
 from umedfeat.contract import Failure, Plan, Skipped, Source
 from umedfeat.engine.planning import visit_all
+from umedfeat.errors import OutputError
 from umedfeat.policy import Policy
 
 __all__ = ["Pictures", "pictures_in"]
@@ -44,11 +45,20 @@ class Pictures:
         self._drawing = Drawing(folder, geojson=geojson)
         self._plans = plans
         self._count = 0
+        self._full = False
 
     def keep(self, source: Source, plan: Plan) -> None:
         """A source that was embedded: its picture is drawn later."""
-        pickle.dump((source, plan), self._plans)
-        self._count += 1
+        if self._full:
+            return
+        try:
+            pickle.dump((source, plan), self._plans)
+            self._plans.flush()
+        except OSError as error:  # the temporary folder is full: features go on
+            self._full = True
+            log.warning("no pictures of further inputs: their plans cannot be kept (%s)", error.strerror)
+        else:
+            self._count += 1
 
     def fail(self, failure: Failure) -> None:
         """An input that failed."""
@@ -65,14 +75,17 @@ class Pictures:
             for _, visited in drawn:
                 if visited.error is None:
                     self._writer.add(visited.value)
+                elif isinstance(visited.error, OutputError):
+                    log.warning("no further pictures: %s", visited.error.message)
+                    break
                 else:
                     log.warning("no picture: %s", visited.error.message)
                 if stop.is_set():
                     break
         try:
             self._writer.close()
-        except OSError as error:
-            log.warning("no page of pictures: %s", error.strerror)
+        except OutputError as error:
+            log.warning("no page of pictures: %s", error.message)
 
     def _kept(self) -> Iterator[tuple[Source, Plan | None]]:
         self._plans.seek(0)

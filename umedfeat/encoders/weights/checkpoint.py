@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import torch
 
+from umedfeat.disk.regular import open_regular
 from umedfeat.encoders.config import Checkpoint, EncoderConfig
 from umedfeat.encoders.weights.archive import TorchArchive, open_module, opened_archive
 from umedfeat.encoders.weights.inert_reader import Node, TensorView
 from umedfeat.errors import CheckpointRefused
-from umedfeat.files import open_regular
 
 __all__ = ["file_sha256", "read_checkpoint"]
 

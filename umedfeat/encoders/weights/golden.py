@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from umedfeat.disk.regular import open_regular
 from umedfeat.encoders import load_encoder
 from umedfeat.encoders.weights.models import GOLDEN_UMEDPT
-from umedfeat.files import open_regular
 
 __all__ = ["golden_difference"]
 

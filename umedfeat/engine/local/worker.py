@@ -21,7 +21,7 @@ from umedfeat.contract import Dropped, Plan, Reader, RegionUnreadable, Source
 from umedfeat.engine.local.child import serving
 from umedfeat.engine.local.slots import SlotView
 from umedfeat.engine.messages import Batch, Job, Message, Planned, Read, Segment, Visit, Visited
-from umedfeat.errors import InputError, UnreadableInput
+from umedfeat.errors import InputError, OutputError, UnreadableInput
 from umedfeat.naming import files_stat, identify
 from umedfeat.policy import Policy
 from umedfeat.readers import open_reader, reader_format
@@ -97,7 +97,7 @@ def visit_source(visit: Visit, policy: Policy) -> Visited:
             plan = plan or reader.plan()
             stage = "read"
             return Visited(visit.number, visit.visitor(visit.source, reader, plan))
-    except InputError as error:
+    except (InputError, OutputError) as error:
         return Visited(visit.number, None, error, stage)
 
 
@@ -119,7 +119,7 @@ def named_faults(source: Source) -> Iterator[None]:
     """The one place where a source is isolated: whatever a decoder raises on bad bytes becomes an InputError."""
     try:
         yield
-    except InputError:
+    except (InputError, OutputError):  # the latter of a visitor that writes: no fault of the source
         raise
     except MemoryError as error:
         raise UnreadableInput(f"{source.name}: not enough memory to read it", remedy="use fewer --workers") from error

@@ -12,8 +12,8 @@ import configparser
 from functools import lru_cache
 from pathlib import Path
 
+from umedfeat.disk.regular import open_regular
 from umedfeat.errors import UnreadableInput
-from umedfeat.files import open_regular
 
 __all__ = ["companions_of", "is_companion", "refuse_missing_companions"]
 

@@ -17,6 +17,7 @@ from umedfeat.contract import Failure, Plan, Reader, RegionUnreadable, Source
 from umedfeat.report.preview.contact import Region, evenly, sheet
 from umedfeat.report.preview.drawing import Rgb, to_rgb8
 from umedfeat.report.preview.facts import LETTERS, facts, flags, headline
+from umedfeat.report.preview.folder import writing
 from umedfeat.report.preview.overlay import draw_overlay, grid_of, rejected_tiles, with_legend
 
 __all__ = ["Card", "Picture", "draw_card", "failed_card", "picture_name", "slug"]
@@ -134,8 +135,9 @@ def draw_card(source: Source, reader: Reader, plan: Plan, out: Path, regions: in
 
 def _save(image: Image.Image, out: Path, name: str, caption: str) -> Picture:
     folder = out / "pictures"
-    folder.mkdir(parents=True, exist_ok=True)
-    image.save(folder / name, compress_level=4)
+    with writing(out):
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / name, compress_level=4)
     return Picture(f"pictures/{name}", caption, image.width, image.height)
 
 

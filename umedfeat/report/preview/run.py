@@ -12,7 +12,7 @@ from tqdm import tqdm
 from umedfeat.contract import Failure, Skipped, Source
 from umedfeat.discovery import discover
 from umedfeat.engine.planning import visit_all
-from umedfeat.errors import InputError, SetupError
+from umedfeat.errors import InputError, OutputError, SetupError
 from umedfeat.keys import load_key
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import DEFAULT_SIDE, Policy
@@ -63,6 +63,7 @@ def preview(
 
     Raises:
         SetupError: missing paths, colliding ids, nothing to look at.
+        OutputError: the folder cannot be written.
     """
     policy = settled(policy or Policy(), DEFAULT_SIDE)
     paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
@@ -80,6 +81,8 @@ def preview(
         [(source, None) for source in found.sources], Drawing(writer.out_dir, regions, geojson), policy, workers=workers
     )
     for source, visited in tqdm(drawn, "Preview", len(found.sources), unit="input", disable=not show_progress):
+        if isinstance(visited.error, OutputError):
+            raise visited.error
         if visited.error is None:
             writer.add(visited.value)
         else:

@@ -15,6 +15,7 @@ from umedfeat.errors import SetupError
 from umedfeat.policy import Policy
 from umedfeat.readers.slides.annotations import grid_geojson
 from umedfeat.report.preview.cards import Card, corners_of, draw_card, failed_card, mask_of, slug
+from umedfeat.report.preview.folder import writing
 from umedfeat.report.preview.page import render_page
 
 __all__ = ["Drawing", "PreviewWriter"]
@@ -41,6 +42,7 @@ class Drawing:
 
         Raises:
             InputError: the source cannot be read.
+            OutputError: the folder cannot be written, which is no fault of the source.
         """
         card = draw_card(source, reader, plan, self.out_dir, self.regions)
         if self.geojson and plan.tile_extent:
@@ -52,8 +54,9 @@ class Drawing:
         grid = grid_geojson(corners_of(plan), plan.tile_extent, plan.regions["tissue"], mask, downsample)
         name = source.id if _SAFE_ID.fullmatch(source.id) else slug(source.id)
         path = self.out_dir / "geojson" / f"{name}.geojson"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(grid, separators=(",", ":")), encoding="utf-8")
+        with writing(self.out_dir):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(grid, separators=(",", ":")), encoding="utf-8")
 
 
 class PreviewWriter:
@@ -91,7 +94,12 @@ class PreviewWriter:
         self.skipped.append(skipped)
 
     def close(self) -> Path:
-        """Write the page and return its path."""
+        """Write the page and return its path.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         page = self.out_dir / "index.html"
-        page.write_text(render_page(self.cards, self.skipped, self.policy), encoding="utf-8")
+        with writing(self.out_dir):
+            page.write_text(render_page(self.cards, self.skipped, self.policy), encoding="utf-8")
         return page
