@@ -43,6 +43,11 @@ Exit codes: 0 done, 2 no study can be made of this, 3 leakage or a failed --sani
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Folder of umedfeat preview: pictures for the report.  [default: preview/ beside the features, if there]",
 )
+@click.option(
+    "--baseline",
+    type=click.Choice(["trivial"]),
+    help="Beside the encoder: what size and kind of the files alone tell of the label.",
+)
 @click.option("--dry-run", is_flag=True, help="Print patients per budget and class, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on stdout.")
 def command(

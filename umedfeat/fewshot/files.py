@@ -9,6 +9,7 @@ from pathlib import Path
 
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.cohort import Cohort
+from umedfeat.fewshot.cohort.confounding import trivial_cohort
 from umedfeat.fewshot.cohort.sources import Labelled, aligned, cohort_of, label_items
 from umedfeat.fewshot.cohort.table import FeatureTable, read_table
 from umedfeat.fewshot.compare import MARGIN, compare_cohorts
@@ -20,6 +21,9 @@ from umedfeat.machine import usable_cores
 from umedfeat.store.one_key import one_key
 
 __all__ = ["compare_files", "origin_of", "probe_cohort", "probe_file"]
+
+#: Name of the classifier that sees size and kind of the files alone.
+TRIVIAL = "trivial"
 
 
 def probe_file(
@@ -57,11 +61,29 @@ def origin_of(table: FeatureTable, encoder: str, label: str, command: str) -> Or
 def probe_cohort(
     cohort: Cohort, settings: ProbeSettings, origin: Origin, progress: Progress | None = None, jobs: int | None = None
 ) -> ProbeResult:
-    """Run a study and, where it is asked for, the sanity check."""
+    """Run a study and, where they are asked for, the baseline without pictures and the sanity check."""
     result = run_study(cohort, settings, origin, progress, jobs)
+    if settings.baseline:
+        result = _beside_trivial(result, cohort, settings, origin, jobs)
     if not settings.sanity:
         return result
     return replace(result, sanity=check_sanity(cohort, settings, jobs or usable_cores()))
+
+
+def _beside_trivial(
+    result: ProbeResult, cohort: Cohort, settings: ProbeSettings, origin: Origin, jobs: int | None
+) -> ProbeResult:
+    """The same draws and tests with size and kind of the files in place of the features."""
+    alone = replace(settings, classifiers=("linear",), scale="standard", unit="item", pool="mean", baseline="")
+    other = run_study(trivial_cohort(cohort), alone, origin, None, jobs)
+    return replace(
+        result,
+        predictions=(*result.predictions, *(replace(each, classifier=TRIVIAL) for each in other.predictions)),
+        scores=(*result.scores, *(replace(each, classifier=TRIVIAL) for each in other.scores)),
+        estimates=(*result.estimates, *(replace(each, classifier=TRIVIAL) for each in other.estimates)),
+        significance=(*result.significance, *(replace(each, classifier=TRIVIAL) for each in other.significance)),
+        drops=(*result.drops, *(replace(each, classifier=TRIVIAL) for each in other.drops)),
+    )
 
 
 def compare_files(

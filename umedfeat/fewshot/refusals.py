@@ -19,6 +19,7 @@ _RULES: dict[str, Rule] = {
     "task": OneOf(TASKS),
     "unit": OneOf(("item", "tile", "patient")),
     "pool": OneOf(("mean", "max", "mean+std", "abmil")),
+    "baseline": OneOf(("", "trivial")),
     "label_of": OneOf(("patient", "item")),
     "on_missing_class": OneOf(("stop", "skip")),
     "cv_repeats": Within(1, whole=True),

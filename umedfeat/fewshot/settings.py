@@ -162,6 +162,7 @@ class ProbeSettings:
             specificity and predictive values; every other metric takes the more probable class.
         calibrate: divide log-probabilities by a temperature, chosen by patient-grouped cross-validation inside the
             drawn patients.
+        baseline: "trivial" adds a classifier of that name: the linear probe on size and kind of the files alone.
         bootstrap: resamplings of the test patients behind each interval.
         confidence: level of the intervals.
         sanity: number of label permutations of the sanity check; 0 for none.
@@ -195,6 +196,7 @@ class ProbeSettings:
     on_missing_class: Literal["stop", "skip"] = "stop"
     threshold: float = 0.5
     calibrate: bool = False
+    baseline: Literal["", "trivial"] = ""
     bootstrap: int = 1000
     confidence: float = 0.95
     sanity: int = 0

@@ -19,6 +19,7 @@ from umedfeat.fewshot.arrays import Ints
 from umedfeat.fewshot.classifiers.fitting import Fitter, Predicted
 from umedfeat.fewshot.classifiers.scaling import Scaler, Standard
 from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
+from umedfeat.fewshot.cohort.confounding import confounding_notes
 from umedfeat.fewshot.draws.draws import Draw, plan_draws
 from umedfeat.fewshot.draws.splits import divide, refuse_leaks
 from umedfeat.fewshot.evaluate import Evaluation, drops_between, evaluate
@@ -292,6 +293,7 @@ def plan_warnings(study: Study) -> list[str]:
             "No patient information: every item is taken as its own patient. If patients have several items, the "
             "results are too good and the intervals too narrow."
         )
+    found += confounding_notes(cohort)
     found += [budget.note for budget in study.budgets if budget.note]
     found += _few_features(study)
     lost = [name for name in study.settings.classifiers if name not in study.classifiers]

@@ -16,6 +16,7 @@ _NAMES = {
     "knn": "kNN",
     "prototype": "Nearest class mean",
     "abmil": "Attention pooling",
+    "trivial": "Size and kind of the files",
 }
 
 

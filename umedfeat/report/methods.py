@@ -168,6 +168,11 @@ def _classifiers(result: ProbeResult) -> list[str]:
         )
     if result.settings.weights == "patient":
         found.append("Every training patient counted once, whatever the number of items.")
+    if "trivial" in used:
+        found.append(
+            "The trivial baseline was the linear probe on size and kind of the files (width, height, slices, regions, "
+            "format, modality), standardised, without their pixels."
+        )
     if "abmil" in used:
         found.append(
             "Attention pooling (abmil) was the gated-attention network of Ilse et al. (2018) on standardised tiles, "

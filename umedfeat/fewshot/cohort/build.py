@@ -37,7 +37,7 @@ def build_cohort(
     meta: Mapping[str, Sequence[str]] | None = None,
     content: Sequence[str] | None = None,
     flow: tuple[FlowStep, ...] = (),
-    warnings: Sequence[str] = (),
+    facts: Mapping[str, Texts] | None = None,
 ) -> Cohort:
     """Build the study's cohort out of complete labels and check that it is one.
 
@@ -76,7 +76,8 @@ def build_cohort(
         stratum=_strata(carries, target.task),
         content=np.asarray(content if content is not None else [""] * len(ids_), dtype=np.str_),
         flow=flow,
-        warnings=(*warnings, *_notes(target, settings, patient, names)),
+        warnings=tuple(_notes(target, settings, patient, names)),
+        facts=dict(facts or {}),
     )
     _refuse_thin_classes(cohort)
     return _as_unit(cohort, settings)
@@ -253,6 +254,7 @@ def _as_unit(cohort: Cohort, settings: ProbeSettings) -> Cohort:
         patient=everyone,
         truth=truth,
         meta={name: column[first] for name, column in cohort.meta.items()},
+        facts={name: column[first] for name, column in cohort.facts.items()},
         embedding=rows,
         rows=rows,
         row_item=everyone,

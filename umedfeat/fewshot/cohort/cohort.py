@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +74,7 @@ class Cohort:
         content: (I,) identity of the content, "" where unknown.
         flow: how many items and patients were left out before. warnings: full sentences.
         bags: the tiles of each item, for attention pooling alone.
+        facts: size and kind of the files by name, each (I,) of str; {} for arrays.
     """
 
     ids: Texts
@@ -93,6 +94,7 @@ class Cohort:
     flow: tuple[FlowStep, ...] = ()
     warnings: tuple[str, ...] = ()
     bags: Bags | None = None
+    facts: Mapping[str, Texts] = field(default_factory=dict)
 
     @property
     def patients(self) -> Texts:

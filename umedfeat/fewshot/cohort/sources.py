@@ -122,6 +122,7 @@ def cohort_of(table: FeatureTable, labelled: Labelled, settings: ProbeSettings) 
         meta={name: values.tolist() for name, values in labelled.meta.items()},
         content=table.content[labelled.items].tolist(),
         flow=_flow(table, labelled),
+        facts={name: values[labelled.items] for name, values in table.facts.items()},
     )
     if settings.pool != "abmil":
         return cohort

@@ -16,6 +16,17 @@ from umedfeat.store import FeatureFile
 __all__ = ["FeatureTable", "read_table"]
 
 
+#: What is known of every file without looking at its pixels, and the column that tells it.
+_FACTS = {
+    "image width": "width",
+    "image height": "height",
+    "number of slices": "depth",
+    "number of regions": "count",
+    "file format": "format",
+    "modality": "modality",
+}
+
+
 @dataclass(frozen=True)
 class FeatureTable:
     """The items of one feature file that have rows.
@@ -26,7 +37,7 @@ class FeatureTable:
         policy: the settings of those kinds of input that are there, as text ("image: fit pad, size 224").
         number: (I,) their numbers in the file. count: (I,) rows of each.
         ids, sources, patients, content: (I,) text columns; patients are pseudonyms or "".
-        meta: the manifest's own columns, each (I,).
+        meta: the manifest's own columns, each (I,). facts: size and kind of the files, each (I,) of str.
         empty: number of items without rows (a slide without tissue), left out of everything else.
         failed: number of inputs that could not be embedded.
     """
@@ -44,6 +55,7 @@ class FeatureTable:
     patients: Texts
     content: Texts
     meta: Mapping[str, Texts]
+    facts: Mapping[str, Texts]
     empty: int
     failed: int
 
@@ -101,6 +113,7 @@ def read_table(path: Path) -> FeatureTable:
             patients=text(file.items["patient"]),
             content=text(file.items["content_sha256"]),
             meta={name: text(values) for name, values in file.meta.items()},
+            facts={name: text(file.items[column]) for name, column in _FACTS.items()},
             empty=len(file) - len(kept),
             failed=len(file.failures["source"]),
         )
