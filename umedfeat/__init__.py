@@ -16,12 +16,23 @@ if TYPE_CHECKING:
     from umedfeat.extraction.run import extract
     from umedfeat.fewshot import compare, probe
     from umedfeat.policy import Policy
+    from umedfeat.pretraining import pretrain
     from umedfeat.store import FeatureFile
 
 #: Feature files of others are untrusted: HDF5 loads no filter plugin for them. It reads this when it is first imported.
 os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
 
-__all__ = ["FeatureFile", "Policy", "__version__", "compare", "extract", "list_encoders", "load_encoder", "probe"]
+__all__ = [
+    "FeatureFile",
+    "Policy",
+    "__version__",
+    "compare",
+    "extract",
+    "list_encoders",
+    "load_encoder",
+    "pretrain",
+    "probe",
+]
 
 _HOME = {
     "FeatureFile": "umedfeat.store",
@@ -30,6 +41,7 @@ _HOME = {
     "extract": "umedfeat.extraction.run",
     "list_encoders": "umedfeat.encoders",
     "load_encoder": "umedfeat.encoders",
+    "pretrain": "umedfeat.pretraining",
     "probe": "umedfeat.fewshot",
 }
 

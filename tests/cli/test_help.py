@@ -59,6 +59,7 @@ def test_public_names() -> None:
         "extract",
         "list_encoders",
         "load_encoder",
+        "pretrain",
         "probe",
     }
     for name in umedfeat.__all__:

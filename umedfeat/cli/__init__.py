@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "verify": "Check a feature file: schema, ranges, checksums.",
     "merge": "Pack shards or several feature files into one.",
     "export": "Write CLAM, TRIDENT, STAMP, .pt, Parquet or AnnData layouts.",
+    "pretrain": "Train an encoder on your own labels: classes, masks and boxes.",
     "key": "The key for pseudonyms: make one for the site, check it.",
     "weights": "List, fetch, verify and convert encoder weights.",
 }

@@ -20,7 +20,7 @@ from umedfeat.naming import Pseudonyms, printable
 from umedfeat.policy import Policy
 from umedfeat.readers import READERS, reader_format
 
-__all__ = ["Discovery", "discover"]
+__all__ = ["Discovery", "discover", "discover_files"]
 
 #: What grouping the files of a format may take, besides the limit of one file that hangs.
 _SECONDS_A_FILE = 0.5
@@ -48,6 +48,15 @@ def discover(inputs: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms, *, 
     walked = Walked([], [], [])
     for path in inputs:
         walked.extend(_found_under(path, seconds))
+    return discover_files(walked, policy, pseudonyms, seconds=seconds)
+
+
+def discover_files(walked: Walked, policy: Policy, pseudonyms: Pseudonyms, *, seconds: float = 600.0) -> Discovery:
+    """The same for files that are listed already.
+
+    Raises:
+        SetupError: two inputs would get one id or one mask.
+    """
     found, skipped, failures = walked
     claims, unclaimed, unread = sniff_all(found, seconds)
     skipped += unclaimed

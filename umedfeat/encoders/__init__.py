@@ -30,6 +30,7 @@ def load_encoder(
     Args:
         name: one of ``umedfeat.list_encoders()``, or "timm:<name>".
         weights: a file instead of the cache or a download: ``.pt.zip`` (read without executing it), ``.safetensors``.
+            A file of ``umedfeat pretrain`` knows its own name and network; ``name`` is not asked then.
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto" (fp32 on a CPU, bf16 on a GPU that has it), "fp32", "bf16" or "fp16".
         runtime: "auto", "torch" or "openvino" (CPU only, extra ``umedfeat[openvino]``).

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Baseline",
+    "as_encoder",
     "efficientnet_lite0",
     "load_efficientnet_lite0",
     "load_random",
@@ -147,21 +148,26 @@ def load_efficientnet_lite0(choice: EncoderChoice) -> Encoder:
     """EfficientNet-Lite0 with ImageNet weights, computed without timm, which takes seconds to import."""
     from umedfeat.encoders.networks.lite0 import Lite0
 
-    return _encoder(_lite0(Lite0()), DEFAULT_SIDE, _lite0_settings(), choice)
+    return as_encoder(_lite0(Lite0()), DEFAULT_SIDE, _lite0_settings(), choice)
 
 
 def load_timm(choice: EncoderChoice) -> Encoder:
     """``timm_network`` as an Encoder; the choice's name is "timm:<name>"."""
     name = choice.name.partition(":")[2]
-    return _encoder(*timm_network(name, choice.weights, offline=choice.offline), choice)
+    return as_encoder(*timm_network(name, choice.weights, offline=choice.offline), choice)
 
 
 def load_random(choice: EncoderChoice) -> Encoder:
     """``random_network`` as an Encoder."""
-    return _encoder(*random_network(), choice)
+    return as_encoder(*random_network(), choice)
 
 
-def _encoder(network: nn.Module, size: int, settings: dict[str, Any], choice: EncoderChoice) -> Encoder:
+def as_encoder(network: nn.Module, size: int, settings: dict[str, Any], choice: EncoderChoice) -> Encoder:
+    """A network as an Encoder under the choice's name.
+
+    Raises:
+        SetupError: the choice asks for a runtime that does not compute it.
+    """
     if choice.runtime == "openvino":
         message = f"--runtime openvino computes UMedPT's Swin only, not {choice.name}"
         raise SetupError(message, remedy="--runtime auto")

@@ -70,6 +70,10 @@ ENCODERS: dict[str, EncoderEntry] = {
 }
 
 
+#: Not asked for by name: a weights file tells.
+TRAINED = EncoderEntry("trained", "from `umedfeat pretrain`", "umedfeat.encoders.weights.trained:load_weights", None)
+
+
 def list_encoders() -> tuple[EncoderEntry, ...]:
     """Every encoder that ``load_encoder`` and ``--encoder`` take, with what it is."""
     return tuple(ENCODERS.values())
@@ -101,15 +105,17 @@ def image_size_of(name: str) -> int:
 
 
 def load_chosen(choice: EncoderChoice) -> Encoder:
-    """Load an encoder on the first of its devices.
+    """Load an encoder on the first of its devices. A weights file of ``umedfeat pretrain`` decides which one it is.
 
     Raises:
         WeightsUnavailable, CheckpointRefused, SetupError: see ``umedfeat.load_encoder``.
     """
     from umedfeat.encoders.runtimes.torch_runtime import choose_device, choose_precision
+    from umedfeat.encoders.weights.trained import read_card
 
-    entry = entry_of(choice.name)
     _refuse_special(choice.weights)
+    trained = choice.weights is not None and read_card(choice.weights) is not None
+    entry = TRAINED if trained else entry_of(choice.name)
     device = choose_device(device_names(choice.device)[0])
     return entry.load(replace(choice, device=device, precision=choose_precision(choice.precision, device)))
 

@@ -17,12 +17,14 @@ from PIL import Image
 from umedfeat.readers.stacks.percentiles import Statistics, percentile_statistics
 
 __all__ = [
+    "Placement",
     "Range",
     "Statistics",
     "StoredVoi",
     "fit_square",
     "linear_voi",
     "percentile_statistics",
+    "placement",
     "resample",
     "through_voi",
     "to_rgb",
@@ -86,19 +88,50 @@ def fit_square(image: Displayed, size: int, fit: str, *, spacing: tuple[float, f
         fit: "pad" (everything visible, letterbox on 0), "squash" (aspect ratio given up) or "crop" (centre square).
         spacing: (row, column) distance of the pixels in any one unit.
     """
-    height, width = image.shape[0] * spacing[0], image.shape[1] * spacing[1]
-    whole = (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
+    place = placement(image.shape[:2], size, fit, spacing=spacing)
+    fitted = resample(image, (place.rows, place.cols), place.box)
+    if (place.rows, place.cols) == (size, size):
+        return fitted
+    square = np.zeros((size, size, *image.shape[2:]), np.float32)
+    square[place.top : place.top + place.rows, place.left : place.left + place.cols] = fitted
+    return square
+
+
+class Placement(NamedTuple):
+    """Which part of an image lies where in a square.
+
+    Attributes:
+        box: (left, top, right, bottom) of the part in pixels of the image, fractions allowed.
+        top, left, rows, cols: where it lies in the square.
+    """
+
+    box: tuple[float, float, float, float]
+    top: int
+    left: int
+    rows: int
+    cols: int
+
+    def moved(self, corners: Values) -> Values:
+        """(n, 4) left, top, right, bottom in pixels of the image → in pixels of the square (not clipped)."""
+        left, top, right, bottom = self.box
+        scale = np.array([self.cols / (right - left), self.rows / (bottom - top)] * 2)
+        start = np.array([left, top] * 2)
+        moved: Values = ((corners - start) * scale + np.array([self.left, self.top] * 2)).astype(np.float32)
+        return moved
+
+
+def placement(shape: tuple[int, ...], size: int, fit: str, *, spacing: tuple[float, float] = (1.0, 1.0)) -> Placement:
+    """Where ``fit_square`` puts an image of (rows, columns) = ``shape``; arguments as there."""
+    height, width = shape[0] * spacing[0], shape[1] * spacing[1]
+    whole = (0.0, 0.0, float(shape[1]), float(shape[0]))
     if fit == "squash":
-        return resample(image, (size, size), whole)
+        return Placement(whole, 0, 0, size, size)
     if fit == "crop":
         side = min(height, width)
-        return resample(image, (size, size), _centre_box(image.shape[:2], side / spacing[0], side / spacing[1]))
+        return Placement(_centre_box(shape, side / spacing[0], side / spacing[1]), 0, 0, size, size)
     scale = size / max(height, width)
     rows, cols = max(1, round(height * scale)), max(1, round(width * scale))
-    square = np.zeros((size, size, *image.shape[2:]), np.float32)
-    top, left = (size - rows) // 2, (size - cols) // 2
-    square[top : top + rows, left : left + cols] = resample(image, (rows, cols), whole)
-    return square
+    return Placement(whole, (size - rows) // 2, (size - cols) // 2, rows, cols)
 
 
 def _displayed(scaled: Values, background: Mask, padding: Mask | None, invert: bool) -> Values:

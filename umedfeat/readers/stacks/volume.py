@@ -21,6 +21,7 @@ from umedfeat.readers.stacks.intensity import (
     Statistics,
     fit_square,
     percentile_statistics,
+    placement,
     through_voi,
     to_rgb,
     to_unit,
@@ -116,6 +117,28 @@ class VolumeReader:
         if len(self._view.order) == 1 and shown.min() == shown.max():
             raise _constant(self._facts, "as displayed")
         return shown
+
+    @property
+    def facts(self) -> StackFacts:
+        """What is known about the stack without its pixels."""
+        return self._facts
+
+    def aligned(self, index: int, grid: npt.NDArray[Any]) -> Values:
+        """A map on the stack's own grid (a mask), shown and fitted as slice ``index`` is: (size, size) float32.
+
+        Args:
+            grid: (slices, rows, columns) as stored, values in [0, 1].
+        """
+        k = int(self._view.order[index])
+        stored = np.take(grid, k, axis=2 - self._view.axis).astype(np.float32)
+        image = self._policy.image
+        return fit_square(self._view.show(stored), image.size, image.fit, spacing=self._view.spacing)
+
+    def placed(self, corners: Values) -> Values:
+        """Boxes (n, 4) left, top, right, bottom in pixels of the displayed image → in pixels of the square."""
+        cols, rows = self._displayed_shape()
+        image = self._policy.image
+        return placement((rows, cols), image.size, image.fit, spacing=self._view.spacing).moved(corners)
 
     def close(self) -> None:
         """Close the stack and remove temporary files."""

@@ -1,0 +1,196 @@
+"""``umedfeat pretrain``: labelled tasks in, an encoder out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from umedfeat.cli.options import log_options
+
+if TYPE_CHECKING:
+    from umedfeat.pretraining import TrainResult, TrainSettings
+
+__all__ = ["command"]
+
+EPILOG = """\b
+Examples:
+  umedfeat pretrain tasks.yaml --out my-encoder.safetensors --dry-run
+  umedfeat pretrain tasks.yaml --out my-encoder.safetensors --minutes 120
+  umedfeat pretrain tasks.yaml --out my-encoder.safetensors --rounds 4000 --image-size 128,224
+  umedfeat extract --input x/ --out f.h5 --weights my-encoder.safetensors
+
+\b
+Interrupted or killed? Run the same command again: it continues.
+The task file is described in docs/pretraining.md.
+Exit codes: 0 done, 2 set-up, or a guard stopped the training, 3 leakage, 130 interrupted.
+"""
+
+
+class SizesType(click.ParamType[Any]):
+    """Sides of images in pixels, separated by commas."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).replace(" ", "").split(",")
+        if not all(part.isascii() and part.isdecimal() for part in parts):
+            self.fail(f"{value!r} is not a number of pixels, or several separated by commas", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
+class ShareType(click.ParamType[Any]):
+    """A number from 0 to 1, or a word that stands for a rule."""
+
+    name = "share"
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        if value == self.word:
+            return self.word
+        try:
+            return float(value)
+        except ValueError:
+            return self.fail(f"{value!r} is neither {self.word!r} nor a number from 0 to 1", param, ctx)
+
+
+@click.command(epilog=EPILOG)
+@click.argument("tasks", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The encoder: a .safetensors file.")
+@click.option(
+    "-e",
+    "--encoder",
+    default="efficientnet-lite0",
+    show_default=True,
+    help="Where to start: efficientnet-lite0, timm:<name> (a CNN or Swin), umedpt or a relative.",
+)
+@click.option(
+    "--weights", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its file, instead of a download."
+)
+@click.option("--minutes", type=float, default=120.0, show_default=True, help="Of training, over all sittings.")
+@click.option("--rounds", type=int, help="Instead of minutes: rounds of one batch of every task.")
+@click.option(
+    "--image-size", type=SizesType(), default="128", show_default=True, help="Pixels; several: larger ones at the end."
+)
+@click.option("--batch", type=int, default=8, show_default=True, help="Images of a task in a round.")
+@click.option("--trainable", default="all", show_default=True, help="all, or last-N blocks of the encoder.")
+@click.option("--lr", type=float, default=1e-4, show_default=True, help="Of the encoder; higher kills features.")
+@click.option(
+    "--alpha",
+    type=ShareType("auto"),
+    default="auto",
+    show_default=True,
+    help="Share of the trained weights in the mix with the start.",
+)
+@click.option(
+    "--holdout",
+    type=ShareType("split"),
+    default="split",
+    show_default=True,
+    help="The column split, or a share of the patients.",
+)
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Forwards.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn.")
+@click.option("--offline", is_flag=True, envvar="UMEDFEAT_OFFLINE", help="Never use the network.")
+@click.option("--overwrite", is_flag=True, help="Start anew instead of continuing.")
+@click.option("--dry-run", is_flag=True, help="Print tasks, leaks, time and memory; nothing is written.")
+@click.option("--json", "as_json", is_flag=True, help="The summary as JSON on stdout.")
+@log_options
+def command(
+    tasks: Path,
+    out: Path,
+    encoder: str,
+    weights: Path | None,
+    device: str,
+    offline: bool,
+    overwrite: bool,
+    dry_run: bool,
+    as_json: bool,
+    progress: str,
+    **values: Any,
+) -> None:
+    """Train an encoder on many labelled tasks: classes, several labels, values, masks and boxes.
+
+    Memory is that of the largest task, whatever their number. Beside the encoder a folder of the same name
+    (.train) holds the checkpoint, log.csv, scores.csv and report.html.
+    """
+    from umedfeat.pretraining import TrainSettings, pretrain
+    from umedfeat.report.training_page import write_training_report
+
+    settings = TrainSettings(image_sizes=values.pop("image_size"), **values)
+    if dry_run:
+        click.echo(_forecast(tasks, encoder, weights, settings, device, offline, as_json))
+        return
+    with TrainBar(progress) as bar:
+        result = pretrain(
+            tasks,
+            out,
+            encoder=encoder,
+            weights=weights,
+            settings=settings,
+            device=device,
+            offline=offline,
+            overwrite=overwrite,
+            tell=bar.update,
+        )
+    report = write_training_report(result)
+    click.echo(json.dumps(result.to_dict()) if as_json else f"{summary_text(result)}\nreport        {report}")
+
+
+def _forecast(
+    tasks: Path, encoder: str, weights: Path | None, settings: TrainSettings, device: str, offline: bool, as_json: bool
+) -> str:
+    from umedfeat.policy import Policy
+    from umedfeat.pretraining.forecast import forecast
+    from umedfeat.pretraining.run import prepare
+
+    ready = prepare(tasks, encoder=encoder, weights=weights, settings=settings, offline=offline)
+    found = forecast(ready, settings, Policy(), device)
+    return json.dumps(found.to_dict(), indent=2) if as_json else found.to_text()
+
+
+def summary_text(result: TrainResult) -> str:
+    """The summary for people."""
+    from umedfeat.terminal.tables import human_seconds, render_facts
+
+    last = result.looks[-1] if result.looks else None
+    facts: list[tuple[str, object]] = [
+        ("trained", f"{result.rounds:,} rounds in {human_seconds(result.seconds)}"),
+        ("alpha", f"{result.alpha:g} of the trained weights"),
+    ]
+    if last is not None:
+        facts.append(("features", f"{last['dead']:.1%} dead dimensions, cosine to the start {last['cosine']:.2f}"))
+        facts += [(f"  {name}", f"{score:.3f}") for name, score in last["scores"].items()]
+    facts.append(("written", str(result.out)))
+    return render_facts(facts)
+
+
+class TrainBar:
+    """How far a training is, on stderr: a bar, JSON lines, or nothing."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def __enter__(self) -> TrainBar:
+        from tqdm import tqdm
+
+        layout = "{percentage:5.1f} % [{elapsed}<{remaining}] {desc}"
+        self._bar = tqdm(total=1.0, bar_format=layout, disable=self._kind != "bar", mininterval=1.0)
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self._bar.close()
+
+    def update(self, share: float, line: str) -> None:
+        """Show a line about a training that is ``share`` done."""
+        self._bar.set_description_str(line, refresh=False)
+        self._bar.update(share - self._bar.n)
+        if self._kind == "json":
+            click.echo(json.dumps({"event": "progress", "share": round(share, 5), "line": line}), err=True)

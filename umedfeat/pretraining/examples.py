@@ -1,0 +1,81 @@
+"""Labelled examples of a task: what a batch is drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from umedfeat.contract import Source
+from umedfeat.pretraining.spec import TaskSpec
+
+__all__ = ["Boxes", "Example", "Task"]
+
+
+class Boxes(NamedTuple):
+    """Boxes of one image.
+
+    Attributes:
+        corners: (n, 4) float32: left, top, right, bottom in pixels of the image.
+        kinds: (n,) int64 place among the task's classes.
+    """
+
+    corners: npt.NDArray[np.float32]
+    kinds: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One labelled source.
+
+    Attributes:
+        source: what the readers open.
+        patient: who is drawn before the image is; never stored.
+        stratum: class that is drawn before the patient is; "" where the task has none.
+        heldout: never trained on.
+        label: classification: its place among the classes; multilabel: (L,) of 0, 1 and NaN; regression: the value.
+        mask: segmentation: file of class numbers on the image's grid.
+        boxes: detection.
+    """
+
+    source: Source
+    patient: str
+    stratum: str
+    heldout: bool
+    label: npt.NDArray[np.float32] | None = None
+    mask: Path | None = None
+    boxes: Boxes | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A task with its examples.
+
+    Attributes:
+        spec: as written.
+        classes: in the order of the head's outputs (of one name for a regression).
+        train, heldout: examples, sorted by the source's id.
+        scale: regression: (mean, standard deviation) of the training values.
+    """
+
+    spec: TaskSpec
+    classes: tuple[str, ...]
+    train: tuple[Example, ...]
+    heldout: tuple[Example, ...]
+    scale: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def type(self) -> str:
+        return self.spec.type
+
+    def patients(self, examples: Sequence[Example]) -> int:
+        """How many patients some examples are of."""
+        return len({example.patient for example in examples})

@@ -1,0 +1,179 @@
+"""``pretrain`` as a function: tasks in, one encoder file out."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from umedfeat.encoders.runtimes.torch_runtime import choose_device
+from umedfeat.encoders.weights.trained import write_trained
+from umedfeat.errors import OutputError
+from umedfeat.policy import Policy
+from umedfeat.pretraining.examples import Task
+from umedfeat.pretraining.export import card_of, stored_tensors
+from umedfeat.pretraining.gallery import Shown
+from umedfeat.pretraining.leaks import digests_of, refuse_leaks
+from umedfeat.pretraining.mixing import choose_alpha, mixed
+from umedfeat.pretraining.settings import TrainSettings
+from umedfeat.pretraining.spec import read_task_file
+from umedfeat.pretraining.start import Start, load_start
+from umedfeat.pretraining.tasks import load_task
+from umedfeat.pretraining.training import Training, fingerprint_of
+
+__all__ = ["Prepared", "TrainResult", "folder_of", "prepare", "pretrain"]
+
+log = logging.getLogger("umedfeat")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Everything that is known before a training: tasks without leaks, and the encoder to start from."""
+
+    tasks: tuple[Task, ...]
+    start: Start
+    fingerprint: str
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """What a training made.
+
+    Attributes:
+        out: the encoder's file. folder: checkpoint, log.csv, scores.csv.
+        rounds, seconds: of training over all sittings.
+        alpha: share of the trained weights; ``alphas``: what it was chosen by: rows of alpha, task, role, macro_f1.
+        losses, looks: rows of the journal. gallery: held-out images with truth and prediction.
+    """
+
+    out: Path
+    folder: Path
+    tasks: tuple[Task, ...]
+    rounds: int
+    seconds: float
+    alpha: float
+    alphas: list[dict[str, Any]]
+    losses: list[dict[str, float]]
+    looks: list[dict[str, Any]]
+    gallery: list[Shown]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For machines."""
+        last = self.looks[-1] if self.looks else {}
+        return {
+            "out": str(self.out),
+            "rounds": self.rounds,
+            "seconds": round(self.seconds, 1),
+            "alpha": self.alpha,
+            "alphas": self.alphas,
+            "last_look": last,
+        }
+
+
+def prepare(
+    tasks: Path | str,
+    *,
+    encoder: str = "efficientnet-lite0",
+    weights: Path | str | None = None,
+    settings: TrainSettings | None = None,
+    policy: Policy | None = None,
+    offline: bool = False,
+) -> Prepared:
+    """Read the tasks, look for leaks over all of them, load the encoder; nothing is written.
+
+    Raises:
+        SetupError: the task file, a row, the encoder; with the remedy.
+        LeakageError: a patient or an image is trained on in one task and held out in another.
+    """
+    settings, policy = settings or TrainSettings(), policy or Policy()
+    specs = read_task_file(Path(tasks))
+    loaded = tuple(load_task(spec, policy, holdout=settings.holdout, seed=settings.seed) for spec in specs)
+    digests = digests_of(loaded)
+    refuse_leaks(loaded, digests)
+    start = load_start(encoder, None if weights is None else Path(weights), offline=offline)
+    return Prepared(loaded, start, fingerprint_of(loaded, start, settings, policy, digests))
+
+
+def pretrain(
+    tasks: Path | str,
+    out: Path | str,
+    *,
+    encoder: str = "efficientnet-lite0",
+    weights: Path | str | None = None,
+    settings: TrainSettings | None = None,
+    policy: Policy | None = None,
+    device: str = "auto",
+    offline: bool = False,
+    overwrite: bool = False,
+    tell: Callable[[float, str], None] = lambda share, line: None,
+) -> TrainResult:
+    """Train an encoder on many labelled tasks; the same call continues a training that was interrupted.
+
+    Args:
+        tasks: YAML file, see docs/pretraining.md.
+        out: the encoder's file, ``.safetensors``; ``load_encoder(weights=out)`` loads it. A folder of the same name
+            that ends in ``.train`` holds the checkpoint and the journal.
+        encoder: where to start: "efficientnet-lite0", "timm:<name>" or "umedpt"; ``weights``: its file.
+        settings: see TrainSettings. policy: of the readers; sizes are those of the training.
+        device: "auto", "cpu" or "cuda:N".
+        overwrite: start anew.
+        tell: receives how far the training is (0 to 1) and one line about it, after every round.
+
+    Raises:
+        SetupError, LeakageError: see ``prepare``; a guard stopped the training.
+        OutputError: the folder holds another training.
+        Interrupted: SIGTERM or Ctrl-C; the state is safe.
+    """
+    settings, policy, out = settings or TrainSettings(), policy or Policy(), Path(out)
+    if out.suffix != ".safetensors":
+        raise OutputError(f"{out}: the encoder is written as .safetensors", remedy=f"--out {out.stem}.safetensors")
+    ready = prepare(tasks, encoder=encoder, weights=weights, settings=settings, policy=policy, offline=offline)
+    folder = _folder(out, overwrite=overwrite)
+    training = Training(ready.tasks, ready.start, settings, policy, folder, ready.fingerprint, choose_device(device))
+    try:
+        training.run(tell)
+        return _finished(training, ready, out, policy)
+    finally:
+        training.close()
+
+
+def folder_of(out: Path) -> Path:
+    """Where the training of an encoder's file keeps its state."""
+    return out.with_suffix(".train")
+
+
+def _folder(out: Path, *, overwrite: bool) -> Path:
+    folder = folder_of(out)
+    try:
+        if overwrite and folder.is_dir():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: {error.strerror}", remedy="choose another --out") from error
+    return folder
+
+
+def _finished(training: Training, ready: Prepared, out: Path, policy: Policy) -> TrainResult:
+    settings, trainer = training.settings, training.trainer
+    ends, gallery = training.ends(), training.gallery()
+    alphas: list[dict[str, Any]] = []
+    alpha = settings.alpha
+    if isinstance(alpha, str):
+        alpha, alphas = choose_alpha(training.model, training.loader, ends, ready.tasks, settings.image_sizes[-1])
+    weights = mixed(*ends, float(alpha))
+    facts = {
+        "rounds": trainer.done,
+        "alpha": alpha,
+        "alphas": alphas,
+        "heldout": training.journal.looks[-1]["scores"] if training.journal.looks else {},
+    }
+    card = card_of(out.stem, ready.start, ready.tasks, settings, policy, facts)
+    write_trained(out, stored_tensors(ready.start, weights, training.some_images()), card)
+    journal = training.journal
+    return TrainResult(
+        out, folder_of(out), ready.tasks, trainer.done, trainer.seconds, float(alpha), alphas,
+        journal.losses, journal.looks, gallery,
+    )  # fmt: skip

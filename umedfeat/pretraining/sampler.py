@@ -1,0 +1,75 @@
+"""What a batch holds: a pure function of the seed, the round and the task's name.
+
+A resumed training needs no generator's state, and a task that is added or removed does not move the others' data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from umedfeat.pretraining.examples import Example, Task
+
+_T = TypeVar("_T")
+
+__all__ = ["Draw", "Sampler", "generator_of"]
+
+
+class Draw(NamedTuple):
+    """One image of a batch.
+
+    Attributes:
+        example: what is drawn.
+        place: in [0, 1): which of its regions (slice, tile), whatever their number.
+        seed: of its augmentation.
+    """
+
+    example: Example
+    place: float
+    seed: int
+
+
+def generator_of(*parts: object) -> np.random.Generator:
+    """A generator that depends on the given parts alone."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
+
+
+class Sampler:
+    """Draws batches of one task: a class by the square root of its images, a patient of it, an image of the patient.
+
+    The root lies between the classes as they are and all classes alike. A patient with many images counts no more than
+    one with few.
+
+    Args:
+        task: its training examples are drawn from.
+        size: images in a batch.
+        seed: of the run.
+    """
+
+    def __init__(self, task: Task, size: int, seed: int) -> None:
+        self._name, self._size, self._seed = task.name, size, seed
+        strata: dict[str, dict[str, list[Example]]] = defaultdict(lambda: defaultdict(list))
+        for example in task.train:
+            strata[example.stratum][example.patient].append(example)
+        self._strata = [list(strata[name].values()) for name in sorted(strata)]
+        roots = np.sqrt([sum(map(len, patients)) for patients in self._strata])
+        self._share = roots / roots.sum()
+
+    def batch(self, number: int) -> list[Draw]:
+        """The draws of round ``number`` (from 0)."""
+        rng = generator_of(self._seed, self._name, number)
+        return [self._one(rng) for _ in range(self._size)]
+
+    def _one(self, rng: np.random.Generator) -> Draw:
+        patients = self._strata[int(rng.choice(len(self._share), p=self._share))]
+        example = _any(_any(patients, rng), rng)
+        return Draw(example, float(rng.random()), int(rng.integers(2**62)))
+
+
+def _any(values: Sequence[_T], rng: np.random.Generator) -> _T:
+    return values[int(rng.integers(len(values)))]
