@@ -13,9 +13,12 @@ from umedfeat._version import __version__
 
 if TYPE_CHECKING:
     from umedfeat.encoders import list_encoders, load_encoder
+    from umedfeat.extraction.predicting import predict
     from umedfeat.extraction.run import extract
+    from umedfeat.extraction.similar import similar
     from umedfeat.fewshot import compare, probe
     from umedfeat.policy import Policy
+    from umedfeat.prediction.saved import SavedProbe
     from umedfeat.pretraining import pretrain
     from umedfeat.store import FeatureFile
 
@@ -25,24 +28,30 @@ os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
 __all__ = [
     "FeatureFile",
     "Policy",
+    "SavedProbe",
     "__version__",
     "compare",
     "extract",
     "list_encoders",
     "load_encoder",
+    "predict",
     "pretrain",
     "probe",
+    "similar",
 ]
 
 _HOME = {
     "FeatureFile": "umedfeat.store",
     "Policy": "umedfeat.policy",
+    "SavedProbe": "umedfeat.prediction.saved",
     "compare": "umedfeat.fewshot",
     "extract": "umedfeat.extraction.run",
     "list_encoders": "umedfeat.encoders",
     "load_encoder": "umedfeat.encoders",
     "pretrain": "umedfeat.pretraining",
+    "predict": "umedfeat.extraction.predicting",
     "probe": "umedfeat.fewshot",
+    "similar": "umedfeat.extraction.similar",
 }
 
 

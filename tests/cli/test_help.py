@@ -54,13 +54,16 @@ def test_public_names() -> None:
     assert set(umedfeat.__all__) == {
         "FeatureFile",
         "Policy",
+        "SavedProbe",
         "__version__",
         "compare",
         "extract",
         "list_encoders",
         "load_encoder",
         "pretrain",
+        "predict",
         "probe",
+        "similar",
     }
     for name in umedfeat.__all__:
         assert getattr(umedfeat, name) is not None

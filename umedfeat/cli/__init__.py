@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "info": "Tell what is inside a feature file.",
     "probe": "How few labels are enough? Linear probe and kNN over fractions.",
     "compare": "Two or more encoders on the same draws: differences, data needed.",
+    "predict": "A saved probe on new patients: table, page, heatmaps.",
     "similar": "The nearest items or regions to an item, a region or a new image.",
     "verify": "Check a feature file: schema, ranges, checksums.",
     "merge": "Pack shards or several feature files into one.",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from umedfeat.cli.study_options import DrawBar, command_line, settings_of, study_options
+
+if TYPE_CHECKING:
+    from umedfeat.prediction.fit import SaveOn
 
 __all__ = ["command"]
 
@@ -48,6 +51,24 @@ Exit codes: 0 done, 2 no study can be made of this, 3 leakage or a failed --sani
     type=click.Choice(["trivial"]),
     help="Beside the encoder: what size and kind of the files alone tell of the label.",
 )
+@click.option(
+    "--save",
+    type=click.Choice(["linear", "knn", "prototype"]),
+    default="linear",
+    show_default=True,
+    help="Classifier that is saved as model.safetensors, for umedfeat predict.",
+)
+@click.option(
+    "--save-on",
+    type=click.Choice(["auto", "pool", "all"]),
+    default="auto",
+    show_default=True,
+    help="Whom it is fitted on: the training pool, or everybody (its performance is then not measured).",
+)
+@click.option("--no-model", is_flag=True, help="Save no classifier.")
+@click.option(
+    "--no-novelty", is_flag=True, help="Save no features of training items; nothing is flagged as unlike them."
+)
 @click.option("--dry-run", is_flag=True, help="Print patients per budget and class, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on stdout.")
 def command(
@@ -60,6 +81,10 @@ def command(
     jobs: int | None,
     out: Path | None,
     preview: Path | None,
+    save: str,
+    save_on: SaveOn,
+    no_model: bool,
+    no_novelty: bool,
     dry_run: bool,
     as_json: bool,
     **options: Any,
@@ -70,9 +95,12 @@ def command(
     from umedfeat.fewshot.files import origin_of, probe_cohort
     from umedfeat.fewshot.sanity import refuse_failed
     from umedfeat.fewshot.study import Study
+    from umedfeat.prediction.fit import fit_probe
+    from umedfeat.prediction.saved import SAVED_TASKS
     from umedfeat.report.files import summary_of, write_study
     from umedfeat.report.study_page import write_report
     from umedfeat.report.tables import render_plan, render_study
+    from umedfeat.store import FeatureFile
 
     settings = settings_of(options, event)
     table = read_table(features)
@@ -86,6 +114,11 @@ def command(
         result = probe_cohort(cohort, settings, origin, bar.update, jobs)
     folder = out or features.parent / "probe"
     write_study(result, folder)
+    if not no_model and cohort.task in SAVED_TASKS:
+        with FeatureFile(features) as file:
+            header = file.header
+        probe = fit_probe(cohort, result, header, classifier=save, on=save_on, novelty=not no_novelty)
+        probe.save(folder / "model.safetensors")
     report = write_report(result, folder, preview=preview or features.parent / "preview")
     text = render_study(result) + f"\n\nReport: {report}\nWritten to {folder}/"
     click.echo(json.dumps(summary_of(result)) if as_json else text)

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from umedfeat.encoders.choice import EncoderChoice
-from umedfeat.errors import SetupError
 from umedfeat.extraction.run import RunSettings, extract
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
+from umedfeat.prediction.apply import refuse_other
 from umedfeat.store import FeatureFile, Header
 from umedfeat.terminal.progress import Progress
 
-__all__ = ["choice_like", "extract_alike", "refuse_other"]
+__all__ = ["choice_like", "extract_alike"]
 
 
 def choice_like(header: Header, weights: Path | None = None, device: str = "auto") -> EncoderChoice:
@@ -50,12 +50,12 @@ def extract_alike(
     """Embed images like the given header says, and refuse if they came out otherwise.
 
     Returns:
-        The feature file ``out``.
+        The feature file: ``out``, or the shard's part of it.
 
     Raises:
         SetupError: see ``extract``; or encoder, precision or runtime of this machine make other features.
     """
-    extract(
+    summary = extract(
         inputs,
         out,
         encoder=choice_like(header, weights, device),
@@ -64,22 +64,6 @@ def extract_alike(
         pseudonyms=pseudonyms,
         progress=progress,
     )
-    with FeatureFile(out) as file:
+    with FeatureFile(summary.out) as file:
         refuse_other(header, file.header, "these images")
-    return out
-
-
-def refuse_other(wanted: Header, found: Header, what: str) -> None:
-    """Features of different settings do not compare.
-
-    Raises:
-        SetupError: the fingerprints differ; the message shows what does.
-    """
-    if wanted.fingerprint == found.fingerprint:
-        return
-    differences = wanted.differences(found)
-    more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
-    raise SetupError(
-        f"{what}: made with other settings: {'; '.join(differences[:5])}{more}",
-        remedy="extract them with the same encoder, weights and options",
-    )
+    return summary.out

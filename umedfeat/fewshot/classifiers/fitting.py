@@ -12,6 +12,7 @@ import numpy.typing as npt
 from umedfeat.fewshot.arrays import Floats, Floats32, Ints, Rows
 from umedfeat.fewshot.classifiers.cosine import CosineSpace
 from umedfeat.fewshot.classifiers.cox import CoxProbe
+from umedfeat.fewshot.classifiers.forms import Form, LinearForm, NeighboursForm, PrototypeForm, centred_units
 from umedfeat.fewshot.classifiers.linear import LinearProbe, inner_folds, weights_of
 from umedfeat.fewshot.classifiers.neighbours import Neighbours, Prototypes
 from umedfeat.fewshot.classifiers.ridge import RidgeProbe
@@ -83,18 +84,10 @@ class Fitter:
 
     def _calibrated(self, name: str, drawn: _Drawn, predicted: Sequence[Predicted]) -> list[Predicted]:
         """The same with the temperature that suits the drawn patients; as they are where these are too few."""
-        targets = self._targets(drawn.train)
-        fold = inner_folds(targets, self.group[drawn.train], INNER_FOLDS, self.settings.seed)
-        if fold is None:
+        temperature = self._temperature(name, drawn)
+        if temperature is None:
             return [replace(each, chosen=_joined(each.chosen, "T=1 (too few patients)")) for each in predicted]
-        unseen = np.empty((len(fold), self.width))
-        for number in range(int(fold.max()) + 1):
-            left = fold == number
-            weights = None if drawn.weights is None else drawn.weights[~left]
-            inner = _Drawn(drawn.train[~left], [drawn.train[left]], weights, drawn.pool)
-            unseen[left] = self._one(name, inner)[0].values
         labels = self.task == "multilabel"
-        temperature = fitted_temperature(unseen, targets, labels=labels)
         return [
             replace(
                 each,
@@ -103,6 +96,70 @@ class Fitter:
             )
             for each in predicted
         ]
+
+    def _temperature(self, name: str, drawn: _Drawn) -> float | None:
+        """By predictions of the drawn rows from other drawn patients; None where these are too few."""
+        targets = self._targets(drawn.train)
+        fold = inner_folds(targets, self.group[drawn.train], INNER_FOLDS, self.settings.seed)
+        if fold is None:
+            return None
+        unseen = np.empty((len(fold), self.width))
+        for number in range(int(fold.max()) + 1):
+            left = fold == number
+            weights = None if drawn.weights is None else drawn.weights[~left]
+            inner = _Drawn(drawn.train[~left], [drawn.train[left]], weights, drawn.pool)
+            unseen[left] = self._one(name, inner)[0].values
+        return fitted_temperature(unseen, targets, labels=self.task == "multilabel")
+
+    def form(self, name: str, train: Ints, pool: Standard | None = None) -> tuple[Form, float]:
+        """One classifier fitted on the training rows, as arrays, and its temperature (1 where not calibrated).
+
+        Together they predict any rows as ``predict`` does.
+
+        Args:
+            name: "linear", "knn" or "prototype".
+        """
+        weights = weights_of(self.group[train]) if self.settings.weights == "patient" else None
+        drawn = _Drawn(train, (), weights, pool)
+        calibrate = self.settings.calibrate and self.task != "regression"
+        return self._form(name, drawn), (self._temperature(name, drawn) or 1.0) if calibrate else 1.0
+
+    def _form(self, name: str, drawn: _Drawn) -> Form:
+        if name == "linear":
+            return self._ridge_form(drawn) if self.task == "regression" else self._linear_form(drawn)
+        return self._neighbours_form(drawn) if name == "knn" else self._prototype_form(drawn)
+
+    def _linear_form(self, drawn: _Drawn) -> LinearForm:
+        models = self._linear_models(drawn)
+        coef = np.concatenate([model.weights_.coef for model in models], axis=1)
+        intercept = np.concatenate([model.weights_.intercept for model in models])
+        labels = self.task == "multilabel"
+        columns = np.empty(0, dtype=np.intp) if labels else np.asarray(models[0].classes_, dtype=np.intp)
+        return LinearForm(models[0].scaler_, coef, intercept, columns, 1 if labels else 2, self.width)
+
+    def _ridge_form(self, drawn: _Drawn) -> LinearForm:
+        model = self._ridge_model(drawn)
+        nothing = np.empty(0, dtype=np.intp)
+        return LinearForm(model.scaler_, model.coef_[:, None], np.array([model.intercept_]), nothing, 0, 1)
+
+    def _neighbours_form(self, drawn: _Drawn) -> NeighboursForm:
+        rows = self.rows[drawn.train]
+        centre = rows.mean(axis=0, dtype=np.float64)
+        model = self._neighbours(drawn, self.space or CosineSpace(self.rows))
+        prior = np.empty(0) if model.prior is None else model.prior
+        return NeighboursForm(centre, centred_units(rows, centre), model.targets, model.weights, prior, model.k)
+
+    def _prototype_form(self, drawn: _Drawn) -> PrototypeForm:
+        rows, targets = self.rows[drawn.train], self._targets(drawn.train)
+        pairs = [np.stack([1 - column, column], axis=1) for column in targets.T]
+        space = self.space or CosineSpace(self.rows)
+        models = [
+            Prototypes.of(space, drawn.train, one, drawn.weights)
+            for one in (pairs if self.task == "multilabel" else [targets])
+        ]
+        centres, directions = zip(*(_class_means(rows, model.share) for model in models), strict=True)
+        present = np.stack([(model.share > 0).any(axis=0) for model in models])
+        return PrototypeForm(np.stack(centres), np.stack(directions), present, models[0].temperature)
 
     def _one(self, name: str, drawn: _Drawn) -> list[Predicted]:
         if name == "linear":
@@ -121,15 +178,19 @@ class Fitter:
             return np.asarray(np.equal.outer(truth, np.arange(self.width)), dtype=np.float64)
         return np.asarray(truth, dtype=np.float64).reshape(len(train), -1)
 
-    def _linear(self, drawn: _Drawn) -> list[Predicted]:
+    def _linear_models(self, drawn: _Drawn) -> list[LinearProbe]:
+        """One model, or one of each label."""
         train, truth = drawn.train, self.truth[drawn.train]
         columns = truth.T if self.task == "multilabel" else [truth]
-        models = [
+        return [
             LinearProbe(seed=self.settings.seed, scale=self.settings.scale).fit(
                 self.rows[train], column, self.group[train], drawn.weights, drawn.pool
             )
             for column in columns
         ]
+
+    def _linear(self, drawn: _Drawn) -> list[Predicted]:
+        models = self._linear_models(drawn)
         chosen = "C=" + "|".join(f"{model.C_:g}" for model in models)
         converged = all(model.converged_ for model in models)
         return [Predicted(self._chances(models, self.rows[test]), chosen, converged) for test in drawn.tests]
@@ -150,11 +211,14 @@ class Fitter:
         chosen = f"alpha={model.alpha_:g}"
         return [Predicted(model.predict(self.rows[test])[:, None], chosen, model.converged_) for test in drawn.tests]
 
-    def _ridge(self, drawn: _Drawn) -> list[Predicted]:
+    def _ridge_model(self, drawn: _Drawn) -> RidgeProbe:
         train = drawn.train
-        model = RidgeProbe(seed=self.settings.seed, scale=self.settings.scale).fit(
+        return RidgeProbe(seed=self.settings.seed, scale=self.settings.scale).fit(
             self.rows[train], self.truth[train], self.group[train], drawn.weights, drawn.pool
         )
+
+    def _ridge(self, drawn: _Drawn) -> list[Predicted]:
+        model = self._ridge_model(drawn)
         return [Predicted(model.predict(self.rows[test])[:, None], f"alpha={model.alpha_:g}") for test in drawn.tests]
 
     def _attention(self, drawn: _Drawn, bags: Bags) -> list[Predicted]:
@@ -163,12 +227,15 @@ class Fitter:
         model = AttentionProbe(self.task, self.settings.seed).fit(bags.pick(drawn.train), self._targets(drawn.train))
         return [Predicted(model.predict(bags.pick(test)), "") for test in drawn.tests]
 
-    def _knn(self, drawn: _Drawn, space: CosineSpace) -> list[Predicted]:
+    def _neighbours(self, drawn: _Drawn, space: CosineSpace) -> Neighbours:
         targets, seed = self._targets(drawn.train), self.settings.seed
         groups = self.group[drawn.train]
-        model = Neighbours.choose(
+        return Neighbours.choose(
             space.draw(drawn.train), targets, groups, prior=self._prior(targets), weights=drawn.weights, seed=seed
         )
+
+    def _knn(self, drawn: _Drawn, space: CosineSpace) -> list[Predicted]:
+        model = self._neighbours(drawn, space)
         return [Predicted(model.predict(test), f"k={model.k}") for test in drawn.tests]
 
     def _prior(self, targets: Floats) -> Floats | None:
@@ -192,3 +259,10 @@ class Fitter:
 
 def _joined(chosen: str, more: str) -> str:
     return f"{chosen}, {more}" if chosen else more
+
+
+def _class_means(rows: Rows, share: Floats) -> tuple[Floats, Floats32]:
+    """The mean of the class means (D,), and the mean direction of each class around it (D, K), of length 1."""
+    centre = share.sum(axis=1) @ rows.astype(np.float64) / (share > 0).any(axis=0).sum()
+    directions = centred_units(rows, centre).T.astype(np.float64) @ share
+    return centre, (directions / np.maximum(np.linalg.norm(directions, axis=0), 1e-6)).astype(np.float32)

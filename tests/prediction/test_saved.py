@@ -1,0 +1,140 @@
+"""Saved probes: what is written is read, what is hostile is refused, what was written once stays readable."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from store_cases import header
+
+from umedfeat.errors import SetupError
+from umedfeat.fewshot.classifiers.forms import LinearForm, NeighboursForm, PrototypeForm
+from umedfeat.fewshot.classifiers.scaling import Scaler
+from umedfeat.prediction.novelty import Novelty
+from umedfeat.prediction.saved import SavedProbe
+
+DIM = 6
+RNG = np.random.default_rng(5)
+ROWS = RNG.normal(size=(40, DIM)).astype(np.float32)
+
+
+def _linear(classes: int = 3) -> LinearForm:
+    outputs = 1 if classes == 2 else classes
+    scaler = Scaler.of(ROWS)
+    coef = RNG.normal(size=(DIM, outputs))
+    return LinearForm(scaler, coef, RNG.normal(size=outputs), np.arange(classes), 2, classes)
+
+
+def _probe(form: Any = None, classifier: str = "linear", **changes: Any) -> SavedProbe:
+    probe = SavedProbe(
+        classifier=classifier,
+        form=form or _linear(),
+        task="multiclass",
+        classes=("a", "b", "c"),
+        label="diagnosis",
+        unit="item",
+        pool="mean",
+        header=header(),
+        training={"patients": 40, "items": 40, "per_class": {"a": 20, "b": 10, "c": 10}, "where": "training pool"},
+        tested={"macro_f1": [0.8, 0.7, 0.9]},
+        novelty=Novelty.of(ROWS, np.arange(40), seed=0),
+    )
+    return replace(probe, **changes)
+
+
+def _forms() -> list[tuple[str, Any]]:
+    unit = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
+    targets = np.eye(3)[np.arange(40) % 3]
+    neighbours = NeighboursForm(np.zeros(DIM, np.float32), unit, targets, np.ones(40), np.full(3, 1 / 3), 5)
+    directions = (unit.T @ targets)[None].astype(np.float32)
+    prototypes = PrototypeForm(np.zeros((1, DIM), np.float32), directions, np.ones((1, 3), bool), 10.0)
+    return [("linear", _linear()), ("knn", neighbours), ("prototype", prototypes)]
+
+
+@pytest.mark.parametrize(("classifier", "form"), _forms())
+def test_what_is_written_predicts_the_same(classifier: str, form: Any, tmp_path: Path) -> None:
+    probe = _probe(form, classifier, temperature=1.7)
+    found = SavedProbe.load(probe.save(tmp_path / "model.safetensors"))
+    np.testing.assert_array_equal(found.predict(ROWS), probe.predict(ROWS))
+    assert found.described() == probe.described()
+    assert found.novelty is not None and probe.novelty is not None
+    np.testing.assert_array_equal(found.novelty.p_values(ROWS + 1), probe.novelty.p_values(ROWS + 1))
+    np.testing.assert_allclose(probe.predict(ROWS).sum(axis=1), 1)
+    assert (tmp_path / "model.safetensors").read_bytes() == probe.save(tmp_path / "again").read_bytes()
+
+
+def test_the_formula_of_the_documentation_gives_the_same_numbers(tmp_path: Path) -> None:
+    probe = _probe()
+    arrays = load_file(probe.save(tmp_path / "model.safetensors"))
+    z = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True).astype(np.float64)
+    z = (z - arrays["form.mean"]) / arrays["form.length"]
+    powers = np.exp(z @ arrays["form.coef"] + arrays["form.intercept"])
+    np.testing.assert_allclose(probe.predict(ROWS), powers / powers.sum(axis=1, keepdims=True), atol=1e-7)
+
+
+def test_a_temperature_flattens_and_keeps_the_order() -> None:
+    probe = _probe()
+    sharp, flat = probe.predict(ROWS), replace(probe, temperature=3.0).predict(ROWS)
+    np.testing.assert_array_equal(sharp.argmax(axis=1), flat.argmax(axis=1))
+    logits = np.log(sharp) - np.log(sharp[:, :1])
+    np.testing.assert_allclose(np.log(flat) - np.log(flat[:, :1]), logits / 3, atol=1e-9)
+
+
+Change = Callable[[dict[str, np.ndarray], dict[str, Any]], object]
+HOSTILE: dict[str, Change] = {
+    "a newer format": lambda _, told: told.update(format=2),
+    "no format": lambda _, told: told.pop("format"),
+    "an unknown classifier": lambda _, told: told.update(classifier="os.system"),
+    "a classifier of another form": lambda _, told: told.update(classifier="knn"),
+    "an unknown task": lambda _, told: told.update(task="survival"),
+    "an unknown pooling": lambda _, told: told.update(pool="__import__"),
+    "classes too few": lambda _, told: told.update(classes=["a"]),
+    "classes that are none": lambda _, told: told.update(classes=7),
+    "a temperature of zero": lambda _, told: told.update(temperature=0),
+    "a temperature that is no number": lambda _, told: told.update(temperature=float("nan")),
+    "features that are a list": lambda _, told: told.update(features=[]),
+    "an array missing": lambda arrays, _: arrays.pop("form.coef"),
+    "an array of another shape": lambda arrays, _: arrays.update({"form.mean": np.zeros(3)}),
+    "columns outside": lambda arrays, _: arrays.update({"form.columns": np.array([0, 1, 9])}),
+    "columns that repeat": lambda arrays, _: arrays.update({"form.columns": np.array([0, 1, 1])}),
+    "values that are no numbers": lambda arrays, _: arrays.update({"form.intercept": np.full(3, np.nan)}),
+    "an empty novelty": lambda arrays, _: arrays.update({"novelty.references": np.zeros((0, DIM), np.float32)}),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_file_is_refused_by_name(change: Change, tmp_path: Path) -> None:
+    path = _probe().save(tmp_path / "model.safetensors")
+    arrays, told = load_file(path), _probe().described()
+    change(arrays, told)
+    save_file(arrays, path, {"umedfeat.probe": json.dumps(told)})
+    with pytest.raises(SetupError, match=r"model\.safetensors"):
+        SavedProbe.load(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x80\x04\x95cposix\nsystem\n(S'touch canary'\ntR.",
+        struct.pack("<Q", 1 << 62) + b"{}",
+        struct.pack("<Q", 2) + b"{}",
+        struct.pack("<Q", 60) + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}    ',
+    ],
+)
+def test_what_is_no_saved_probe_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(SetupError, match=r"model\.safetensors"):
+        SavedProbe.load(tmp_path / "model.safetensors")
+
+
+def test_rows_of_another_length_are_refused() -> None:
+    with pytest.raises(SetupError, match="do not fit a probe of 6 values"):
+        _probe().predict(np.zeros((2, 5), np.float32))

@@ -1,0 +1,117 @@
+"""``umedfeat predict``: a saved probe on new patients."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from umedfeat.cli.options import identity_options, log_options, run_options
+
+if TYPE_CHECKING:
+    from umedfeat.extraction.settings import RunSettings
+    from umedfeat.naming import Pseudonyms
+    from umedfeat.prediction.apply import Predicted
+
+__all__ = ["command"]
+
+EPILOG = """\b
+Examples:
+  umedfeat predict new.h5 --model probe/model.safetensors
+  umedfeat predict new-slides/ --model probe/model.safetensors --out predict/predictions.csv
+  umedfeat predict new.h5 --model probe/model.safetensors --images new-slides/ --class malignant
+
+\b
+The model is what `umedfeat probe` leaves in probe/model.safetensors. Features of other settings are refused; images
+are embedded with the model's encoder and policy, resumed if they were begun. Beside predictions.csv lie patients.csv,
+index.html, and of slides heatmaps/: PNG, QuPath GeoJSON and OME-TIFF.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("inputs", metavar="FEATURES_OR_IMAGES", type=click.Path(path_type=Path, exists=True))
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="Saved probe (.safetensors).")
+@click.option(
+    "-o",
+    "--out",
+    default="predict/predictions.csv",
+    show_default=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Table of predictions; everything else is written beside it.",
+)
+@click.option("--images", type=click.Path(path_type=Path, exists=True), help="Images of a feature file, for pictures.")
+@click.option(
+    "--class", "class_name", default="", help="Class that heatmaps and curves show.  [default: the predicted]"
+)
+@click.option("--pictures/--no-pictures", default=True, show_default=True, help="Heatmaps and curves on the page.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path, exists=True), help="Weights file of the encoder, for images."
+)
+@click.option("--device", default="auto", show_default=True, help="Where images are embedded: cpu, cuda:0 …")
+@click.option("--json", "as_json", is_flag=True, help="The summary and all predictions as JSON on stdout.")
+@run_options
+@log_options
+@identity_options
+def command(
+    inputs: Path,
+    model: Path,
+    out: Path,
+    images: Path | None,
+    class_name: str,
+    pictures: bool,
+    weights: Path | None,
+    device: str,
+    as_json: bool,
+    run: RunSettings,
+    pseudonyms: Pseudonyms,
+    progress: str,
+) -> int:
+    """Apply a saved probe to new features or images."""
+    from umedfeat.extraction.predicting import predict
+    from umedfeat.prediction.saved import SavedProbe
+    from umedfeat.report.prediction_files import prediction_rows, summary_of_predictions, write_predictions
+    from umedfeat.report.prediction_page import write_prediction_page
+    from umedfeat.report.prediction_pictures import draw_all
+    from umedfeat.terminal.progress import make_progress
+    from umedfeat.terminal.rows import RowBar
+
+    probe = SavedProbe.load(model)
+    probe.refuse_unknown(class_name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with RowBar("predict") as bar:
+        found = predict(
+            inputs,
+            probe,
+            features=out.parent / "feats.h5",
+            weights=weights,
+            device=device,
+            run=run,
+            pseudonyms=pseudonyms,
+            progress=make_progress(progress),
+            on_rows=bar.update,
+        )
+    shown_images = images or (inputs if found.table.path != inputs else None)
+    drawn = draw_all(found, class_name, out.parent, shown_images, pseudonyms) if pictures else {}
+    write_predictions(found, out)
+    page = write_prediction_page(found, out.parent, drawn)
+    summary = summary_of_predictions(found)
+    if as_json:
+        click.echo(json.dumps({**summary, "predictions": list(prediction_rows(found))}, indent=2))
+    else:
+        click.echo(_text(found, out, page))
+    return 1 if found.table.failed else 0
+
+
+def _text(found: Predicted, out: Path, page: Path) -> str:
+    from umedfeat.report.prediction_files import summary_of_predictions
+    from umedfeat.report.prediction_tables import render_predictions
+
+    summary = summary_of_predictions(found)
+    lines = [render_predictions(found)]
+    if summary["without_features"]:
+        lines.append(f"{summary['without_features']} inputs without features (no tissue) were not predicted")
+    if summary["failed"]:
+        lines.append(f"{summary['failed']} inputs failed: umedfeat info {found.table.path} lists them")
+    return "\n".join([*lines, "", f"Table: {out}", f"Page:  {page}"])

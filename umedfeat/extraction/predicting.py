@@ -1,0 +1,68 @@
+"""``umedfeat.predict``: a saved probe on new inputs, be they features or images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+
+from umedfeat.errors import SetupError
+from umedfeat.extraction.alike import extract_alike
+from umedfeat.extraction.settings import RunSettings
+from umedfeat.naming import Pseudonyms
+from umedfeat.prediction.apply import OnRows, Predicted, apply_probe
+from umedfeat.prediction.saved import SavedProbe
+from umedfeat.terminal.progress import Progress
+
+__all__ = ["predict"]
+
+
+def predict(
+    inputs: Path | str,
+    model: SavedProbe | Path | str,
+    *,
+    features: Path | str | None = None,
+    weights: Path | None = None,
+    device: str = "auto",
+    run: RunSettings | None = None,
+    pseudonyms: Pseudonyms | None = None,
+    progress: Progress | None = None,
+    on_rows: OnRows | None = None,
+) -> Predicted:
+    """Apply a saved probe to new inputs.
+
+    Args:
+        inputs: a feature file made with the probe's encoder and policy, or images (a file, a folder, a manifest), which
+            are embedded with them first.
+        model: what ``umedfeat probe`` saved (``probe/model.safetensors``), or its path.
+        features: feature file that new images are embedded into; it is resumed where it exists.
+        weights, device, run, pseudonyms, progress: for new images; see ``umedfeat.extract``.
+        on_rows: told how many rows were predicted, for a progress bar.
+
+    Returns:
+        A probability per class and item, and which items are unlike the training data.
+
+    Raises:
+        SetupError: the model or the inputs cannot be used, or the features were made with other settings.
+        CohortError: there is nothing to predict.
+
+    Example:
+        >>> found = umedfeat.predict("new.h5", "probe/model.safetensors")  # doctest: +SKIP
+        >>> found.values.shape  # (items, classes)  # doctest: +SKIP
+    """
+    probe = model if isinstance(model, SavedProbe) else SavedProbe.load(model)
+    path = Path(inputs)
+    if not (path.is_file() and h5py.is_hdf5(path)):
+        if features is None:
+            raise SetupError(f"{path}: images need a place for their features", remedy="name one with features=")
+        path = extract_alike(
+            path,
+            Path(features),
+            probe.header,
+            weights=weights,
+            device=device,
+            run=run,
+            pseudonyms=pseudonyms,
+            progress=progress,
+        )
+    return apply_probe(probe, path, on_rows)

@@ -1,0 +1,229 @@
+"""Saved probes: what a study learned, in one safetensors file that executes nothing when it is read.
+
+The tensors are the arrays of a form (``umedfeat.fewshot.classifiers.forms``) under ``form.`` and, where it was learned,
+the novelty under ``novelty.``; one metadata key holds everything else as JSON. ``docs/saved-probes.md`` has the format.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from umedfeat._version import __version__
+from umedfeat.errors import OutputError, SetupError
+from umedfeat.fewshot.arrays import Floats, Rows
+from umedfeat.fewshot.classifiers.forms import FORMS, Form
+from umedfeat.fewshot.classifiers.temperature import tempered
+from umedfeat.fewshot.settings import Task
+from umedfeat.prediction.novelty import Novelty
+from umedfeat.store import Header
+
+__all__ = ["FORMAT", "SAVED_TASKS", "SavedProbe"]
+
+#: What a form can predict; survival models are not saved.
+SAVED_TASKS: tuple[Task, ...] = ("binary", "multiclass", "ordinal", "multilabel", "regression")
+#: Number of the format; a reader takes this one and all before it.
+FORMAT = 1
+_KEY = "umedfeat.probe"
+_LARGEST_FILE = 2 << 30
+_LARGEST_JSON = 4 << 20
+_REMEDY = "`umedfeat probe` writes one as probe/model.safetensors"
+
+
+@dataclass(frozen=True)
+class SavedProbe:
+    """A fitted classifier with all that is needed to apply it.
+
+    Attributes:
+        classifier: "linear", "knn" or "prototype"; ``form``: its arrays.
+        task: "binary", "multiclass", "ordinal", "multilabel" or "regression".
+        classes: names of classes or labels, (K,); () for values.
+        label: what was predicted (the label's column).
+        unit: "item", "tile" or "patient": what one row stood for. pool: how an item's rows became one ("mean" …).
+        header: encoder and policy of the features it takes.
+        training: what it was fitted on: items, patients, per_class, where ("training pool" or "all").
+        tested: metric → [value, low, high] on the study's test patients; empty where it was fitted on everybody.
+        temperature: logits are divided by it (1: not calibrated).
+        novelty: how to tell inputs unlike the training data; None where too few patients were there.
+        version: of umedfeat that wrote it.
+    """
+
+    classifier: str
+    form: Form
+    task: Task
+    classes: tuple[str, ...]
+    label: str
+    unit: Literal["item", "tile", "patient"]
+    pool: Literal["mean", "max", "mean+std"]
+    header: Header
+    training: Mapping[str, Any]
+    tested: Mapping[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0
+    novelty: Novelty | None = None
+    version: str = __version__
+
+    def predict(self, rows: Rows) -> Floats:
+        """(n, K) probabilities, or (n, 1) values, for (n, D) rows made and pooled like those of the training.
+
+        Raises:
+            SetupError: the rows have another length.
+        """
+        if rows.ndim != 2 or rows.shape[1] != self.form.dim:
+            raise SetupError(
+                f"rows of shape {rows.shape} do not fit a probe of {self.form.dim} values",
+                remedy="use features of the encoder that the probe was trained on",
+            )
+        chances = self.form.predict(rows)
+        if self.temperature == 1.0 or self.task == "regression":
+            return chances
+        return tempered(chances, self.temperature, labels=self.task == "multilabel")
+
+    def refuse_unknown(self, class_name: str) -> None:
+        """A class that is asked for by name must be one of the probe's ("" asks for none).
+
+        Raises:
+            SetupError: it is not.
+        """
+        if class_name and class_name not in self.classes:
+            known = ", ".join(self.classes) or "none: it predicts values"
+            raise SetupError(f"--class {class_name}: not a class of this probe", remedy=f"its classes: {known}")
+
+    def save(self, path: Path) -> Path:
+        """Write it; a reader sees the old file or the new one, never a part.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        tensors = {f"form.{name}": np.ascontiguousarray(values) for name, values in self.form.tensors().items()}
+        if self.novelty is not None:
+            tensors |= {"novelty.references": self.novelty.references, "novelty.usual": self.novelty.usual}
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_bytes(save(tensors, {_KEY: json.dumps(self.described(), sort_keys=True)}))
+            temporary.replace(path)
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be written ({error.strerror})", remedy="choose another folder"
+            ) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    def described(self) -> dict[str, Any]:
+        """Everything but the arrays, JSON-able."""
+        plain = (
+            "classifier",
+            "task",
+            "classes",
+            "label",
+            "unit",
+            "pool",
+            "training",
+            "tested",
+            "temperature",
+            "version",
+        )
+        header = {**asdict(self.header), "fingerprint": self.header.fingerprint}
+        return {
+            "format": FORMAT,
+            **{name: getattr(self, name) for name in (*plain, "temperature", "version")},
+            "features": header,
+        }
+
+    @classmethod
+    def load(cls, path: Path | str) -> SavedProbe:
+        """Read and check a file from anybody: nothing in it is executed.
+
+        Raises:
+            SetupError: missing, no saved probe, damaged, of a newer format, or its parts contradict each other.
+        """
+        path = Path(path)
+        tensors, told = _opened(path)
+        try:
+            return _built(tensors, told)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            fault = f"{path.name}: the saved probe is damaged or contradicts itself ({error})"
+            raise SetupError(fault, remedy=_REMEDY) from error
+
+
+def _opened(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    if not path.is_file():
+        raise SetupError(f"{path}: no such saved probe", remedy=_REMEDY)
+    if path.stat().st_size > _LARGEST_FILE:
+        raise SetupError(f"{path.name}: {path.stat().st_size:,} bytes are no saved probe", remedy=_REMEDY)
+    try:
+        with safe_open(path, framework="np") as file:
+            text = (file.metadata() or {}).get(_KEY, "")
+            told = json.loads(text) if text and len(text) <= _LARGEST_JSON else None
+            if not isinstance(told, dict):
+                raise SetupError(f"{path.name}: safetensors, but no saved probe", remedy=_REMEDY)
+            if told.get("format") not in range(1, FORMAT + 1):
+                newer = (
+                    f"{path.name}: format {told.get('format')!r} of saved probes is unknown to umedfeat {__version__}"
+                )
+                raise SetupError(newer, remedy="a newer umedfeat reads it")
+            return {name: file.get_tensor(name) for name in file.keys()}, told  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise SetupError(f"{path.name}: not a safetensors file, or damaged", remedy=_REMEDY) from error
+
+
+def _built(tensors: Mapping[str, npt.NDArray[Any]], told: Mapping[str, Any]) -> SavedProbe:
+    for name, values in tensors.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError(f"{name} holds values that are no numbers")
+    form = FORMS[told["classifier"]].of(_part(tensors, "form."))
+    _check(told, form)
+    features = told["features"]
+    header = Header(dict(features["encoder"]), dict(features["policy"]), str(features["dtype"]))
+    return SavedProbe(
+        classifier=told["classifier"],
+        form=form,
+        task=told["task"],
+        classes=tuple(map(str, told["classes"])),
+        label=str(told["label"]),
+        unit=told["unit"],
+        pool=told["pool"],
+        header=header,
+        training=dict(told["training"]),
+        tested=dict(told["tested"]),
+        temperature=float(told["temperature"]),
+        novelty=_novelty(_part(tensors, "novelty.")),
+        version=str(told["version"]),
+    )
+
+
+def _check(told: Mapping[str, Any], form: Form) -> None:
+    choices = {
+        "task": SAVED_TASKS,
+        "unit": ("item", "tile", "patient"),
+        "pool": ("mean", "max", "mean+std"),
+    }
+    for key, known in choices.items():
+        if told[key] not in known:
+            raise ValueError(f"{key} {told[key]!r} is none of {', '.join(known)}")
+    if len(told["classes"]) != (0 if told["task"] == "regression" else form.width):
+        raise ValueError(f"{len(told['classes'])} classes for {form.width} columns")
+    if not 0 < float(told["temperature"]) < 1e6:
+        raise ValueError(f"temperature {told['temperature']!r}")
+
+
+def _part(tensors: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
+    return {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
+
+
+def _novelty(tensors: Mapping[str, npt.NDArray[Any]]) -> Novelty | None:
+    if not tensors:
+        return None
+    references, usual = tensors["references"], tensors["usual"]
+    if references.ndim != 2 or usual.ndim != 1 or not len(references):
+        raise ValueError("arrays of the novelty do not fit")
+    return Novelty(references, np.sort(usual))

@@ -1,0 +1,88 @@
+"""``index.html`` of a prediction: every item with what was said of it, the least certain first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from umedfeat.errors import OutputError
+from umedfeat.prediction.apply import Predicted
+from umedfeat.prediction.novelty import FALSE_ALARMS
+from umedfeat.report.figures.axes import series_class
+from umedfeat.report.prediction_pictures import MOST_CARDS, NO_EVIDENCE, Evidence
+from umedfeat.report.templating import render
+
+__all__ = ["write_prediction_page"]
+
+
+class Chance(NamedTuple):
+    """One class with its probability in percent and its colour."""
+
+    name: str
+    percent: float
+    kind: str
+
+
+class ItemCard(NamedTuple):
+    """One item on the page."""
+
+    name: str
+    said: str
+    chances: list[Chance]
+    flagged: bool
+    usual: str
+    picture: str
+    evidence: Evidence
+
+
+def write_prediction_page(found: Predicted, folder: Path, evidence: Mapping[int, Evidence]) -> Path:
+    """Write ``folder/index.html``.
+
+    Args:
+        evidence: item of the table → its pictures.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    order = found.order
+    cards = [_card(found, int(item), evidence.get(int(item), NO_EVIDENCE)) for item in order[:MOST_CARDS]]
+    page = folder / "index.html"
+    probe = found.probe
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = render(
+            "prediction.html",
+            probe=probe,
+            encoder=str(probe.header.encoder.get("name", "")),
+            total=len(order),
+            cards=cards,
+            flags=int(found.flagged.sum()),
+            can_flag=probe.novelty is not None and probe.novelty.can_flag(),
+            rate=FALSE_ALARMS,
+            empty=found.table.empty,
+            failed=found.table.failed,
+        )
+        page.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{page}: cannot be written ({error.strerror})", remedy="choose another --out") from error
+    return page
+
+
+def _card(found: Predicted, item: int, evidence: Evidence) -> ItemCard:
+    chances = [
+        Chance(name, 100 * float(value), series_class(k))
+        for k, (name, value) in enumerate(zip(found.probe.classes, found.values[item], strict=False))
+    ]
+    usual = float(found.usual[item])
+    return ItemCard(
+        name=str(found.table.ids[item]),
+        said=found.said(item),
+        chances=chances,
+        flagged=bool(found.flagged[item]),
+        usual=f"{usual:.3f}" if np.isfinite(usual) else "",
+        picture=evidence.heatmap,
+        evidence=evidence,
+    )

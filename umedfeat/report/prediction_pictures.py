@@ -1,0 +1,162 @@
+"""Where in an item the evidence lies: heatmaps of slides, a curve over the slices of a volume."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+
+from umedfeat.contract import Source
+from umedfeat.discovery import discover
+from umedfeat.errors import InputError
+from umedfeat.fewshot.arrays import Floats, Ints
+from umedfeat.naming import Pseudonyms
+from umedfeat.policy import Policy
+from umedfeat.prediction.apply import Predicted, region_scores
+from umedfeat.readers import open_reader
+from umedfeat.report.figures.axes import Axes, linear_ticks
+from umedfeat.report.heatmap import ScoredTiles, paint, write_geojson, write_ome_tiff
+from umedfeat.report.preview.cards import slug
+from umedfeat.report.preview.drawing import Rgb
+from umedfeat.store import FeatureFile
+
+__all__ = ["MOST_CARDS", "NO_EVIDENCE", "Evidence", "Images", "draw_all", "draw_evidence", "slice_curve"]
+
+#: Items on the page; the table has them all.
+MOST_CARDS = 400
+_SIDE = 1600
+_TOP_SLICES = 4
+
+
+class Evidence(NamedTuple):
+    """Of one item: a heatmap beside the page ("" for none), a curve ("" for none), its highest slices."""
+
+    heatmap: str
+    curve: Markup
+    slices: tuple[int, ...]
+
+
+NO_EVIDENCE = Evidence("", Markup(""), ())
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images that features were made of, by item id, and how they were read; nothing without images."""
+
+    sources: Mapping[str, Source]
+    policy: Policy | None = None
+
+    @classmethod
+    def of(cls, images: Path | None, found: Predicted, pseudonyms: Pseudonyms) -> Images:
+        """What lies under ``images``, or nothing for None."""
+        if images is None:
+            return cls({})
+        policy = Policy.from_json(json.dumps(dict(found.probe.header.policy)))
+        return cls({source.id: source for source in discover([images], policy, pseudonyms).sources}, policy)
+
+    def thumbnail(self, name: str) -> tuple[Rgb, float] | None:
+        """A slide as (h, w, 3) uint8 with its downsample, or None where it is not there or cannot be read."""
+        source = self.sources.get(name)
+        if source is None or self.policy is None:
+            return None
+        with contextlib.suppress(InputError), contextlib.closing(open_reader(source, self.policy)) as reader:
+            draw = getattr(reader, "thumbnail", None)
+            if draw is not None:
+                pixels, downsample = draw(_SIDE)
+                return pixels, float(downsample)
+        return None
+
+
+def draw_all(
+    found: Predicted, class_name: str, folder: Path, images: Path | None, pseudonyms: Pseudonyms
+) -> dict[int, Evidence]:
+    """Evidence of every item on the page: item of the table → pictures.
+
+    Args:
+        class_name: class that is shown; "" shows the predicted one of each item.
+        folder: of the page. images: what the features were made of, for slides behind the heatmaps, or None.
+    """
+    if found.probe.unit == "patient" or found.probe.pool == "mean+std":
+        return {}
+    behind = Images.of(images, found, pseudonyms)
+    fixed = found.probe.classes.index(class_name) if class_name else -1
+    shown = [int(item) for item in found.order[:MOST_CARDS] if found.table.count[item] > 1]
+    return {
+        item: draw_evidence(found, item, fixed if fixed >= 0 else int(found.best[item]), folder, behind)
+        for item in shown
+    }
+
+
+def draw_evidence(found: Predicted, item: int, column: int, folder: Path, behind: Images) -> Evidence:
+    """Scores of one item's regions for one class: pictures and files for slides, a curve for volumes.
+
+    Args:
+        item: of the table. column: of the class.
+        folder: of the page; heatmaps go to ``folder/heatmaps``: PNG, GeoJSON and OME-TIFF.
+        behind: the images; a slide that is not among them gets its heatmap on white.
+    """
+    name = str(found.table.ids[item])
+    with FeatureFile(found.table.path) as file:
+        number = int(found.table.number[item])
+        facts = {key: values[number] for key, values in file.items.items()}
+        scores = region_scores(found.probe, file, name, column)
+        if float(facts["tile_extent"]) > 0:
+            tiles = _tiles(file.coords(name), scores, facts, _score_name(found, column))
+            return Evidence(_heatmap(tiles, name, folder, behind), Markup(""), ())
+        slices = np.asarray(file.tiles("slice", name), dtype=np.intp)
+    if len(scores) < 2:
+        return NO_EVIDENCE
+    top = tuple(int(place) for place in slices[np.argsort(-scores, kind="stable")[:_TOP_SLICES]])
+    return Evidence("", slice_curve(slices, scores, _score_name(found, column)), top)
+
+
+def _score_name(found: Predicted, column: int) -> str:
+    return f"P({found.probe.classes[column]})" if found.probe.classes else "value"
+
+
+def _tiles(corners: Any, scores: Floats, facts: Mapping[str, Any], name: str) -> ScoredTiles:
+    mpp = float(facts["mpp_x"])
+    size = (int(facts["width"]), int(facts["height"]))
+    return ScoredTiles(corners, scores, float(facts["tile_extent"]), size, mpp if mpp > 0 else None, name)
+
+
+def _heatmap(tiles: ScoredTiles, name: str, folder: Path, behind: Images) -> str:
+    place = folder / "heatmaps" / slug(name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    thumbnail, downsample = behind.thumbnail(name) or _paper(tiles)
+    paint(tiles, thumbnail, downsample).save(place.with_name(f"{place.name}.png"))
+    write_geojson(tiles, place.with_name(f"{place.name}.geojson"))
+    write_ome_tiff(tiles, place.with_name(f"{place.name}.ome.tif"))
+    return f"heatmaps/{place.name}.png"
+
+
+def _paper(tiles: ScoredTiles) -> tuple[Rgb, float]:
+    downsample = max(1.0, max(tiles.size) / _SIDE)
+    shape = (max(1, round(tiles.size[1] / downsample)), max(1, round(tiles.size[0] / downsample)), 3)
+    return np.full(shape, 255, np.uint8), downsample
+
+
+def slice_curve(slices: Ints, scores: Floats, name: str) -> Markup:
+    """The score over the slices of a volume."""
+    low, high = min(0.0, float(scores.min())), max(1.0, float(scores.max()))
+    axes = Axes(
+        x=(float(slices.min()), float(max(slices.max(), slices.min() + 1))),
+        y=(low, high),
+        x_ticks=linear_ticks(float(slices.min()), float(max(slices.max(), slices.min() + 1))),
+        y_ticks=linear_ticks(low, high),
+        x_label="slice",
+        y_label=name,
+        title=f"{name} over the slices",
+        height=220,
+    )
+    order = np.argsort(slices, kind="stable")
+    axes.line([(float(slices[k]), float(scores[k])) for k in order], "s0")
+    for k in order:
+        axes.dot(float(slices[k]), float(scores[k]), "s0", radius=2, tip=f"slice {slices[k]}: {scores[k]:.3f}")
+    return axes.svg()
