@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -50,6 +51,21 @@ Examples:
 """
 
 
+def _write_privately(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        os.umask(0o077)  # of this process and of those it starts
+
+
+#: An option of every command, because every command may write.
+_PRIVATE = click.Option(
+    ["--private"],
+    is_flag=True,
+    expose_value=False,
+    callback=_write_privately,
+    help="Write files that nobody else on this machine can read (mode 0600).",
+)
+
+
 class CommandTable(click.Group):
     """Loads a command's module only when it runs, so that ``--help`` does not import torch."""
 
@@ -60,6 +76,10 @@ class CommandTable(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"umedfeat.cli.{cmd_name}").command
+        parts = command.commands.values() if isinstance(command, click.Group) else [command]
+        for part in parts:
+            if _PRIVATE not in part.params:
+                part.params.append(_PRIVATE)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
