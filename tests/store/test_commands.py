@@ -35,7 +35,7 @@ def test_info(feats: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "224 px tiles at 0.5 µm/px, tissue ≥ 25%",
         "label: benign 2, empty 1",
         "2 (pseudonyms)",
-        "1 item without rows",
+        "1 item without a region, not embedded",
         "1 region that could not be read",
         "1 input: 1 UnreadableInput",
         "1 file without an image to embed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,6 +125,8 @@ def summary_dict(summary: Summary) -> dict[str, object]:
         "device": summary.device,
         "dim": summary.dim,
         "embedded": summary.embedded,
+        "empty": list(summary.empty),
+        "identical": [list(names) for names in summary.identical],
         "resumed": summary.resumed,
         "changed": list(summary.changed),
         "gone": list(summary.gone),
@@ -148,7 +151,7 @@ def summary_text(summary: Summary) -> str:
 
     rows: list[list[object]] = [[name, n, r] for name, (n, r) in summary.by_modality.items()]
     parts = [render_table(["modality", "inputs", "regions"], rows)] if rows else []
-    facts: list[tuple[str, object]] = [("embedded", f"{summary.embedded} inputs")]
+    facts: list[tuple[str, object]] = [("embedded", f"{summary.embedded} inputs"), *_odd_ones(summary)]
     if summary.resumed:
         facts.append(("kept", f"{summary.resumed} inputs from an earlier run"))
     if summary.changed:
@@ -170,6 +173,23 @@ def summary_text(summary: Summary) -> str:
     if len(summary.failures) > _FEW:
         parts.append(f"  … and {len(summary.failures) - _FEW} more")
     return "\n\n".join([*parts[:2], "\n".join(parts[2:])]).strip()
+
+
+def _odd_ones(summary: Summary) -> list[tuple[str, object]]:
+    """Inputs that gave nothing, and inputs that are there twice."""
+    from umedfeat.store.info import EMPTY_REMEDY
+
+    lines: list[tuple[str, object]] = []
+    if summary.empty:
+        names = _some(summary.empty)
+        lines.append(("empty", f"{len(summary.empty)} inputs without a single region, not embedded: {names}"))
+        lines.append(("", f"→ {EMPTY_REMEDY}"))
+    same = [("identical", f"{_some(group)} have the same content") for group in summary.identical[:_FEW]]
+    return [*lines, *same]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(printable, names[:_FEW])) + (" …" if len(names) > _FEW else "")
 
 
 def _failure(failure: Failure) -> str:

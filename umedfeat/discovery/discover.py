@@ -6,6 +6,7 @@ Every file ends in exactly one list: it belongs to a source, it is skipped with 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,9 @@ from umedfeat.naming import Pseudonyms, printable
 from umedfeat.policy import Policy
 from umedfeat.readers import READERS, reader_format
 
-__all__ = ["Discovery", "discover", "discover_files"]
+__all__ = ["Discovery", "discover", "discover_files", "mixed_folders"]
+
+log = logging.getLogger("umedfeat")
 
 #: What grouping the files of a format may take, besides the limit of one file that hangs.
 _SECONDS_A_FILE = 0.5
@@ -75,11 +78,27 @@ def discover_files(walked: Walked, policy: Policy, pseudonyms: Pseudonyms, *, se
         failures = [_renamed(failure, folders) for failure in failures]
     sources = sorted(with_manifest_rows(sources, found, pseudonyms), key=lambda source: source.id)
     _refuse_collisions(sources)
+    for folder, slides, pictures in mixed_folders(sources):
+        log.warning("%s", f"{folder}: {_some(slides)} are slides, {_some(pictures)} pictures without a scale")
     if policy.limits.mask_dir:
         from umedfeat.readers.slides.annotations import refuse_shared_masks
 
         refuse_shared_masks((source for source in sources if source.format == "slide"), policy.limits.mask_dir)
     return Discovery(tuple(sources), tuple(sorted(skipped, key=lambda s: s.name)), tuple(failures))
+
+
+def mixed_folders(sources: Sequence[Source]) -> list[tuple[str, list[str], list[str]]]:
+    """(folder, slides, pictures) where some TIFFs of a folder are slides and others, without a scale, flat."""
+    folders: dict[str, tuple[list[str], list[str]]] = {}
+    for source in sources:
+        if source.path.suffix.lower() in {".tif", ".tiff"} and source.format in {"slide", "raster"}:
+            kinds = folders.setdefault(source.name.rpartition("/")[0], ([], []))
+            kinds[source.format == "raster"].append(source.name)
+    return [(folder or ".", *kinds) for folder, kinds in folders.items() if all(kinds)]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _moved(name: str, folders: Mapping[str, str]) -> str:

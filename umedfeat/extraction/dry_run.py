@@ -22,12 +22,14 @@ from umedfeat.extraction.settings import RunSettings
 from umedfeat.naming import Pseudonyms, printable
 from umedfeat.policy import DEFAULT_SIDE, Policy
 from umedfeat.readers import settled
+from umedfeat.store.info import EMPTY_REMEDY
 from umedfeat.terminal.progress import Progress
 from umedfeat.terminal.tables import human_bytes, human_seconds, render_facts, render_table
 
 __all__ = ["Forecast", "forecast"]
 
 _TRIAL_IMAGES = 8
+_NAMED = 5  # empty inputs that are spelt out
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Forecast:
         per_second: regions per second of the encoder here, measured on a small batch; None without its weights.
         note: why there is no rate.
         hints: what the readers would rather be told → how many inputs.
+        empty: names of inputs without a single region, which would not be embedded.
     """
 
     by_modality: dict[str, tuple[int, int]]
@@ -51,6 +54,7 @@ class Forecast:
     per_second: float | None
     note: str = ""
     hints: Mapping[str, int] = field(default_factory=dict)
+    empty: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For machines."""
@@ -60,6 +64,7 @@ class Forecast:
             "output_bytes": self.output_bytes,
             "seconds": round(self.regions / self.per_second) if self.per_second else None,
             "hints": dict(self.hints),
+            "empty": list(self.empty),
             "failures": [{"source": f.source, "message": f.message, "remedy": f.remedy} for f in self.failures],
             "skipped": [{"source": s.name, "reason": s.reason} for s in self.skipped],
         }
@@ -76,6 +81,9 @@ class Forecast:
         ]
         parts.append(render_facts(facts))
         parts += [f"note: {count} × {printable(hint)}" for hint, count in self.hints.items()]
+        if self.empty:
+            names = ", ".join(map(printable, self.empty[:_NAMED])) + (" …" if len(self.empty) > _NAMED else "")
+            parts.append(f"empty: {len(self.empty)} inputs without a single region: {names}\n      → {EMPTY_REMEDY}")
         if self.failures:
             lines = [f"  ✗ {printable(f.message)}\n      → {printable(f.remedy)}" for f in self.failures]
             parts.append("\n".join([f"would fail: {len(self.failures)}", *lines]))
@@ -109,13 +117,16 @@ def forecast(
     items: Counter[str] = Counter()
     regions: Counter[str] = Counter()
     hints: Counter[str] = Counter()
+    empty: list[str] = []
     progress.begin(len(sources))
     for source, outcome in plan_all(sources, policy, workers=run.workers or default_workers(), timeout=run.timeout):
         if isinstance(outcome, InputError):
             failures.append(Failure(source.name, "plan", type(outcome).__name__, outcome.message, outcome.remedy))
             progress.finished(source.name, "failed")
             continue
-        items[outcome.modality] += 1
+        if not len(outcome.regions):
+            empty.append(source.name)
+        items[outcome.modality] += len(outcome.regions) > 0
         regions[outcome.modality] += len(outcome.regions)
         hints.update([outcome.hint] if outcome.hint else [])
         progress.planned(len(outcome.regions))
@@ -124,7 +135,8 @@ def forecast(
     by_modality = {name: (items[name], regions[name]) for name in sorted(items)}
     total = sum(regions.values())
     width = 4 if run.dtype == "float32" else 2
-    return Forecast(by_modality, tuple(failures), found.skipped, total, total * dim * width, rate, note, hints)
+    size, nothing = total * dim * width, tuple(sorted(empty))
+    return Forecast(by_modality, tuple(failures), found.skipped, total, size, rate, note, hints, nothing)
 
 
 def _trial(choice: EncoderChoice) -> tuple[int, int, float | None, str]:

@@ -48,6 +48,8 @@ class Summary:
         encoder: its name; ``settings``: everything that decides its numbers; ``device``: where it ran.
         dim: length of an embedding.
         embedded: inputs embedded now; ``resumed``: inputs that were in the output already.
+        empty: names of inputs without a single region (no tissue found, smaller than a tile): read, not embedded.
+        identical: names of inputs of the same content, as groups.
         by_modality: modality → (inputs, regions) of the inputs embedded now.
         changed: inputs whose files changed since they were embedded, and that were embedded (or failed) again.
         gone: items whose inputs are no longer given; kept, unless ``prune`` removed them.
@@ -71,6 +73,8 @@ class Summary:
     changed: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     allowed: bool = False
+    empty: tuple[str, ...] = ()
+    identical: tuple[tuple[str, ...], ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -201,6 +205,8 @@ def _embed_into(
         device=encoder.device,
         dim=encoder.dim,
         embedded=sink.count,
+        empty=tuple(sorted(sink.empty)),
+        identical=sink.identical,
         resumed=len(mine) - len(todo),
         by_modality=sink.by_modality,
         failures=tuple(sink.failures),
@@ -357,6 +363,7 @@ def _run_log(summary: Summary, run: RunSettings, settings: EngineSettings) -> di
         "shard": list(run.shard) if run.shard else None,
         "inputs": {
             "embedded": summary.embedded,
+            "empty": len(summary.empty),
             "resumed": summary.resumed,
             "changed": len(summary.changed),
             "gone": len(summary.gone),

@@ -35,6 +35,8 @@ class StoreSink:
     regions: Counter[str] = field(default_factory=Counter)
     hints: Hints = field(default_factory=Hints)
     windows: set[str] = field(default_factory=set)
+    empty: list[str] = field(default_factory=list)
+    names: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     @property
     def stopped_by_failure(self) -> bool:
@@ -43,6 +45,11 @@ class StoreSink:
     @property
     def by_modality(self) -> dict[str, tuple[int, int]]:
         return {name: (self.items[name], self.regions[name]) for name in sorted(self.items)}
+
+    @property
+    def identical(self) -> tuple[tuple[str, ...], ...]:
+        """Names of inputs whose content is the same, byte by byte or block by block."""
+        return tuple(tuple(names) for names in self.names.values() if len(names) > 1)
 
     def note(self, failures: Sequence[Failure], skipped: Sequence[Skipped]) -> None:
         """What discovery found besides sources."""
@@ -57,8 +64,13 @@ class StoreSink:
         self, source: Source, plan: Plan, features: npt.NDArray[np.float32], dropped: tuple[Dropped, ...]
     ) -> None:
         self.store.add(Item(source, plan, features, dropped))
-        self.count += 1
-        self.items[plan.modality] += 1
+        if plan.content_sha256:
+            self.names.setdefault((plan.content_sha256, source.selector), []).append(source.name)
+        if len(plan.regions):
+            self.count += 1
+            self.items[plan.modality] += 1
+        else:
+            self.empty.append(source.name)
         self.regions[plan.modality] += len(plan.regions)
         self.windows.add(window_setting(plan.detail))
         if self.pictures is not None:

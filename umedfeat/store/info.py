@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
 import numpy as np
 
 from umedfeat.errors import SetupError
+from umedfeat.naming import printable
 from umedfeat.store.read import FeatureFile
 from umedfeat.store.table import Table
 from umedfeat.terminal.tables import human_bytes, render_facts, render_table
 
-__all__ = ["describe", "listing", "overview", "policy_in_words"]
+__all__ = ["EMPTY_REMEDY", "describe", "listing", "overview", "policy_in_words"]
 
+#: What to do about items without a region.
+EMPTY_REMEDY = "umedfeat preview shows why; then --tissue none, or a lower --min-tissue"
+#: Empty items that are named.
+_NAMED = 5
 #: A column with more different values than this is not a label.
 _CLASSES = 12
 _PERCENTILES = ("auto", "percentile")
@@ -34,6 +40,7 @@ def describe(file: FeatureFile) -> dict[str, Any]:
         "items": len(file),
         "rows": file.n_rows,
         "without_rows": int((items["count"] == 0).sum()),
+        "empty": [str(name) for name in items["id"][items["count"] == 0][:_NAMED]],
         "patients": len(set(items["patient"]) - {""}),
         "modalities": _modalities(items),
         "columns": {name: _values(values) for name, values in file.meta.items()},
@@ -83,7 +90,10 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, object]]:
     if facts["patients"]:
         lines.append(("patients", f"{facts['patients']:,} (pseudonyms)"))
     if facts["without_rows"]:
-        lines.append(("empty", f"{_many(facts['without_rows'], 'item')} without rows (no tissue)"))
+        more = " …" if facts["without_rows"] > len(facts["empty"]) else ""
+        names = ", ".join(map(printable, facts["empty"])) + more
+        lines.append(("empty", f"{_many(facts['without_rows'], 'item')} without a region, not embedded: {names}"))
+        lines.append(("", f"→ {EMPTY_REMEDY}"))
     if facts["dropped"]:
         lines.append(("dropped", f"{_many(facts['dropped'], 'region')} that could not be read (--dropped)"))
     if facts["failed"]:
@@ -139,8 +149,9 @@ def listing(file: FeatureFile, part: str) -> tuple[list[str], list[list[object]]
         SetupError: an unknown part.
     """
     if part == "items":
-        names = ["id", "modality", "format", "count", "width", "height", "mpp_x", "n_dropped", *file.meta]
-        table = file.items | file.meta
+        names = ["id", "modality", "format", "count", "width", "height", "mpp_x", "n_dropped", "holds", *file.meta]
+        held = np.array([_held(detail) for detail in file.items["detail"]], dtype=object)
+        table = file.items | {"holds": held} | file.meta
     elif part == "dropped":
         names = ["item", "x", "y", "slice", "reason"]
         table = file.dropped | {"item": np.array([file.ids[number] for number in file.dropped["item"]], dtype=object)}
@@ -151,6 +162,20 @@ def listing(file: FeatureFile, part: str) -> tuple[list[str], list[list[object]]
         raise SetupError(f"part {part!r} is unknown", remedy="items, failures, skipped or dropped")
     columns = [[_plain(value) for value in table[name]] for name in names]
     return names, [list(row) for row in zip(*columns, strict=True)]
+
+
+def _held(detail: str) -> str:
+    """How much a file holds and what was read of it: "3 of 6 planes, 1 of 3 levels; without label"."""
+    contents = json.loads(detail or "{}").get("contents", {})
+    told = [
+        f"{contents[f'{kind}_read']} of {contents[kind]} {kind}" if f"{kind}_read" in contents else f"{count} {kind}"
+        for kind in ("pages", "series", "scenes", "planes", "levels")
+        if (count := contents.get(kind)) is not None
+    ]
+    told += [str(contents[key]) for key in ("focus", "channels", "colours") if key in contents]
+    left_out = contents.get("left_out", {})
+    without = [f"without {', '.join(left_out)}"] if left_out else []
+    return "; ".join([part for part in [", ".join(told)] if part] + without)
 
 
 def _plain(value: Any) -> object:

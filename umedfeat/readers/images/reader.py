@@ -22,7 +22,7 @@ from umedfeat.errors import UnreadableInput
 from umedfeat.naming import Pseudonyms, stem_of
 from umedfeat.policy import Policy
 from umedfeat.readers.images.decode import decode, read_header
-from umedfeat.readers.images.pixels import DAMAGED, Page
+from umedfeat.readers.images.pixels import DAMAGED, Header, Page
 from umedfeat.readers.images.tiff import is_tiff
 from umedfeat.readers.images.tiles import TileReader
 from umedfeat.readers.stacks.intensity import StoredVoi
@@ -33,6 +33,8 @@ __all__ = ["FULL_RANGE_MODALITIES", "RasterStack", "collect", "open", "sniff"]
 #: Declared modalities whose greys are shown as they are: photographs and microscopy.
 FULL_RANGE_MODALITIES = frozenset({"PHOTO", "HISTOLOGY", "WSI", "XC", "GM", "SM", "ES", "OP"})
 
+#: A picture that is shrunk more than this loses what a pathologist looks for.
+_MUCH_SMALLER = 10
 _CACHED_BYTES = 64 << 20
 _BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
 
@@ -96,7 +98,7 @@ class RasterStack:
             colour=bool(carried["displayed"]),
             invert=bool(carried["invert"]),
             calibrated=bool(carried["calibrated"]),
-            detail=dict(header.detail),
+            detail={**header.detail, **_shrunk(header, policy)},
             carry=dict(carried),
         )
 
@@ -141,6 +143,14 @@ class RasterStack:
     def close(self) -> None:
         """Nothing is held open."""
         self._cache = None
+
+
+def _shrunk(header: Header, policy: Policy) -> dict[str, str]:
+    """A slide without a scale would become one small picture: that is pointed out."""
+    factor = max(header.width, header.height) / policy.sized().image.size
+    if policy.image.tile or factor <= _MUCH_SMALLER:
+        return {}
+    return {"hint": "shrunk more than 10 times: --tile cuts it; a slide needs its scale (--source-mpp, manifest)"}
 
 
 def _as_the_first(values: npt.NDArray[Any], grey: bool) -> npt.NDArray[Any]:

@@ -63,11 +63,10 @@ def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> C
     for file in found:
         if file in dicom:
             continue
-        refusal = refusal_of(file.path, file.name)
-        if refusal is not None:
-            collected.failures.append(refusal)
-        elif is_companion(file.path) or file.path in sets:
+        if is_companion(file.path) or file.path in sets:
             collected.skipped.append(Skipped(file.name, "belongs to the slide beside it"))
+        elif (refusal := refusal_of(file.path, file.name)) is not None:
+            collected.failures.append(refusal)
         elif is_tiff(file.path) and scanner_of(file.path) is None:
             facts = _tiff_facts(file.path, file.path.stat().st_mtime_ns)
             sets.update(facts.companions)

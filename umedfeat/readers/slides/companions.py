@@ -32,6 +32,9 @@ def companions_of(path: Path) -> tuple[Path, ...]:
 def is_companion(path: Path) -> bool:
     """Does another slide say that this file belongs to it?"""
     folder = path.parent
+    if path.suffix.lower() == ".ets":  # of a VSI slide: _name_/stack1/frame_t.ets
+        outer = folder.parent
+        return outer.name[:1] == outer.name[-1:] == "_" and outer.with_name(f"{outer.name[1:-1]}.vsi").is_file()
     if path.suffix.lower() in {".dat", ".ini"}:
         return any(folder.with_name(folder.name + suffix).is_file() for suffix in (".mrxs", ".MRXS"))
     return path in _of_vms_slides(folder, folder.stat().st_mtime_ns)
