@@ -1,0 +1,71 @@
+"""Cold start: the whole command on one radiograph, against importing torch. Run by hand on a quiet machine:
+
+    python benchmarks/cold_start.py [--encoder umedpt --weights FILE] [--rounds 7]
+
+Prints a Markdown table: medians of wall seconds, taken in turns so that a busy minute hits all alike, and the highest
+memory of its largest process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def _radiograph(path: Path) -> None:
+    y, x = np.mgrid[-1:1:2048j, -1:1:1800j]
+    Image.fromarray((127 + 100 * np.sin(5 * x) * np.cos(3 * y)).astype(np.uint8)).save(path)
+
+
+def _timed(command: list[str]) -> tuple[float, float, float]:
+    """Wall seconds, processor seconds, and the highest resident size in MB of the process."""
+    begin = time.perf_counter()
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    actions = [(os.POSIX_SPAWN_DUP2, quiet, 1), (os.POSIX_SPAWN_DUP2, quiet, 2)]
+    pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions)
+    os.close(quiet)
+    _, status, usage = os.wait4(pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed ({status})")
+    return time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--encoder", default="efficientnet-lite0")
+    parser.add_argument("--weights")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        image, out = Path(place, "chest.png"), Path(place, "f.h5")
+        _radiograph(image)
+        weights = ["--weights", options.weights] if options.weights else []
+        extract = ["-m", "umedfeat", "extract", "-i", str(image), "-o", str(out), "--overwrite", "--progress", "none"]
+        extract += ["--encoder", options.encoder, "--device", "cpu", *weights]
+        rows = {
+            "import torch": [sys.executable, "-c", "import torch"],
+            f"extract, {options.encoder}": [sys.executable, *extract],
+        }
+        figures: dict[str, list[tuple[float, float, float]]] = {name: [] for name in rows}
+        for name, command in rows.items():
+            print(f"first call, {name}: {_timed(command)[0]:.2f} s", file=sys.stderr)
+        for _ in range(options.rounds):
+            for name, command in rows.items():
+                figures[name].append(_timed(command))
+    base = statistics.median(figure[0] for figure in figures["import torch"])
+    print("| command | wall s | × import torch | processor s | peak MB |\n| --- | ---: | ---: | ---: | ---: |")
+    for name, taken in figures.items():
+        wall, cpu, memory = (statistics.median(column) for column in zip(*taken, strict=True))
+        print(f"| {name} | {wall:.2f} | {wall / base:.2f} | {cpu:.2f} | {memory:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
