@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from umedfeat.cli.study_options import DrawBar, command_line, settings_of, study_options
+from umedfeat.cli.study_options import command_line, settings_of, study_options
 
 __all__ = ["command"]
 
@@ -64,7 +64,9 @@ def command(
     if options["sanity"]:
         raise click.UsageError("--sanity belongs to umedfeat probe")
     settings = settings_of(options, event)
-    with DrawBar() as bar:
+    from umedfeat.terminal.bar import Bar
+
+    with Bar("fitting", unit="draw") as bar:
         comparison = compare_files(
             files,
             baseline=baseline,
@@ -76,7 +78,7 @@ def command(
             margin=margin,
             settings=settings,
             command=command_line(),
-            progress=bar.update,
+            progress=bar.reach,
             jobs=jobs,
         )
     folder = out or files[0].parent / "compare"

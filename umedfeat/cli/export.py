@@ -47,12 +47,12 @@ export for tools that read features and coords: it opens as it is.
 def command(file: Path, layout: str, out: Path | None, nominal_magnification: bool, as_json: bool) -> int:
     """Write CLAM, TRIDENT, STAMP, .pt, Parquet or AnnData files of the features."""
     from umedfeat.store import FeatureFile, export
-    from umedfeat.terminal.rows import RowBar
+    from umedfeat.terminal.bar import Bar
 
     with FeatureFile(file) as features:
         rows = features.n_rows
     folder = out or file.with_name(f"{file.stem}-{layout}")
-    with RowBar(f"export {layout}", rows) as bar:
+    with Bar(f"export {layout}", rows) as bar:
         done = export(file, folder, layout, nominal_magnification=nominal_magnification, on_rows=bar.update)
     if as_json:
         left_out = [{"id": name, "reason": reason} for name, reason in done.left_out]

@@ -37,13 +37,13 @@ Refused: files of other settings (the difference is told), one id with two conte
 def command(files: tuple[Path, ...], out: Path, overwrite: bool, partial: bool, as_json: bool) -> int:
     """Pack shards or several feature files of the same settings into one, sorted by id."""
     from umedfeat.store import FeatureFile, merge, missing_shards, refuse_existing
-    from umedfeat.terminal.rows import RowBar
+    from umedfeat.terminal.bar import Bar
 
     if not overwrite:
         refuse_existing(out, files)
     if not partial:
         missing_shards(files)
-    with RowBar(f"merge {len(files)} files") as bar:
+    with Bar(f"merge {len(files)} files") as bar:
         merge(files, out, bar.update)
     with FeatureFile(out) as file:
         found = {"out": str(out), "files": len(files), "items": len(file), "rows": file.n_rows}

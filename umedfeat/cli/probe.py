@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from umedfeat.cli.study_options import DrawBar, command_line, settings_of, study_options
+from umedfeat.cli.study_options import command_line, settings_of, study_options
 
 if TYPE_CHECKING:
     from umedfeat.prediction.fit import SaveOn
@@ -110,8 +110,10 @@ def command(
         click.echo(render_plan(Study.plan(cohort, settings)))
         return
     origin = origin_of(table, table.encoder, labelled.name, command_line())
-    with DrawBar() as bar:
-        result = probe_cohort(cohort, settings, origin, bar.update, jobs)
+    from umedfeat.terminal.bar import Bar
+
+    with Bar("fitting", unit="draw") as bar:
+        result = probe_cohort(cohort, settings, origin, bar.reach, jobs)
     folder = out or features.parent / "probe"
     write_study(result, folder)
     if not no_model and cohort.task in SAVED_TASKS:

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from umedfeat.fewshot.settings import ProbeSettings
 
-__all__ = ["DrawBar", "FractionsType", "command_line", "settings_of", "study_options"]
+__all__ = ["FractionsType", "command_line", "settings_of", "study_options"]
 
 _SANITY_RUNS = 20
 #: What a splits.json decides.
@@ -240,20 +240,3 @@ def command_line() -> str:
     """The command as typed, paths reduced to their names."""
     words = ["umedfeat", *sys.argv[1:]]
     return " ".join(Path(word).name if "/" in word and "=" not in word else word for word in words)
-
-
-class DrawBar:
-    """A tqdm bar over the draws, on stderr, with ETA."""
-
-    def __enter__(self) -> DrawBar:
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=None, desc="fitting", unit="draw", file=sys.stderr, dynamic_ncols=True, leave=False)
-        return self
-
-    def update(self, done: int, total: int) -> None:
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()

@@ -33,11 +33,11 @@ checksum of every item's rows. Exit codes: 0 whole, 1 faults (one line each), 2 
 def command(files: tuple[Path, ...], as_json: bool) -> int:
     """Check feature files: schema, ranges, checksums."""
     from umedfeat.store import verify
-    from umedfeat.terminal.rows import RowBar
+    from umedfeat.terminal.bar import Bar
 
     results = []
     for path in files:
-        with RowBar(f"verify {path.name}") as bar:
+        with Bar(f"verify {path.name}") as bar:
             results.append((path, verify(path, bar.update)))
     if as_json:
         click.echo(json.dumps([_as_dict(path, found) for path, found in results], indent=2))

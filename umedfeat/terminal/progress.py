@@ -8,9 +8,8 @@ import sys
 import time
 from typing import Any, Protocol, TextIO
 
-from tqdm import tqdm
-
 from umedfeat.naming import printable
+from umedfeat.terminal.bar import Bar, write_line
 
 __all__ = ["BarProgress", "JsonProgress", "LineProgress", "Progress", "SilentProgress", "make_progress"]
 
@@ -124,22 +123,21 @@ class BarProgress(_Counting):
 
     def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__(stream)
-        self._bar: Any = None
+        self._bar: Bar | None = None
+        self._packing: Bar | None = None
 
     def begin(self, sources: int) -> None:
         super().begin(sources)
         numbers = "{percentage:3.0f}%{bar}{n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
         narrow = shutil.get_terminal_size().columns < _NARROW
         layout = "{desc} " + numbers.replace("{bar}", " " if narrow else "|{bar}| ")
-        self._bar = self._new_bar(total=0, unit="img", bar_format=layout)
+        usual: dict[str, Any] = {"bar_format": layout, "leave": True, "delay": 0, "smoothing": 0.1, "mininterval": 0.2}
+        self._bar = Bar("", unit="img", shown=True, stream=self._stream, **usual)
         self._show()
         self._bar.refresh()
 
-    def _new_bar(self, **options: Any) -> Any:
-        return tqdm(file=self._stream, dynamic_ncols=True, smoothing=0.1, mininterval=0.2, **options)
-
     def note(self, text: str) -> None:
-        tqdm.write(printable(text), file=self._stream)
+        write_line(printable(text), self._stream)
 
     def planned(self, regions: int) -> None:
         super().planned(regions)
@@ -147,28 +145,28 @@ class BarProgress(_Counting):
 
     def encoded(self, regions: int) -> None:
         super().encoded(regions)
-        self._bar.update(regions)
+        if self._bar is not None:
+            self._bar.update(regions)
 
     def finished(self, name: str, status: str) -> None:
         super().finished(name, status)
         self._show()
 
     def packed(self, rows: int) -> None:
-        if self._bar is None:
-            self._bar = self._new_bar(desc="packing", unit="row", unit_scale=True, delay=0.5, leave=False)
-        self._bar.update(rows)
+        if self._packing is None:
+            self._packing = Bar("packing", shown=True, stream=self._stream)
+        self._packing.update(rows)
 
     def close(self) -> None:
-        if self._bar is None:
-            return
-        if self._bar.unit != "row":
-            self._bar.total = self.done
-        self._bar.close()
-        self._bar = None
+        if self._bar is not None:
+            self._bar.close(self.done)
+        if self._packing is not None:
+            self._packing.close()
+        self._bar = self._packing = None
 
     def _show(self) -> None:
-        self._bar.total = self.expected
-        self._bar.set_description_str(self.inputs, refresh=False)
+        if self._bar is not None:
+            self._bar.describe(self.inputs, self.expected)
 
 
 class _Paced(_Counting):

@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tqdm import tqdm
-
 from umedfeat.encoders.weights.models import OfficialModel
 from umedfeat.errors import CheckpointRefused, WeightsUnavailable
+from umedfeat.terminal.bar import Bar
 
 __all__ = ["cache_folder", "cached_file", "ensure_weights", "pin_of", "verify_pin"]
 
@@ -250,9 +249,7 @@ def _opened(request: urllib.request.Request) -> Any:
 
 
 def _receive(reply: Any, part: Path, have: int, total: int | None, progress: bool) -> None:
-    bar = tqdm(
-        total=total, initial=have, unit="B", unit_scale=True, desc=part.name.removesuffix(".part"), disable=not progress
-    )
+    bar = Bar(part.name.removesuffix(".part"), total or 0, "B", shown=None if progress else False, initial=have)
     with bar, part.open("ab" if have else "wb") as out:
         while block := reply.read1(_BLOCK):  # what has come in, so that a stall loses nothing
             have += len(block)

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from umedfeat.contract import Failure, Skipped, Source
 from umedfeat.discovery import discover
 from umedfeat.engine.planning import visit_all
@@ -18,6 +16,7 @@ from umedfeat.naming import Pseudonyms
 from umedfeat.policy import DEFAULT_SIDE, Policy
 from umedfeat.readers import settled
 from umedfeat.report.preview.writer import Drawing, PreviewWriter
+from umedfeat.terminal.bar import Bar
 
 __all__ = ["PreviewSummary", "preview"]
 
@@ -80,13 +79,15 @@ def preview(
     drawn = visit_all(
         [(source, None) for source in found.sources], Drawing(writer.out_dir, regions, geojson), policy, workers=workers
     )
-    for source, visited in tqdm(drawn, "Preview", len(found.sources), unit="input", disable=not show_progress):
-        if isinstance(visited.error, OutputError):
-            raise visited.error
-        if visited.error is None:
-            writer.add(visited.value)
-        else:
-            failures.append(_failure(source, visited.stage, visited.error))
+    with Bar("preview", len(found.sources), "input", shown=None if show_progress else False) as bar:
+        for source, visited in drawn:
+            if isinstance(visited.error, OutputError):
+                raise visited.error
+            if visited.error is None:
+                writer.add(visited.value)
+            else:
+                failures.append(_failure(source, visited.stage, visited.error))
+            bar.update()
     for failure in failures:
         writer.fail(failure)
     shown = [card for card in writer.cards if card.status != "failed"]
