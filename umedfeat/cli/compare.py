@@ -60,12 +60,11 @@ def command(
     from umedfeat.report.files import comparison_summary, folder_name, write_comparison
     from umedfeat.report.study_page import write_report
     from umedfeat.report.tables import render_comparison
+    from umedfeat.terminal.bar import Bar
 
     if options["sanity"]:
         raise click.UsageError("--sanity belongs to umedfeat probe")
     settings = settings_of(options, event)
-    from umedfeat.terminal.bar import Bar
-
     with Bar("fitting", unit="draw") as bar:
         comparison = compare_files(
             files,

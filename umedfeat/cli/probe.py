@@ -101,6 +101,7 @@ def command(
     from umedfeat.report.study_page import write_report
     from umedfeat.report.tables import render_plan, render_study
     from umedfeat.store import FeatureFile
+    from umedfeat.terminal.bar import Bar
 
     settings = settings_of(options, event)
     table = read_table(features)
@@ -110,8 +111,6 @@ def command(
         click.echo(render_plan(Study.plan(cohort, settings)))
         return
     origin = origin_of(table, table.encoder, labelled.name, command_line())
-    from umedfeat.terminal.bar import Bar
-
     with Bar("fitting", unit="draw") as bar:
         result = probe_cohort(cohort, settings, origin, bar.reach, jobs)
     folder = out or features.parent / "probe"

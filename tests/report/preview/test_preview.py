@@ -65,7 +65,7 @@ def test_every_input_ends_on_the_page(inputs: Path, policy: Policy, tmp_path: Pa
     summary = preview(inputs, tmp_path / "out", policy=policy, pseudonyms=KEY, geojson=True)
     html = summary.page.read_text(encoding="utf-8")
     assert summary.page == tmp_path / "out" / "index.html"
-    assert (summary.shown, len(summary.failures), summary.exit_code) == (3, 2, 1)
+    assert (summary.shown, len(summary.failures), summary.exit_code) == (4, 1, 1)
     for name in ("slide.tif", "centre-b/no-scale.tif", "head.nii", "chest.png", "broken.png", "notes.txt"):
         assert name in html, name
     pictures = set(re.findall(r'(?:src|href)="([^"]+)"', html))
@@ -113,7 +113,9 @@ def test_external_mask_decides_the_tiles(inputs: Path, policy: Policy, tmp_path:
     )
     summary = preview(inputs / "slide.tif", tmp_path / "out", policy=masked, pseudonyms=KEY)
     assert summary.regions == 16
-    failed = preview(inputs / "centre-b", tmp_path / "out2", policy=masked, pseudonyms=KEY)
+    (tmp_path / "in").mkdir()
+    _slide(tmp_path / "in" / "without-mask.tif")
+    failed = preview(tmp_path / "in", tmp_path / "out2", policy=masked, pseudonyms=KEY)
     assert len(failed.failures) == 1
 
 
