@@ -75,12 +75,12 @@ def command(
     from umedfeat.report.prediction_page import write_prediction_page
     from umedfeat.report.prediction_pictures import draw_all
     from umedfeat.terminal.progress import make_progress
-    from umedfeat.terminal.rows import RowBar
+    from umedfeat.terminal.bar import Bar
 
     probe = SavedProbe.load(model)
     probe.refuse_unknown(class_name)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with RowBar("predict") as bar:
+    with Bar("predict") as bar:
         found = predict(
             inputs,
             probe,
