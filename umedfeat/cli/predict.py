@@ -74,8 +74,8 @@ def command(
     from umedfeat.report.prediction_files import prediction_rows, summary_of_predictions, write_predictions
     from umedfeat.report.prediction_page import write_prediction_page
     from umedfeat.report.prediction_pictures import draw_all
-    from umedfeat.terminal.progress import make_progress
     from umedfeat.terminal.bar import Bar
+    from umedfeat.terminal.progress import make_progress
 
     probe = SavedProbe.load(model)
     probe.refuse_unknown(class_name)
