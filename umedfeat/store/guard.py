@@ -36,7 +36,7 @@ _DAMAGE = (
     *(OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError),
     *(MemoryError, ZeroDivisionError),
 )
-_MOST_OBJECTS = 20_000
+_MOST_OBJECTS = 10_000
 _DEEPEST = 8
 _MOST_VALUES = 1 << 20  # of an embedding
 #: Filters of HDF5 itself, which somebody may have repacked a file with; others would load foreign code.
@@ -138,6 +138,9 @@ def _refuse_others(file: h5py.File, path: Path) -> None:
 def facts_of(file: h5py.File) -> Facts:
     """The root attributes, each of its type."""
     dim, dtype = _number(file, "dim"), _text(file, "dtype")
+    policy = _settings(file, "preprocessing")
+    if not all(isinstance(part, dict) for part in policy.values()):
+        raise _Strange("attribute preprocessing is no table of tables")
     if not 0 < dim <= _MOST_VALUES:
         raise _Strange(f"an embedding of {dim} values")
     if dtype not in ("float32", "float16"):
@@ -147,7 +150,7 @@ def facts_of(file: h5py.File) -> Facts:
         dim=dim,
         dtype=dtype,
         encoder=_settings(file, "encoder"),
-        policy=_settings(file, "preprocessing"),
+        policy=policy,
         fingerprint=_text(file, "fingerprint"),
         version=_text(file, "umedfeat"),
         key_check=_text(file, "key_check") if "key_check" in file.attrs else "",
@@ -196,6 +199,8 @@ def refuse_strange(file: h5py.File, size: int, facts: Facts) -> None:
     packed = sum(_bytes(node) for node in datasets.values() if _filters(node))
     if plain > size or packed > _MOST_EXPANSION * size + _SLACK_BYTES:
         raise _Strange(f"its datasets claim {plain + packed:,} bytes, and the file has {size:,}")
+    if file.get("items/meta", getclass=True) is not h5py.Group:
+        raise _Strange("items/meta is missing")
     _refuse_other_shapes(datasets, facts)
 
 
@@ -203,11 +208,11 @@ def _datasets(group: Any, place: str, seen: list[int], depth: int) -> Iterator[t
     """(path, id) of all datasets; nothing is opened through a link that is not a hard one."""
     if depth > _DEEPEST:
         raise _Strange("groups nested in each other")
+    seen[0] += group.get_num_objs()
+    if seen[0] > _MOST_OBJECTS:
+        raise _Strange(f"more than {_MOST_OBJECTS} objects")
     for raw in group:
-        seen[0] += 1
         name = place + raw.decode(errors="backslashreplace")
-        if seen[0] > _MOST_OBJECTS:
-            raise _Strange(f"more than {_MOST_OBJECTS} objects")
         if group.links.get_info(raw).type != h5py.h5l.TYPE_HARD:
             raise _Strange(f"{name} is a link to somewhere else")
         node = h5py.h5o.open(group, raw)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from umedfeat.errors import SetupError
+from umedfeat.errors import OutputError, SetupError
 from umedfeat.naming import printable
 from umedfeat.store.read import FeatureFile
 from umedfeat.store.table import Table
@@ -110,7 +110,19 @@ def _many(count: int, noun: str) -> str:
 
 
 def policy_in_words(facts: dict[str, Any]) -> list[str]:
-    """The settings that matter for the modalities in the file, one line each."""
+    """The settings that matter for the modalities in the file, one line each.
+
+    Raises:
+        OutputError: settings of kinds that no policy has.
+    """
+    try:
+        return _policy_lines(facts)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        message = f"{facts['file']}: damaged or tampered with: settings of strange kinds"
+        raise OutputError(message, remedy="extract its inputs again") from error
+
+
+def _policy_lines(facts: dict[str, Any]) -> list[str]:
     policy, there = facts["policy"], set(facts["modalities"])
     slide, intensity, image, volume = (policy.get(key, {}) for key in ("slide", "intensity", "image", "volume"))
     lines = []

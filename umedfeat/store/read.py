@@ -178,7 +178,7 @@ class FeatureFile:
     @property
     def embeddings(self) -> npt.NDArray[np.float32]:
         """(I, D) float32: the mean of each item's rows, zeros for items without rows."""
-        return self._read("items/embedding", slice(None))
+        return self.read("items/embedding", slice(None))
 
     def labels(self, column: str = "label") -> npt.NDArray[Any]:
         """A manifest column or an item column as an array with one value per item.
@@ -235,23 +235,28 @@ class FeatureFile:
 
     def features(self, item: str | int | None = None) -> npt.NDArray[Any]:
         """(n, D) features of one item, or (T, D) of all."""
-        return self._read("features", self.rows(item))
+        return self.read("features", self.rows(item))
 
     def coords(self, item: str | int | None = None) -> npt.NDArray[np.int64]:
         """(n, 2) x, y of the top-left corners in pixels of the source image (level 0 of a slide)."""
-        return self._read("coords", self.rows(item))
+        return self.read("coords", self.rows(item))
 
     def tiles(self, column: str, item: str | int | None = None) -> npt.NDArray[Any]:
         """(n,) of a row column: "item", "slice", "tissue" (0..1) or "position" (mm)."""
-        return self._read(f"tiles/{column}", self.rows(item))
+        return self.read(f"tiles/{column}", self.rows(item))
 
     def blocks(self, size: int = 8192) -> Iterator[Rows]:
         """All rows in blocks of at most ``size``, in order: flat memory however large the file is."""
         for first in range(0, self.n_rows, size):
             place = slice(first, min(self.n_rows, first + size))
-            yield Rows(*(self._read(name, place) for name, _ in ROW_DATASETS.values()))
+            yield Rows(*(self.read(name, place) for name, _ in ROW_DATASETS.values()))
 
-    def _read(self, name: str, place: slice) -> npt.NDArray[Any]:
+    def read(self, name: str, place: slice) -> npt.NDArray[Any]:
+        """Some rows of a dataset, e.g. "features", as one error where they cannot be read.
+
+        Raises:
+            OutputError: damaged, or the disk fails.
+        """
         with naming_damage(self.path):
             values: npt.NDArray[Any] = self._file[name][place]
             return values

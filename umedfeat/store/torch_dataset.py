@@ -47,7 +47,8 @@ class FeatureDataset(Dataset[Any]):
         texts = np.array([] if labels is None else [str(label) for label in labels], dtype=np.str_)
         self.classes: tuple[str, ...] = tuple(sorted(set(texts.tolist()) - {""}))
         self._classes_of = None if labels is None else np.searchsorted(np.array(self.classes, dtype=np.str_), texts)
-        owners = file.tiles("item") if unit == "tile" else np.arange(len(file))
+        numbers = np.arange(len(file))
+        owners = np.repeat(numbers, file.items["count"]) if unit == "tile" else numbers
         self._places = np.arange(len(owners)) if labels is None else np.flatnonzero(texts[owners] != "")
         self.items = owners[self._places]
         self._file: FeatureFile | None = None

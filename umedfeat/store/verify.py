@@ -58,6 +58,7 @@ def verify(path: Path, on_rows: Callable[[int], None] | None = None) -> Verified
 
 def _faults(file: FeatureFile, on_rows: Callable[[int], None] | None) -> Iterator[str]:
     yield from _settings(file)
+    _read_texts(file)
     yield from _dropped(file)
     yield from _values(file, on_rows)
 
@@ -65,6 +66,14 @@ def _faults(file: FeatureFile, on_rows: Callable[[int], None] | None) -> Iterato
 def _settings(file: FeatureFile) -> Iterator[str]:
     if file.header.fingerprint != file.fingerprint:
         yield "fingerprint: does not belong to the settings in the file"
+
+
+def _read_texts(file: FeatureFile) -> None:
+    """What no other check reads: a damaged text raises."""
+    for table in (file.meta, file.failures, file.skipped):
+        len(table)
+    for number in range(len(file)):
+        file.detail(number)
 
 
 def _dropped(file: FeatureFile) -> Iterator[str]:

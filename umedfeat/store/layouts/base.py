@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.store.file_writer import slide_attributes, written_whole
+from umedfeat.store.guard import naming_damage
 from umedfeat.store.read import FeatureFile
 
 __all__ = ["Layout", "NotExportable", "new_h5", "nominal", "save_tensor", "slide_facts"]
@@ -63,14 +64,16 @@ def slide_facts(file: FeatureFile, number: int, name: str, nominal_magnification
 
     Raises:
         NotExportable: the item is not tiled, or has no scale.
+        OutputError: the file's settings are not those of slides.
     """
     facts = {column: values[number] for column, values in file.items.items()}
     if not facts["tile_extent"] > 0:
         raise NotExportable("it is not tiled")
     if not facts["mpp_x"] > 0:
         raise NotExportable("it has no micrometres per pixel")
-    attributes = dict(slide_attributes(facts, file.policy["slide"])) | {"name": name}
-    return nominal(attributes) if nominal_magnification else attributes
+    with naming_damage(file.path):
+        attributes = dict(slide_attributes(facts, file.policy["slide"])) | {"name": name}
+        return nominal(attributes) if nominal_magnification else attributes
 
 
 def nominal(attributes: Mapping[str, Any]) -> dict[str, Any]:

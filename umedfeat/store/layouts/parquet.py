@@ -30,6 +30,7 @@ class Parquet:
         self._parquet: Any = pq
         self._file = file
         self._folder = folder
+        self._owners = np.repeat(np.arange(len(file)), file.items["count"])
         self._written: list[int] = []
         self._waiting: list[int] = []
         self._tiles: Any = None
@@ -62,16 +63,16 @@ class Parquet:
         self._waiting = []
 
     def _write_group(self, place: slice) -> None:
-        coords = self._file.dataset("coords")[place]
-        owners = self._file.dataset("tiles/item")[place]
+        coords = self._file.read("coords", place)
+        owners = self._owners[place]
         table = self._arrow.table(
             {
                 "id": [self._file.ids[number] for number in owners],
                 "x": coords[:, 0],
                 "y": coords[:, 1],
-                "slice": self._file.dataset("tiles/slice")[place],
-                "tissue": self._file.dataset("tiles/tissue")[place],
-                "features": self._vectors(self._file.dataset("features")[place]),
+                "slice": self._file.read("tiles/slice", place),
+                "tissue": self._file.read("tiles/tissue", place),
+                "features": self._vectors(self._file.read("features", place)),
             }
         )
         if self._tiles is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from umedfeat._version import __version__
+from umedfeat.store.guard import naming_damage
 from umedfeat.store.layouts.base import NotExportable, new_h5, slide_facts
 from umedfeat.store.read import FeatureFile
 
@@ -19,11 +20,12 @@ class Stamp:
     def __init__(self, file: FeatureFile, folder: Path, nominal_magnification: bool) -> None:
         self._file = file
         self._folder = folder
-        slide = file.policy["slide"]
+        with naming_damage(file.path):
+            side, mpp = int(file.policy["slide"]["tile_size"]), float(file.policy["slide"]["mpp"])
         self._attributes = {
             "unit": "um",
-            "tile_size_um": float(slide["tile_size"]) * float(slide["mpp"]),
-            "tile_size_px": int(slide["tile_size"]),
+            "tile_size_um": side * mpp,
+            "tile_size_px": side,
             "extractor": f"umedfeat-{__version__}-{file.encoder.get('name', '')}",
             "feat_type": "tile",
         }
