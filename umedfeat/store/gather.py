@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.errors import OutputError
+from umedfeat.store.guard import naming_damage
 from umedfeat.store.raw_rows import RawRows
 from umedfeat.store.read import FeatureFile
 
@@ -130,7 +130,7 @@ def gather(pool: FilePool, pieces: Pieces, names: Sequence[str], size: int) -> I
 
 def _fill(target: npt.NDArray[Any], places: Ints, pool: FilePool, number: int, name: str, rows: Ints) -> None:
     """``target[places] = dataset[rows]`` for ascending rows."""
-    try:
+    with naming_damage(pool.path(number)):
         dataset = pool.dataset(number, name)
         first, at = int(rows[0]), int(places[0])
         if _consecutive(rows) and _consecutive(places):
@@ -145,11 +145,6 @@ def _fill(target: npt.NDArray[Any], places: Ints, pool: FilePool, number: int, n
             return
         for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
             target[places[run]] = dataset[int(rows[run[0]]) : int(rows[run[-1]]) + 1]
-    except (OSError, RuntimeError, ValueError) as error:
-        raise OutputError(
-            f"{pool.path(number).name}: damaged ({name} cannot be read)",
-            remedy="`umedfeat verify` names the faults; remove the file and extract its inputs again",
-        ) from error
 
 
 def _consecutive(numbers: Ints) -> bool:
