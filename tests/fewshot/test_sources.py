@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from study_cases import gaussian_cases, write_features
 
+from umedfeat.cli import run
 from umedfeat.errors import CohortError, SetupError
 from umedfeat.fewshot.cohort.labels import encode, infer_task
 from umedfeat.fewshot.cohort.sources import cohort_of, label_items
@@ -269,3 +270,21 @@ def test_files_of_other_images_are_not_compared(tmp_path):
         compare_files([first, fewer], settings=QUICK)
     shared = compare_files([first, fewer], settings=QUICK, unmatched="skip")
     assert len(shared.results[0].cohort.ids) == 36
+
+
+def test_items_can_be_pseudonyms_in_every_file(tmp_path, monkeypatch, capsys):
+    """File names of a hospital name patients: with --item-pseudonyms none of them leaves, and splits still return."""
+    monkeypatch.setenv("UMEDFEAT_ID_KEY", str(tmp_path / "site.key"))
+    (tmp_path / "site.key").write_text("k" * 64)
+    (tmp_path / "site.key").chmod(0o600)
+    cases = gaussian_cases(20, 1, 6)
+    names = [f"Mustermann-{k:02d}.png" for k in range(20)]
+    path = write_features(tmp_path / "f.h5", list(cases.features[:, None]), names, meta={"label": cases.labels})
+    arguments = ["probe", "-f", str(path), "--fraction", "1", "--item-pseudonyms", "--out"]
+    assert run([*arguments, str(tmp_path / "a")]) == 0
+    capsys.readouterr()
+    for file in (tmp_path / "a").rglob("*"):
+        assert file.is_dir() or b"Mustermann" not in file.read_bytes(), file.name
+    again = ["probe", "-f", str(path), "--item-pseudonyms", "--splits", str(tmp_path / "a" / "splits.json")]
+    assert run([*again, "--out", str(tmp_path / "b")]) == 0
+    assert (tmp_path / "a" / "predictions.csv").read_bytes() == (tmp_path / "b" / "predictions.csv").read_bytes()

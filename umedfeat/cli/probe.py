@@ -69,6 +69,7 @@ Exit codes: 0 done, 2 no study can be made of this, 3 leakage or a failed --sani
 @click.option(
     "--no-novelty", is_flag=True, help="Save no features of training items; nothing is flagged as unlike them."
 )
+@click.option("--item-pseudonyms", is_flag=True, help="Pseudonyms for items too, in every output; no pictures.")
 @click.option("--dry-run", is_flag=True, help="Print patients per budget and class, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on stdout.")
 def command(
@@ -85,6 +86,7 @@ def command(
     save_on: SaveOn,
     no_model: bool,
     no_novelty: bool,
+    item_pseudonyms: bool,
     dry_run: bool,
     as_json: bool,
     **options: Any,
@@ -95,6 +97,8 @@ def command(
     from umedfeat.fewshot.files import origin_of, probe_cohort
     from umedfeat.fewshot.sanity import refuse_failed
     from umedfeat.fewshot.study import Study
+    from umedfeat.keys import load_key
+    from umedfeat.naming import Pseudonyms
     from umedfeat.prediction.fit import fit_probe
     from umedfeat.prediction.saved import SAVED_TASKS
     from umedfeat.report.files import summary_of, write_study
@@ -106,7 +110,8 @@ def command(
     settings = settings_of(options, event)
     table = read_table(features)
     labelled = label_items(table, label=label, labels=labels, patient=patient, unmatched=unmatched, event=event)
-    cohort = cohort_of(table, labelled, settings)
+    pseudonyms = Pseudonyms(load_key(None, make=not dry_run)) if item_pseudonyms else None
+    cohort = cohort_of(table, labelled, settings, pseudonyms)
     if dry_run:
         click.echo(render_plan(Study.plan(cohort, settings)))
         return

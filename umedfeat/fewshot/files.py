@@ -18,6 +18,7 @@ from umedfeat.fewshot.sanity import check_sanity
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.study import Origin, Progress, run_study
 from umedfeat.machine import usable_cores
+from umedfeat.naming import Pseudonyms
 from umedfeat.store.one_key import one_key
 
 __all__ = ["compare_files", "origin_of", "probe_cohort", "probe_file"]
@@ -34,12 +35,13 @@ def probe_file(
     patient: str = "",
     unmatched: str = "stop",
     event: str = "",
+    pseudonyms: Pseudonyms | None = None,
     settings: ProbeSettings | None = None,
     command: str = "",
     progress: Progress | None = None,
     jobs: int | None = None,
 ) -> ProbeResult:
-    """Evaluate a feature file; see ``label_items`` for how labels and patients are found.
+    """Evaluate a feature file; see ``label_items`` for labels and patients, ``cohort_of`` for pseudonyms of items.
 
     Raises:
         CohortError: features and labels make no study.
@@ -50,7 +52,7 @@ def probe_file(
     table = read_table(path)
     labelled = label_items(table, label=label, labels=labels, patient=patient, unmatched=unmatched, event=event)
     origin = origin_of(table, table.encoder, labelled.name, command)
-    return probe_cohort(cohort_of(table, labelled, chosen), chosen, origin, progress, jobs)
+    return probe_cohort(cohort_of(table, labelled, chosen, pseudonyms), chosen, origin, progress, jobs)
 
 
 def origin_of(table: FeatureTable, encoder: str, label: str, command: str) -> Origin:

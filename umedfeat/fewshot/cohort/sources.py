@@ -19,7 +19,7 @@ from umedfeat.fewshot.cohort.labels import MISSING
 from umedfeat.fewshot.cohort.selection import select
 from umedfeat.fewshot.cohort.table import FeatureTable
 from umedfeat.fewshot.settings import ProbeSettings
-from umedfeat.naming import plain_cell, stem_of
+from umedfeat.naming import Pseudonyms, plain_cell, stem_of
 
 __all__ = ["LABEL_COLUMNS", "Labelled", "aligned", "cohort_of", "label_items"]
 
@@ -99,10 +99,18 @@ def _with_event(found: Labelled, event: str) -> Labelled:
     return replace(found, labels=np.asarray(both, dtype=np.str_), meta=rest, name=f"{found.name}, {column}")
 
 
-def cohort_of(table: FeatureTable, labelled: Labelled, settings: ProbeSettings) -> Cohort:
-    """Load the features of the labelled items that take part (``select``) and build the cohort."""
+def cohort_of(
+    table: FeatureTable, labelled: Labelled, settings: ProbeSettings, pseudonyms: Pseudonyms | None = None
+) -> Cohort:
+    """Load the features of the labelled items that take part (``select``) and build the cohort.
+
+    Args:
+        pseudonyms: what items are called in everything that follows, instead of by their file names.
+    """
     labelled = _selected(labelled, settings)
     ids = table.ids[labelled.items]
+    if pseudonyms is not None:
+        ids = np.asarray([pseudonyms.of(name, kind="item") for name in ids.tolist()], dtype=np.str_)
     if settings.pool == "abmil" and settings.unit != "item":
         raise CohortError(
             f"--pool abmil pools tiles into items, and --unit is {settings.unit}", remedy="leave --unit out"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
-
-from umedfeat.fewshot.metrics.calibration import by_patient
 
 __all__ = ["OPERATING", "expected_calibration_error", "net_benefit", "operating_point"]
 
@@ -31,9 +31,8 @@ def operating_point(
     Returns:
         Name of ``OPERATING`` → (B,); NaN where nobody is positive, negative, called positive or called negative.
     """
-    called = chance > threshold
-    cells = np.stack([called & hit, ~called & hit, called & ~hit, ~called & ~hit], axis=1).astype(np.float64)
-    found, missed, alarmed, cleared = (weights @ by_patient(cells, patient, weights.shape[1])).T
+    cell = 2 * (chance <= threshold) + ~hit
+    found, alarmed, missed, cleared = (weights @ _tabulated(cell, np.ones(len(cell)), patient, (weights.shape[1], 4))).T
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
             "sensitivity": found / (found + missed),
@@ -59,19 +58,21 @@ def expected_calibration_error(chance: Floats, onehot: Floats, patient: Ints, we
     Of two classes the second, of more the mean over the classes. At most ten bins, of ten items and more where there
     are as many. Never negative, so it lies above 0 for calibrated probabilities too, the more the smaller the test.
     """
-    columns = [1] if onehot.shape[1] == 2 else range(onehot.shape[1])
-    each = [_binned(chance[:, k], onehot[:, k], patient, weights) for k in columns]
-    return np.asarray(np.mean(each, axis=0))
-
-
-def _binned(chance: Floats, hit: Floats, patient: Ints, weights: Floats) -> Floats:
+    columns = [1] if onehot.shape[1] == 2 else list(range(onehot.shape[1]))
     bins = max(1, min(_MOST_BINS, len(chance) // _PER_BIN))
-    edges = np.quantile(chance, np.linspace(0, 1, bins + 1)[1:-1])
-    place = np.searchsorted(edges, chance, side="right")  # equal probabilities stay together
-    gaps = np.zeros((len(chance), bins))
-    gaps[np.arange(len(chance)), place] = hit - chance
+    each = [_gaps(chance[:, k], onehot[:, k], patient, (weights.shape[1], bins)) for k in columns]
     counts = np.bincount(patient, minlength=weights.shape[1]).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(
-            np.abs(weights @ by_patient(gaps, patient, weights.shape[1])).sum(axis=1) / (weights @ counts)
-        )
+        return np.asarray(np.abs(weights @ np.hstack(each)).sum(axis=1) / (weights @ counts) / len(columns))
+
+
+def _gaps(chance: Floats, hit: Floats, patient: Ints, shape: tuple[int, int]) -> Floats:
+    """(P, bins) events less their probabilities; equal probabilities stay in one bin."""
+    edges = np.quantile(chance, np.linspace(0, 1, shape[1] + 1)[1:-1])
+    return _tabulated(np.searchsorted(edges, chance, side="right"), hit - chance, patient, shape)
+
+
+def _tabulated(place: npt.NDArray[np.integer[Any]], amounts: Floats, patient: Ints, shape: tuple[int, int]) -> Floats:
+    """Sum of (n,) amounts by patient and place."""
+    sums = np.bincount(patient * shape[1] + place, amounts, shape[0] * shape[1])
+    return np.asarray(sums.reshape(shape), dtype=np.float64)

@@ -25,24 +25,28 @@ from umedfeat.report.methods import methods_sentences
 __all__ = ["CHECKLISTS", "filled", "write_checklists"]
 
 CHECKLISTS = {"tripod_ai.csv": "TRIPOD+AI", "claim.csv": "CLAIM"}
+_SAVED = {
+    "model_place": "model.safetensors; splits.json",
+    "model": "The fitted probe is model.safetensors (umedfeat predict); the others follow from features and splits.json.",
+}
 _HEADER = ["item", "section", "topic", "asks", "place", "here"]
 
 
 def write_checklists(result: ProbeResult, folder: Path) -> list[Path]:
     """Write ``checklist_tripod_ai.csv`` and ``checklist_claim.csv`` into a folder that is there."""
-    written = []
+    written, saved = [], (folder / "model.safetensors").is_file()
     for name in CHECKLISTS:
         path = folder / f"checklist_{name}"
         with path.open("w", encoding="utf-8", newline="") as stream:
-            write_csv(stream, [_HEADER, *([row[column] for column in _HEADER] for row in filled(result, name))])
+            write_csv(stream, [_HEADER, *([row[column] for column in _HEADER] for row in filled(result, name, saved))])
         written.append(path)
     return written
 
 
-def filled(result: ProbeResult, name: str) -> list[dict[str, str]]:
-    """The items of one of CHECKLISTS with their places and what the study says."""
+def filled(result: ProbeResult, name: str, saved: bool = False) -> list[dict[str, str]]:
+    """The items of one of CHECKLISTS with their places and what the study says. ``saved``: the probe lies beside it."""
     text = files("umedfeat.report.checklists").joinpath(name).read_text(encoding="utf-8")
-    known = _answers(result)
+    known = _answers(result) | (_SAVED if saved else {})
     return [
         row | {column: " ".join(row[column].format_map(known).split()) for column in ("place", "here")}
         for row in csv.DictReader(StringIO(text))
@@ -58,7 +62,8 @@ def _answers(result: ProbeResult) -> dict[str, str]:
         "headline": " ".join(headlines(result)[:1]),
         "operating": operating_sentence(result) or "Two classes are needed; see the table of each class.",
         "positive": positive_sentence(result),
-        "drops": " ".join(headlines(result)[2:]) or "No centre was left out.",
+        "drops": " ".join(line for line in headlines(result) if line.startswith("Left out"))
+        or "No centre was left out.",
         "notes": " ".join(result.warnings) or "The study raised no warning.",
         "model_place": "results.csv (hyperparameters); splits.json",
         "model": "The classifiers follow from the features, splits.json and the command.",
