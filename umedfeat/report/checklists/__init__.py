@@ -27,7 +27,7 @@ __all__ = ["CHECKLISTS", "filled", "write_checklists"]
 CHECKLISTS = {"tripod_ai.csv": "TRIPOD+AI", "claim.csv": "CLAIM"}
 _SAVED = {
     "model_place": "model.safetensors; splits.json",
-    "model": "The fitted probe is model.safetensors (umedfeat predict); the others follow from features and splits.json.",
+    "model": "The fitted probe is model.safetensors; the others follow from features and splits.json.",
 }
 _HEADER = ["item", "section", "topic", "asks", "place", "here"]
 
@@ -55,11 +55,12 @@ def filled(result: ProbeResult, name: str, saved: bool = False) -> list[dict[str
 
 def _answers(result: ProbeResult) -> dict[str, str]:
     """What the placeholders of the lists stand for."""
+    lines = headlines(result)
     return {
         **methods_sentences(result),
         **_facts(result),
         "subgroups_sentence": methods_sentences(result)["subgroups"] or "No subgroup was asked for or found.",
-        "headline": " ".join(headlines(result)[:1]),
+        "headline": " ".join(lines[:1]),
         "operating": operating_sentence(result) or "Two classes are needed; see the table of each class.",
         "positive": positive_sentence(result),
         "drops": " ".join(line for line in headlines(result) if line.startswith("Left out"))
