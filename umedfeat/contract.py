@@ -74,7 +74,7 @@ class Source:
         files: every file it is made of, in a deterministic order; ``(path,)`` for single files.
         name: path relative to the input root with ``/`` separators: the only path that is stored or logged.
         patient: keyed pseudonym or "" (never the raw identifier, unless ``--keep-ids``).
-        study: keyed pseudonym or "".
+        study, series, accession: keyed pseudonyms of what the input belongs to, or "".
         modality: what was declared (manifest or DICOM) or "" for "decide when planning".
         mpp: declared micrometres per pixel (manifest) or None.
         meta: the manifest's further columns (label, centre, split …), stored under /items/meta/<name>.
@@ -88,6 +88,8 @@ class Source:
     name: str
     patient: str = ""
     study: str = ""
+    series: str = ""
+    accession: str = ""
     modality: str = ""
     mpp: float | None = None
     meta: Mapping[str, str] = field(default_factory=dict)

@@ -26,6 +26,7 @@ __all__ = [
     "content_sha256",
     "files_stat",
     "identify",
+    "normalised",
     "plain_cell",
     "printable",
     "stem_of",
@@ -71,16 +72,27 @@ class Pseudonyms:
     keep: bool = False
 
     def of(self, identifier: str, *, kind: str = "patient") -> str:
-        """16 hex digits for an identifier; "" for an empty one. ``kind`` separates patients from studies and series."""
+        """16 hex digits for an identifier; "" for an empty one. ``kind`` separates patients from studies and series.
+
+        Spellings of one identifier have one pseudonym, see ``normalised``.
+        """
         identifier = identifier.strip()
         if not identifier or self.keep:
             return identifier
-        return hmac.new(self.key, f"{kind}\0{identifier}".encode(), hashlib.sha256).hexdigest()[:16]
+        return hmac.new(self.key, f"{kind}\0{normalised(identifier)}".encode(), hashlib.sha256).hexdigest()[:16]
 
     @property
     def key_check(self) -> str:
         """What files tell of the key (see ``umedfeat.keys.key_check``); "readable" where identifiers are kept."""
         return "readable" if self.keep else key_check(self.key)
+
+
+def normalised(identifier: str) -> str:
+    """An identifier without what systems and spreadsheets do to it: blanks, leading zeros, a ".0" at the end."""
+    text = " ".join(identifier.replace("\0", " ").split())
+    if re.fullmatch(r"\d+\.0+", text):
+        text = text.partition(".")[0]
+    return text.lstrip("0") or "0" if text.isdecimal() else text
 
 
 def stem_of(name: str) -> str:

@@ -46,6 +46,8 @@ def command(
     margin: float,
     label: str,
     labels: Path | None,
+    by: str,
+    id_key: Path | None,
     patient: str,
     unmatched: str,
     event: str,
@@ -55,6 +57,7 @@ def command(
     **options: Any,
 ) -> None:
     """Which encoder needs less data? Paired differences, and the data needed to match the baseline."""
+    from umedfeat.fewshot.cohort.hospital import LabelTable
     from umedfeat.fewshot.files import compare_files
     from umedfeat.report.comparison_page import write_comparison_report
     from umedfeat.report.files import comparison_summary, folder_name, write_comparison
@@ -70,7 +73,7 @@ def command(
             files,
             baseline=baseline,
             label=label,
-            labels=labels,
+            labels=LabelTable(labels, by, id_key) if labels else None,
             patient=patient,
             unmatched=unmatched,
             event=event,

@@ -13,6 +13,7 @@ EPILOG = """\b
 Examples:
   umedfeat info                        (feats.h5 in this folder)
   umedfeat info feats.h5 --items       (one line per item)
+  umedfeat info feats.h5 --items items.csv      (a table to fill in, for probe --labels)
   umedfeat info feats.h5 --failures    (what failed, why, and what to do)
   umedfeat info feats.h5 --skipped
   umedfeat info feats.h5 --json
@@ -21,17 +22,29 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("file", default="feats.h5", type=click.Path(path_type=Path))
-@click.option("--items", "part", flag_value="items", help="One line per item.")
+@click.option(
+    "--items",
+    is_flag=False,
+    flag_value="-",
+    metavar="[CSV]",
+    help="One line per item; a .csv file: a table to fill in.",
+)
 @click.option("--failures", "part", flag_value="failures", help="What failed, why, and what to do.")
 @click.option("--skipped", "part", flag_value="skipped", help="Files that are not inputs, and why.")
 @click.option("--dropped", "part", flag_value="dropped", help="Regions that could not be read, and why.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
-def command(file: Path, part: str | None, as_json: bool) -> None:
+def command(file: Path, items: str | None, part: str | None, as_json: bool) -> None:
     """Tell what is inside a feature file: encoder, settings, items per modality, labels, failures."""
     from umedfeat.store import FeatureFile
-    from umedfeat.store.info import describe, listing, overview
+    from umedfeat.store.info import describe, listing, overview, write_items
 
+    if items not in (None, "-") and not str(items).lower().endswith(".csv"):
+        raise click.UsageError(f"--items {items}: name a .csv file, or write --items behind the feature file")
     with FeatureFile(file) as features:
+        if items not in (None, "-"):
+            click.echo(f"{write_items(features, Path(str(items)))} items written to {items}")
+            return
+        part = "items" if items else part
         if part is not None:
             names, rows = listing(features, part)
             click.echo(

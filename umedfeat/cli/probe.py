@@ -21,6 +21,7 @@ Examples:
   umedfeat probe --fraction 1%,5%,10%,50%,100%
   umedfeat probe --shots 1,2,4,8,16 --classifier linear
   umedfeat probe --labels labels.csv --label diagnosis --patient case
+  umedfeat probe --labels ris.csv --by AccessionNumber      (a hospital's own table)
   umedfeat probe --external centre=B             (train elsewhere, test on centre B)
   umedfeat probe --cv 5 --subgroup sex
   umedfeat probe --splits probe/splits.json      (the same tests and draws again)
@@ -76,6 +77,8 @@ def command(
     features: Path,
     label: str,
     labels: Path | None,
+    by: str,
+    id_key: Path | None,
     patient: str,
     unmatched: str,
     event: str,
@@ -92,6 +95,7 @@ def command(
     **options: Any,
 ) -> None:
     """How few labels are enough? Linear probe, kNN and prototypes over fractions of the training patients."""
+    from umedfeat.fewshot.cohort.hospital import LabelTable
     from umedfeat.fewshot.cohort.sources import cohort_of, label_items
     from umedfeat.fewshot.cohort.table import read_table
     from umedfeat.fewshot.files import origin_of, probe_cohort
@@ -109,8 +113,11 @@ def command(
 
     settings = settings_of(options, event)
     table = read_table(features)
-    labelled = label_items(table, label=label, labels=labels, patient=patient, unmatched=unmatched, event=event)
-    pseudonyms = Pseudonyms(load_key(None, make=not dry_run)) if item_pseudonyms else None
+    table_of_labels = LabelTable(labels, by, id_key) if labels else None
+    labelled = label_items(
+        table, label=label, labels=table_of_labels, patient=patient, unmatched=unmatched, event=event
+    )
+    pseudonyms = Pseudonyms(load_key(id_key, make=not dry_run)) if item_pseudonyms else None
     cohort = cohort_of(table, labelled, settings, pseudonyms)
     if dry_run:
         click.echo(render_plan(Study.plan(cohort, settings)))

@@ -87,6 +87,19 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "--labels", type=click.Path(path_type=Path), help="CSV with a column for the item and one for the label."
     ),
     click.option("--event", default="", help="Survival: column of events (1 seen, 0 censored); --label: the time."),
+    click.option(
+        "--by",
+        default="",
+        metavar="IDENTIFIER",
+        help="--labels joins by PatientID, AccessionNumber, StudyInstanceUID or SeriesInstanceUID.  "
+        "[default: found by the columns' names]",
+    ),
+    click.option(
+        "--id-key",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        envvar="UMEDFEAT_ID_KEY",
+        help="File with the key of the features' pseudonyms, for such a join.",
+    ),
     click.option("--patient", default="", help="Patient column; none = every item is its own patient."),
     click.option(
         "--unmatched",

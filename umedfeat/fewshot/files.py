@@ -10,6 +10,7 @@ from pathlib import Path
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.cohort.confounding import trivial_cohort
+from umedfeat.fewshot.cohort.hospital import LabelTable
 from umedfeat.fewshot.cohort.sources import Labelled, aligned, cohort_of, label_items
 from umedfeat.fewshot.cohort.table import FeatureTable, read_table
 from umedfeat.fewshot.compare import MARGIN, compare_cohorts
@@ -31,7 +32,7 @@ def probe_file(
     path: Path,
     *,
     label: str = "",
-    labels: Path | None = None,
+    labels: Path | LabelTable | None = None,
     patient: str = "",
     unmatched: str = "stop",
     event: str = "",
@@ -93,7 +94,7 @@ def compare_files(
     *,
     baseline: str = "",
     label: str = "",
-    labels: Path | None = None,
+    labels: Path | LabelTable | None = None,
     patient: str = "",
     unmatched: str = "stop",
     event: str = "",

@@ -220,7 +220,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _holds_pseudonyms(items: Table) -> bool:
-    return any((items[name] != "").any() for name in ("patient", "study"))
+    return any((items[name] != "").any() for name in ("patient", "study", "series", "accession"))
 
 
 def _write_attributes(file: h5py.File, header: Header, dim: int) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from umedfeat.errors import OutputError, SetupError
 from umedfeat.naming import printable
+from umedfeat.naming import write_csv
 from umedfeat.store.read import FeatureFile
 from umedfeat.store.table import Table
 from umedfeat.terminal.tables import human_bytes, render_facts, render_table
 
-__all__ = ["EMPTY_REMEDY", "describe", "listing", "overview", "policy_in_words"]
+__all__ = ["EMPTY_REMEDY", "describe", "listing", "overview", "policy_in_words", "write_items"]
 
 #: What to do about items without a region.
 EMPTY_REMEDY = "umedfeat preview shows why; then --tissue none, or a lower --min-tissue"
@@ -188,6 +190,29 @@ def _held(detail: str) -> str:
     left_out = contents.get("left_out", {})
     without = [f"without {', '.join(left_out)}"] if left_out else []
     return "; ".join([part for part in [", ".join(told)] if part] + without)
+
+
+def write_items(file: FeatureFile, path: Path) -> int:
+    """Write the table that a person fills in: one row per item, with an empty column "label"; returns the rows.
+
+    Identifiers are those of the file: pseudonyms. ``umedfeat probe --labels`` reads the filled-in table.
+
+    Raises:
+        SetupError: there is such a file, or it cannot be written.
+    """
+    names = ["id", "source", "modality", "format", "patient", "study", "series", "accession", "count"]
+    table = file.items | file.meta
+    names += [name for name in file.meta if name not in names]
+    blank = [] if "label" in file.meta else ["label"]
+    try:
+        with path.open("x", newline="", encoding="utf-8") as stream:
+            rows = ([*(_plain(table[name][k]) for name in names), *("" for _ in blank)] for k in range(len(file)))
+            write_csv(stream, [[*names, *blank], *rows])
+    except FileExistsError as error:
+        raise SetupError(f"{path}: is there already", remedy="it may hold labels: name another file") from error
+    except OSError as error:
+        raise SetupError(f"{path}: cannot be written ({error.strerror})", remedy="name another file") from error
+    return len(file)
 
 
 def _plain(value: Any) -> object:

@@ -38,6 +38,8 @@ def item_row(item: Item, checksum: str) -> dict[str, Any]:
         "modality": plan.modality,
         "patient": source.patient,
         "study": source.study,
+        "series": source.series,
+        "accession": source.accession,
         "start": 0,
         "count": len(item.features),
         "width": plan.width,

@@ -25,7 +25,7 @@ __all__ = [
 
 #: Version of the layout. Readers refuse newer ones; what older ones lack is told as unknown.
 #: 2: ``key_check``, /items/files_sha256 and /items/files_stat.
-SCHEMA = 2
+SCHEMA = 3
 OLDEST_SCHEMA = 1
 #: Version of what the numbers mean: part of the fingerprint, so that a new layout does not part comparable features.
 _MEANING = 1
@@ -39,6 +39,8 @@ ITEM_COLUMNS: dict[str, str] = {
     "modality": "str",
     "patient": "str",
     "study": "str",
+    "series": "str",
+    "accession": "str",
     "start": "<i8",
     "count": "<i8",
     "width": "<i8",
@@ -58,7 +60,7 @@ ITEM_COLUMNS: dict[str, str] = {
 }
 
 #: Datasets that older files lack → the schema that brought them.
-NEWER_COLUMNS = {"items/files_sha256": 2, "items/files_stat": 2}
+NEWER_COLUMNS = {"items/files_sha256": 2, "items/files_stat": 2, "items/series": 3, "items/accession": 3}
 
 #: /tiles/<column>: one value per row of /features.
 TILE_COLUMNS: dict[str, str] = {"item": "<i4", "slice": "<i4", "tissue": "<f4", "position": "<f4"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +16,14 @@ from umedfeat.errors import CohortError
 from umedfeat.fewshot.arrays import Bools, Ints, Texts
 from umedfeat.fewshot.cohort.build import build_cohort
 from umedfeat.fewshot.cohort.cohort import Bags, Cohort, FlowStep
+from umedfeat.fewshot.cohort.hospital import LabelTable, is_identifying, joined, named_identifier
 from umedfeat.fewshot.cohort.labels import MISSING
 from umedfeat.fewshot.cohort.selection import select
 from umedfeat.fewshot.cohort.table import FeatureTable
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.naming import Pseudonyms, plain_cell, stem_of
+
+log = logging.getLogger("umedfeat")
 
 __all__ = ["LABEL_COLUMNS", "Labelled", "aligned", "cohort_of", "label_items"]
 
@@ -57,7 +61,7 @@ def label_items(
     table: FeatureTable,
     *,
     label: str = "",
-    labels: Path | None = None,
+    labels: Path | LabelTable | None = None,
     patient: str = "",
     unmatched: str = "stop",
     event: str = "",
@@ -68,7 +72,8 @@ def label_items(
         table: of the feature file.
         label: column; "folder" or "folder:N" for class folders (N counts from the top, -1 is the innermost);
             "" applies the rule: the one column of LABEL_COLUMNS that is there, else the one level of class folders.
-        labels: CSV file with the labels, matched by id, relative path or stem.
+        labels: CSV file with the labels, matched by id, relative path or stem, else by an identifier of DICOM
+            (``LabelTable`` says which, and under which key).
         patient: column with the patient; "none" takes every item as its own patient; "" takes the file's pseudonyms,
             else the one column of PATIENT_COLUMNS that is there.
         event: for survival the column of the events (1 seen, 0 censored); the label is then the time.
@@ -78,7 +83,8 @@ def label_items(
         CohortError: nothing, or several things, could be meant; rows do not match.
     """
     if labels is not None:
-        found = _from_csv(table, labels, label, patient, unmatched)
+        given = labels if isinstance(labels, LabelTable) else LabelTable(labels)
+        found = _from_csv(table, given, label, unmatched)
     elif label.startswith("folder") or (not label and not _candidates(table.meta, LABEL_COLUMNS)):
         found = _from_folders(table, label)
     else:
@@ -87,7 +93,23 @@ def label_items(
         found = Labelled(column, np.arange(len(table.ids)), table.meta[column], None, rest)
     if event:
         found = _with_event(found, event)
-    return _without_gaps(table, _with_patients(table, found, patient), unmatched)
+    labelled = _without_gaps(table, _with_patients(table, found, patient), unmatched)
+    if mixed := _mixed_modalities(labelled):
+        log.warning("%s: %s", table.path.name, mixed)
+    return labelled
+
+
+def _mixed_modalities(labelled: Labelled) -> str:
+    """A line where patients have items of several modalities: one classifier would see all of them alike."""
+    modality = labelled.meta.get("modality")
+    if labelled.patients is None or modality is None or len(set(modality.tolist())) < 2:
+        return ""
+    pairs = {(p, m) for p, m in zip(labelled.patients.tolist(), modality.tolist(), strict=True) if p}
+    several = [patient for patient, count in Counter(patient for patient, _ in pairs).items() if count > 1]
+    names = ", ".join(sorted(set(modality.tolist())))
+    return f"{len(several)} patients have items of several modalities ({names}): --where modality=… selects" * bool(
+        several
+    )
 
 
 def _with_event(found: Labelled, event: str) -> Labelled:
@@ -266,22 +288,33 @@ def _folder_levels(parts: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
     return found
 
 
-def _from_csv(table: FeatureTable, path: Path, label: str, patient: str, unmatched: str) -> Labelled:
-    rows = _read_csv(path)
-    columns = dict.fromkeys(rows[0])
-    key = _key_column(columns, path)
-    rest = {name: None for name in columns if name != key}
+def _from_csv(table: FeatureTable, given: LabelTable, label: str, unmatched: str) -> Labelled:
+    path, rows = given.path, _read_csv(given.path)
+    columns = list(rows[0])
+    usual = next((found[0] for name in _KEY_COLUMNS if (found := _candidates(dict.fromkeys(columns), (name,)))), "")
+    identifier = named_identifier(columns, given.by, path.name) if given.by or not usual else None
+    if not usual and identifier is None:
+        raise CohortError(
+            f"{path.name}: no column names the items; its columns are {', '.join(columns)}",
+            remedy="call it 'id' or 'path', or PatientID, AccessionNumber, StudyInstanceUID or SeriesInstanceUID",
+        )
+    key = usual if identifier is None else identifier[0]
+    rest = {name: None for name in columns if name != key and (identifier is None or not is_identifying(name))}
     if not label and not _candidates(rest, LABEL_COLUMNS) and len(rest) == 1:
         label = next(iter(rest))
     label = _only(rest, label, LABEL_COLUMNS, path.name, "--label")
-    items, matched = _match(table, [row[key] for row in rows], path.name, unmatched)
+    values = [row[key] for row in rows]
+    if identifier is None:
+        items, matched = _match(table, values, path.name, unmatched)
+    else:
+        items, matched = joined(table, values, identifier[1], given, unmatched)
     kept = [rows[k] for k in matched]
     meta = {name: values[items] for name, values in table.meta.items() if name != label}
     meta |= {name: np.asarray([row[name] for row in kept], dtype=np.str_) for name in rest if name != label}
     texts = np.asarray([row[label] for row in kept], dtype=np.str_)
     left_out = []
-    if len(rows) > len(kept):
-        left_out.append(f"{len(rows) - len(kept)} label rows without item")
+    if lost := len(rows) - len(set(matched)):
+        left_out.append(f"{lost} label rows without item")
     if len(table.ids) > len(items):
         left_out.append(f"{len(table.ids) - len(items)} items without label row")
     return Labelled(f"{path.name}: {label}", items, texts, None, meta, ", ".join(left_out))
@@ -321,17 +354,6 @@ def _text_of(path: Path) -> str:
         raise CohortError(
             f"{path.name}: line {line} is not UTF-8 text", remedy="save the table as 'CSV UTF-8' (in Excel: Save As)"
         ) from error
-
-
-def _key_column(columns: Mapping[str, object], path: Path) -> str:
-    for name in _KEY_COLUMNS:
-        found = _candidates(columns, (name,))
-        if found:
-            return found[0]
-    raise CohortError(
-        f"{path.name}: no column names the items; its columns are {', '.join(columns)}",
-        remedy="call it 'id' or 'path'",
-    )
 
 
 def _match(table: FeatureTable, keys: Sequence[str], name: str, unmatched: str) -> tuple[Ints, list[int]]:

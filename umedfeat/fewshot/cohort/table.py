@@ -37,7 +37,9 @@ class FeatureTable:
         policy: the settings of those kinds of input that are there, as text ("image: fit pad, size 224").
         number: (I,) their numbers in the file. count: (I,) rows of each.
         ids, sources, patients, content: (I,) text columns; patients are pseudonyms or "".
-        meta: the manifest's own columns, each (I,). facts: size and kind of the files, each (I,) of str.
+        identifiers: "patient", "study", "series", "accession" → (I,) pseudonyms or "".
+        meta: the manifest's own columns, each (I,), and "modality".
+        facts: size and kind of the files, each (I,) of str.
         empty: number of items without rows (a slide without tissue), left out of everything else.
         failed: number of inputs that could not be embedded.
     """
@@ -54,6 +56,7 @@ class FeatureTable:
     sources: Texts
     patients: Texts
     content: Texts
+    identifiers: Mapping[str, Texts]
     meta: Mapping[str, Texts]
     facts: Mapping[str, Texts]
     empty: int
@@ -112,7 +115,8 @@ def read_table(path: Path) -> FeatureTable:
             sources=text(file.items["source"]),
             patients=text(file.items["patient"]),
             content=text(file.items["content_sha256"]),
-            meta={name: text(values) for name, values in file.meta.items()},
+            identifiers={kind: text(file.items[kind]) for kind in ("patient", "study", "series", "accession")},
+            meta={name: text(values) for name, values in ({"modality": file.items["modality"]} | file.meta).items()},
             facts={name: text(file.items[column]) for name, column in _FACTS.items()},
             empty=len(file) - len(kept),
             failed=len(file.failures["source"]),

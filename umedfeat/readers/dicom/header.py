@@ -88,6 +88,7 @@ class DicomHeader:
     series: str
     study: str
     patient: str
+    accession: str
     modality: str
     image_type: tuple[str, ...]
     rows: int
@@ -171,6 +172,7 @@ def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
         series=uids[1],
         study=uids[2],
         patient=str(dataset.get("PatientID", "") or "").strip(),
+        accession=str(dataset.get("AccessionNumber", "") or "").strip(),
         modality=_known_modality(str(dataset.get("Modality", "") or "").strip().upper(), sop_class),
         image_type=image_type,
         rows=int(dataset.get("Rows", 0) or 0),

@@ -188,6 +188,8 @@ def _source(
         name=name,
         patient=pseudonyms.of(first.patient),
         study=pseudonyms.of(first.study, kind="study"),
+        series=pseudonyms.of(first.series, kind="series"),
+        accession=pseudonyms.of(first.accession, kind="accession"),
         modality=first.modality,
         selector=json.dumps(selector) if selector else "",
     )
