@@ -30,11 +30,11 @@ OTHER: dict[str, dict[str, Any]] = {
     },
     "intensity": {
         "ct_window": "lung", "window": "file", "suv": "0,20", "percentiles": (1.0, 99.0), "bright_tail": 0.5,
-        "ct_air": -2000.0,
+        "ct_air": -2000.0, "hu_offset": -1024.0,
     },
     "volume": {
         "plane": "coronal", "slices": "every-2", "volume_index": "mean", "frames": "3", "include_derived": True,
-        "modality": "CT", "max_shear": 1.0, "max_step_error": 0.1,
+        "modality": "CT", "max_shear": 1.0, "max_step_error": 0.1, "for_processing": True, "join_slices": True,
     },
     "tissue": {
         "thumbnail_mpp": 4.0, "block_mpp": 8.0, "closing": 32.0, "speck": 1.0, "hole": 1.0, "crumb": 1.0,

@@ -183,6 +183,8 @@ class IntensityPolicy(Ruled):
         percentiles: of the whole image or volume, padding excluded; 2.5 and 97.5 are UMedPT's training values.
         bright_tail: percent of the values that "auto" may clip at the bright end of PET and NM, and of phases with
             contrast agent; of XA at both ends.
+        hu_offset: added to the values of a CT whose file does not tell their unit (NIfTI); None: they are Hounsfield
+            units, and a volume without air is asked about.
         ct_air: values of a CT below this many HU are sentinels outside of the field of view: background.
     """
 
@@ -191,6 +193,7 @@ class IntensityPolicy(Ruled):
     suv: str = setting("0,10", Written(_bounds))
     percentiles: tuple[float, float] = (2.5, 97.5)
     bright_tail: float = setting(0.1, Within(0, 49))
+    hu_offset: float | None = setting(None, Within(-(2.0**31), 2.0**31), unset=None)
     ct_air: float = setting(-1024.0, Within(-(2.0**31), 2.0**31))
 
     def __post_init__(self) -> None:
@@ -210,6 +213,8 @@ class VolumePolicy(Ruled):
         volume_index: which volume of a 4-D file: "N", "mean" or "all"; "" refuses 4-D files.
         frames: frames of a cine: "all", "N" (evenly spaced) or "every-K".
         include_derived: read derived, projection and MIP series too.
+        for_processing: read raw radiographs (FOR PROCESSING) too that lie beside the same view FOR PRESENTATION.
+        join_slices: take evenly spaced one-slice series of one patient and folder as one volume.
         modality: what NIfTI and flat images without a declared modality are taken as ("CT" windows them); "" unknown.
         max_shear: degrees of gantry tilt above which reslicing would shear anatomy: refused.
         max_step_error: share of the slice distance by which slices may be out of step when reslicing.
@@ -220,6 +225,8 @@ class VolumePolicy(Ruled):
     volume_index: str = setting("", Written(_volume_index))
     frames: str = setting("all", Written(_selection))
     include_derived: bool = False
+    for_processing: bool = False
+    join_slices: bool = False
     modality: str = setting("", Written(str.upper))
     max_shear: float = setting(2.0, Within(0, 90))
     max_step_error: float = setting(0.05, Within(0))

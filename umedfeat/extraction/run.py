@@ -21,10 +21,10 @@ from umedfeat.engine.local.pool import Worker, WorkerPool, memory_for, slot_byte
 from umedfeat.engine.loop import Engine, EngineSettings
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.errors import Interrupted, SetupError, StoppedAtFailure, UmedfeatError
+from umedfeat.extraction.oddities import mixed_intents, unused_windows
 from umedfeat.extraction.pictures import pictures_in
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.extraction.sink import StoreSink
-from umedfeat.extraction.unused import unused_windows
 from umedfeat.keys import load_key
 from umedfeat.machine import usable_cores, usable_memory
 from umedfeat.naming import Pseudonyms
@@ -196,7 +196,7 @@ def _embed_into(
         store.leave()
         raise _ended_early(sink, len(todo), store.out)
     if sink.count and len(mine) == len(todo):  # of inputs kept from an earlier run nothing is known here
-        for line in unused_windows(policy.intensity, sink.windows):
+        for line in filter(None, [*unused_windows(policy.intensity, sink.windows), mixed_intents(sink.intents)]):
             log.warning("%s", line)
     summary = Summary(
         out=store.out,

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.contract import Dropped, Failure, Plan, Skipped, Source
+from umedfeat.extraction.oddities import window_setting
 from umedfeat.extraction.pictures import Pictures
-from umedfeat.extraction.unused import window_setting
 from umedfeat.store import FeatureStore, Item
 from umedfeat.terminal.log import Hints
 
@@ -37,6 +37,7 @@ class StoreSink:
     windows: set[str] = field(default_factory=set)
     empty: list[str] = field(default_factory=list)
     names: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    intents: Counter[str] = field(default_factory=Counter)
 
     @property
     def stopped_by_failure(self) -> bool:
@@ -73,6 +74,7 @@ class StoreSink:
             self.empty.append(source.name)
         self.regions[plan.modality] += len(plan.regions)
         self.windows.add(window_setting(plan.detail))
+        self.intents[str(plan.detail.get("presentation_intent", ""))] += 1
         if self.pictures is not None:
             self.pictures.keep(source, plan)
         log.info("%s: %d %s embedded", source.name, len(plan.regions), plan.modality)

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from umedfeat.errors import OutputError, SetupError
-from umedfeat.naming import printable
-from umedfeat.naming import write_csv
+from umedfeat.naming import printable, write_csv
 from umedfeat.store.read import FeatureFile
 from umedfeat.store.table import Table
 from umedfeat.terminal.tables import human_bytes, render_facts, render_table

@@ -91,7 +91,9 @@ def decode_frame(dataset: pydicom.Dataset, frame: int, name: str) -> tuple[npt.N
     fault: Exception | None = None
     for plugin in plugins:
         try:
-            values, _ = decoder.as_array(dataset, index=frame, decoding_plugin=plugin, raw=False)
+            # unused bits stay: padding may be told with them, and what is in them is recorded
+            options: dict[str, Any] = {"decoding_plugin": plugin, "raw": False, "correct_unused_bits": False}
+            values, _ = decoder.as_array(dataset, index=frame, **options)
         except Exception as error:  # noqa: BLE001 - every codec has errors of its own
             fault = error
             continue

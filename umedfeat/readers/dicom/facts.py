@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
 
 from umedfeat.contract import Json
+from umedfeat.readers.dicom.header import intent_of
 from umedfeat.readers.dicom.numbers import comma_decimals, number_of, numbers_of, texts_of
-from umedfeat.readers.dicom.pixels import claims_hounsfield, is_secondary_capture
+from umedfeat.readers.dicom.pixels import claims_hounsfield, is_lossy, is_secondary_capture, stored_bits_exceeded
 
-__all__ = ["affine_of", "detail_of", "is_calibrated", "pixel_spacing", "positive_pair", "thickness_of"]
+__all__ = ["affine_of", "detail_of", "is_calibrated", "pixel_facts", "pixel_spacing", "positive_pair", "thickness_of"]
 
 #: Defined terms of ViewPosition (PS3.3 C.7.3.1, C.8.7.1, C.8.11.5, C.8.11.7) and the usual mammography views.
 _VIEWS = frozenset({
     "AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "LAT", "LATERAL", "CC", "MLO", "ML", "LM", "LMO", "SIO", "ISO",
     "FB", "XCC", "XCCL", "XCCM", "CV", "AT", "RM", "TAN",
 })  # fmt: skip
+_INTENTS = frozenset({"FOR PRESENTATION", "FOR PROCESSING"})
 _SIDES = frozenset({"L", "R", "B", "U"})
 #: Numbers that decide how an image is shown, or are stored with it.
 _NUMBERS = (
@@ -31,6 +34,20 @@ _NUMBERS = (
 )
 
 Origins = npt.NDArray[np.float64]
+
+
+def pixel_facts(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> dict[str, Json]:
+    """What the decoded values tell: bits where none should be, greys that are stored as colours."""
+    said: dict[str, Json] = {}
+    if stored_bits_exceeded(dataset, stored):
+        said["bits_above_stored"] = "kept: the compression is lossy" if is_lossy(dataset) else "masked"
+    if (
+        stored.ndim == 3
+        and np.array_equal(stored[..., 0], stored[..., 1])
+        and np.array_equal(stored[..., 0], stored[..., 2])
+    ):
+        said["grey_as_colour"] = True
+    return said
 
 
 def is_calibrated(dataset: pydicom.Dataset, modality: str, name: str) -> bool:
@@ -55,6 +72,8 @@ def detail_of(dataset: pydicom.Dataset, decoder: str) -> dict[str, Json]:
         detail["part"] = f"{int(number or 0) or '?'} of {int(total or 0) or '?'}"
     if odd := _odd_numbers(dataset):
         detail["odd_numbers"] = list(odd)
+    if (intent := intent_of(dataset)) in _INTENTS:
+        detail["presentation_intent"] = intent.lower()
     if is_secondary_capture(dataset):
         detail["secondary_capture"] = True
     return detail

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pydicom
 
 from umedfeat.errors import UnsupportedInput
+from umedfeat.readers.dicom.numbers import number_of, numbers_of, texts_of, whole_of
 from umedfeat.readers.dicom.repeats import Spot, alike, volumes_at_places
 from umedfeat.readers.stacks.stack import volumes_of
 
@@ -77,6 +78,8 @@ def volumes_in(dataset: pydicom.Dataset) -> list[FrameVolume]:
     Raises:
         NotParted: several frames at one place, and nothing tells which of them belong together.
     """
+    if tomographic := _reconstructed(dataset):
+        return [tomographic]
     placed: list[_Placed] = []
     for frame in range(int(dataset.get("NumberOfFrames", 1) or 1)):
         one = _placed(dataset, frame)
@@ -88,6 +91,22 @@ def volumes_in(dataset: pydicom.Dataset) -> list[FrameVolume]:
     for one, direction in zip(placed, directions, strict=True):
         stacks[one.stack, direction].append(one)
     return [volume for key in sorted(stacks) for volume in _volumes_of(stacks[key])]
+
+
+def _reconstructed(dataset: pydicom.Dataset) -> FrameVolume | None:
+    """A reconstructed NM volume: the first frame's place and the signed step of frames (PS3.3 C.8.4.11, C.8.4.15)."""
+    detectors = dataset.get("DetectorInformationSequence") or []
+    step = number_of(dataset, "SpacingBetweenSlices")
+    recon = "RECON TOMO" in " ".join(texts_of(dataset, "ImageType")).upper()
+    if not (recon and len(detectors) == 1 and step):
+        return None
+    origin, axes = (numbers_of(detectors[0], f"Image{what}Patient") for what in ("Position", "Orientation"))
+    if len(origin) != 3 or len(axes) != 6:
+        return None
+    frames = np.arange(whole_of(dataset, "NumberOfFrames") or 1)
+    origins = np.asarray(origin) + frames[:, None] * step * np.cross(axes[:3], axes[3:])
+    order = frames if step > 0 else frames[::-1]
+    return FrameVolume(tuple((int(frame),) for frame in order), origins[order], axes)
 
 
 def _volumes_of(stack: Sequence[_Placed]) -> list[FrameVolume]:

@@ -10,12 +10,20 @@ import pydicom
 from umedfeat.contract import Json, RegionUnreadable
 from umedfeat.errors import UnreadableInput, UnsupportedInput
 from umedfeat.readers.dicom.decode import FrameDecoder
-from umedfeat.readers.dicom.facts import affine_of, detail_of, is_calibrated, pixel_spacing, positive_pair
+from umedfeat.readers.dicom.facts import (
+    affine_of,
+    detail_of,
+    is_calibrated,
+    pixel_facts,
+    pixel_spacing,
+    positive_pair,
+    thickness_of,
+)
 from umedfeat.readers.dicom.frames import FrameVolume, chosen_volume, functional_group, volumes_in
 from umedfeat.readers.dicom.load import load, parsing
-from umedfeat.readers.dicom.numbers import number_of, numbers_of
+from umedfeat.readers.dicom.numbers import number_of, numbers_of, whole_of
 from umedfeat.readers.dicom.on_disk import close_pixels
-from umedfeat.readers.dicom.pixels import Mask, Values, is_colour, is_float, is_inverted, physical, voi_of
+from umedfeat.readers.dicom.pixels import Mask, Values, grey_of, is_colour, is_float, is_inverted, physical, voi_of
 from umedfeat.readers.dicom.repeats import NotParted
 from umedfeat.readers.dicom.steps import steps_told
 from umedfeat.readers.stacks.intensity import StoredVoi
@@ -53,8 +61,11 @@ class FramesStack:
                 detail |= {"volumes": len(volumes), "volume": volume_index}
                 detail |= {"parted_by": volume.parted_by} if volume.parted_by else {}
         else:
-            self._frames = tuple((frame,) for frame in range(int(dataset.get("NumberOfFrames", 1) or 1)))
-        _, decoder = self._decode(dataset, self._frames[0][0])
+            self._frames = tuple((frame,) for frame in range(whole_of(dataset, "NumberOfFrames") or 1))
+            if modality in {"NM", "PT", "CT", "MR"} and len(self._frames) > 1:
+                detail["orientation"] = "orientation unknown: frames as they are stored"
+        decoder, pixels = self._decoded()
+        self._grey_colours = bool(pixels.get("grey_as_colour"))
         self.facts = StackFacts(
             name=name,
             format=f"dicom-{modality.lower() or 'image'}",
@@ -65,11 +76,11 @@ class FramesStack:
             affine=affine,
             origins=origins,
             pixel_spacing=spacing,
-            colour=is_colour(dataset),
+            colour=is_colour(dataset) and not self._grey_colours,
             invert=is_inverted(dataset),
-            calibrated=is_calibrated(dataset, modality, name),
+            calibrated=is_calibrated(dataset, modality, name) and not self._grey_colours,
             floating=is_float(dataset),
-            detail={**detail_of(dataset, decoder), **detail},
+            detail={**detail_of(dataset, decoder), **pixels, **detail},
         )
 
     def slice(self, k: int) -> tuple[Values, Mask | None]:
@@ -90,7 +101,18 @@ class FramesStack:
 
     def _physical(self, frame: int) -> tuple[Values, Mask | None]:
         stored, _ = self._decode(self._dataset, frame)
-        return physical(self._dataset, stored, frame, self._name)
+        values, padding = physical(self._dataset, stored, frame, self._name)
+        return (grey_of(values) if self._grey_colours else values), padding
+
+    def _decoded(self) -> tuple[str, dict[str, Json]]:
+        """The decoder, and what the first frame's pixels tell; greys must be grey in the last and middle frame, too."""
+        stored, decoder = self._decode(self._dataset, self._frames[0][0])
+        pixels = pixel_facts(self._dataset, stored)
+        for k in {len(self._frames) // 2, len(self._frames) - 1} - {0}:
+            if pixels.get("grey_as_colour"):
+                later, _ = self._decode(self._dataset, self._frames[k][0])
+                pixels["grey_as_colour"] = bool(pixel_facts(self._dataset, later).get("grey_as_colour"))
+        return decoder, pixels
 
     def stored_voi(self, k: int) -> StoredVoi | None:
         """Window stored with frame k."""
@@ -114,6 +136,6 @@ def _measures(dataset: pydicom.Dataset, frame: int) -> tuple[tuple[float, float]
     """(row, column) millimetres of a frame's pixels and its thickness."""
     measures = functional_group(dataset, frame, "PixelMeasuresSequence")
     if measures is None:
-        return pixel_spacing(dataset), 1.0
+        return pixel_spacing(dataset), thickness_of(dataset)
     spacing = positive_pair(numbers_of(measures, "PixelSpacing")) or pixel_spacing(dataset)
     return spacing, abs(number_of(measures, "SliceThickness") or 0.0) or 1.0

@@ -25,6 +25,7 @@ from umedfeat.readers.dicom.on_disk import refuse_claimed_frames
 __all__ = [
     "DicomHeader",
     "has_preamble",
+    "intent_of",
     "looks_like_bare_dataset",
     "read_header",
     "without_identifiers",
@@ -48,7 +49,8 @@ _MARKS = (
 _TAGS = [
     *IDENTIFYING, "SOPClassUID", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
     "PhotometricInterpretation", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
-    *_MARKS, "PerFrameFunctionalGroupsSequence", "InstanceNumber", "SeriesNumber",
+    *_MARKS, "PerFrameFunctionalGroupsSequence", "InstanceNumber", "PresentationIntentType",
+    "ViewPosition", "ImageLaterality", "Laterality",
 ]  # fmt: skip
 
 #: Defined terms of Modality (PS3.3 C.7.3.1.1.1). Anything else is no modality but free text, which is not repeated.
@@ -73,12 +75,17 @@ _IMPLIED = {
 }
 
 
+#: Digital X-ray, mammography and intra-oral images for processing (PS3.4 B.5).
+_RAW = {f"1.2.840.10008.5.1.4.1.1.1.{kind}.1" for kind in (1, 2, 3)}
+
+
 @dataclass(frozen=True)
 class DicomHeader:
     """One file's facts.
 
     ``encoded``: the meta header says how the file is encoded. ``order``: values that tell phases, echoes and b-values
-    at one position apart. ``number``: InstanceNumber, None without.
+    at one position apart. ``number``: InstanceNumber, None without. ``intent``: "FOR PRESENTATION", "FOR PROCESSING" or
+    "" of a radiograph.
     """
 
     found: Found
@@ -102,6 +109,9 @@ class DicomHeader:
     spacing: tuple[float, ...] | None
     order: tuple[tuple[str, str], ...]
     number: int | None
+    intent: str
+    view: str
+    laterality: str
     identifiers: tuple[str, ...]
 
     @property
@@ -186,8 +196,21 @@ def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
         photometric=str(dataset.get("PhotometricInterpretation", "") or ""),
         order=(("ImageType", "/".join(image_type)), *((tag, "\\".join(texts_of(dataset, tag))) for tag in _MARKS)),
         number=whole_of(dataset, "InstanceNumber"),
+        intent=intent_of(dataset),
+        view=_first(dataset, "ViewPosition"),
+        laterality=_first(dataset, "ImageLaterality") or _first(dataset, "Laterality"),
         identifiers=identifiers_of(dataset),
     )
+
+
+def _first(dataset: pydicom.Dataset, keyword: str) -> str:
+    return next(iter(texts_of(dataset, keyword)), "").upper()
+
+
+def intent_of(dataset: pydicom.Dataset) -> str:
+    """As told, or as the SOP class implies: digital X-ray, mammography and intra-oral images come in two kinds."""
+    raw = str(dataset.get("SOPClassUID", "")) in _RAW
+    return _first(dataset, "PresentationIntentType") or ("FOR PROCESSING" if raw else "")
 
 
 def _known_modality(term: str, sop_class: str) -> str:

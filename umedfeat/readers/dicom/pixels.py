@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
+from pydicom.uid import UID
 
 from umedfeat.errors import UnreadableInput
 from umedfeat.readers.dicom.numbers import number_of, texts_of
@@ -17,12 +18,15 @@ __all__ = [
     "Rescale",
     "Values",
     "claims_hounsfield",
+    "grey_of",
     "is_colour",
     "is_float",
     "is_inverted",
+    "is_lossy",
     "is_secondary_capture",
     "physical",
     "rescale_of",
+    "stored_bits_exceeded",
     "voi_of",
 ]
 
@@ -127,11 +131,36 @@ def physical(dataset: pydicom.Dataset, stored: npt.NDArray[Any], frame: int, nam
     if is_colour(dataset):
         return _colours(dataset, stored), None
     padding = _padding(dataset, stored)
+    if stored_bits_exceeded(dataset, stored) and not is_lossy(dataset):
+        stored = _masked(dataset, stored)
+        more = _padding(dataset, stored)
+        padding = more if padding is None or more is None else padding | more
     if dataset.get("ModalityLUTSequence"):
         values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
     else:
         values = _rescaled(stored, rescale_of(dataset, frame, name))
     return values, padding if padding is not None and padding.any() else None
+
+
+def stored_bits_exceeded(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> bool:
+    """Do values need more bits than BitsStored, as overlays do that old devices keep in the bits above?"""
+    bits = int(dataset.get("BitsStored") or 0)
+    if stored.dtype.kind not in "iu" or not 0 < bits < 8 * stored.dtype.itemsize or not stored.size:
+        return False
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if stored.dtype.kind == "i" else (0, (1 << bits) - 1)
+    return bool(stored.max() > high or stored.min() < low)
+
+
+def is_lossy(dataset: pydicom.Dataset) -> bool:
+    """Has the transfer syntax of the file changed pixel values?"""
+    name = str(UID(dataset.file_meta.TransferSyntaxUID).name)
+    return UID(dataset.file_meta.TransferSyntaxUID).is_compressed and not ("Lossless" in name or "RLE" in name)
+
+
+def _masked(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The lower BitsStored bits, their sign kept."""
+    above = 8 * stored.dtype.itemsize - int(dataset.BitsStored)
+    return np.asarray(np.right_shift(np.left_shift(stored, above), above))
 
 
 def _rescaled(stored: npt.NDArray[Any], rescale: Rescale) -> Values:
@@ -174,6 +203,13 @@ def _colours(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[
     if stored.dtype == np.uint8:
         return stored
     return np.asarray(stored / np.float32((1 << int(dataset.BitsStored)) - 1), dtype=np.float32)
+
+
+def grey_of(colours: npt.NDArray[Any]) -> Values:
+    """(rows, columns, 3) colours as grey float32: one channel where they are equal, else luma (Rec. 601)."""
+    if np.array_equal(colours[..., 0], colours[..., 1]) and np.array_equal(colours[..., 0], colours[..., 2]):
+        return colours[..., 0].astype(np.float32)
+    return colours.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def _full_palette(dataset: pydicom.Dataset, kind: np.dtype[Any]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ from umedfeat.readers.dicom.header import (
     without_identifiers,
     without_warnings,
 )
+from umedfeat.readers.dicom.intents import raw_beside_presentation
+from umedfeat.readers.dicom.joining import exploded_volumes
 from umedfeat.readers.dicom.load import parsing
 from umedfeat.readers.dicom.names import folders_without, identifiers_in, without
 from umedfeat.readers.dicom.repeats import by_number
@@ -32,6 +35,8 @@ from umedfeat.readers.dicom.series_stack import SeriesStack
 from umedfeat.readers.stacks.volume import VolumeReader
 
 __all__ = ["collect", "open", "sniff"]
+
+log = logging.getLogger("umedfeat")
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -59,15 +64,31 @@ def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> C
             headers.append(header)
         else:
             collected.skipped.append(Skipped(without_identifiers(file.name, header, pseudonyms), reason))
-    grouped = group_slices(headers)
-    for header, reason in grouped.left_out:
+    raw = [] if policy.volume.for_processing else raw_beside_presentation(headers)
+    grouped = group_slices([header for header in headers if not any(header is other for other, _ in raw)])
+    for header, reason in [*raw, *grouped.left_out]:
         collected.skipped.append(Skipped(without_identifiers(header.found.name, header, pseudonyms), reason))
     collected.failures.extend(_refusal(members, why, pseudonyms) for members, why in grouped.refused)
-    for source in _sources(grouped.groups, pseudonyms):
+    for source in _sources(_joined(grouped.groups, policy, pseudonyms), pseudonyms):
         collected.sources.extend(_volumes(source, policy))
     for file, error in failed:  # a damaged header may have lost what its neighbours still tell
         collected.failures.append(_failure(file, error, identifiers[file.name.rpartition("/")[0]], pseudonyms))
     return collected._replace(folders=folders_without(identifiers, pseudonyms))
+
+
+def _joined(groups: Sequence[SliceGroup], policy: Policy, pseudonyms: Pseudonyms) -> list[SliceGroup]:
+    """The groups, exploded volumes put together where the policy asks for it, else pointed out."""
+    kept = list(groups)
+    for parts, volume in exploded_volumes(groups):
+        if policy.volume.join_slices:
+            kept = [group for group in kept if not any(group is part for part in parts)] + [volume]
+            continue
+        first = volume.headers[0]
+        folder = without_identifiers(first.found.name, first, pseudonyms).rpartition("/")[0] or "."
+        log.warning(
+            "%s: %d items of one slice look like one volume: --join-slices makes one of them", folder, len(parts)
+        )
+    return kept
 
 
 def _failure(file: Found, error: InputError, identifiers: Iterable[str], pseudonyms: Pseudonyms) -> Failure:
@@ -126,7 +147,7 @@ def _sources(groups: Sequence[SliceGroup], pseudonyms: Pseudonyms) -> list[Sourc
     for group in sorted(groups, key=_content_order):
         first = group.headers[0]
         name = without_identifiers(first.found.name, first, pseudonyms)
-        if not _is_series(first):
+        if not _is_series(group):
             sources.append(_source(group.headers, stem_of(name), name, pseudonyms, {}))
             continue
         identity = _series_name(first, pseudonyms)
@@ -140,8 +161,11 @@ def _sources(groups: Sequence[SliceGroup], pseudonyms: Pseudonyms) -> list[Sourc
     return sources
 
 
-def _is_series(first: DicomHeader) -> bool:
+def _is_series(group: SliceGroup) -> bool:
     """Are such files slices of a volume, whose file names mean nothing?"""
+    first = group.headers[0]
+    if len(group.headers) > 1:
+        return True
     stacked = first.position is not None and first.orientation is not None and first.frames == 1
     return stacked and not first.enhanced and first.modality in {"CT", "MR", "PT", "NM"}
 

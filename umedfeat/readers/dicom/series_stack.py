@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from umedfeat.contract import RegionUnreadable
+from umedfeat.contract import Json, RegionUnreadable
 from umedfeat.errors import UnreadableInput
 from umedfeat.readers.dicom.decode import FrameDecoder
-from umedfeat.readers.dicom.facts import affine_of, detail_of, is_calibrated, pixel_spacing, thickness_of
+from umedfeat.readers.dicom.facts import affine_of, detail_of, is_calibrated, pixel_facts, pixel_spacing, thickness_of
 from umedfeat.readers.dicom.load import load, parsing
 from umedfeat.readers.dicom.numbers import number_of, numbers_of, texts_of
-from umedfeat.readers.dicom.pixels import Mask, Values, is_colour, is_float, is_inverted, physical, voi_of
+from umedfeat.readers.dicom.pixels import Mask, Values, grey_of, is_colour, is_float, is_inverted, physical, voi_of
 from umedfeat.readers.dicom.steps import steps_told
 from umedfeat.readers.dicom.suv import NotInSuv, first_acquisition, suv_of
 from umedfeat.readers.stacks.intensity import StoredVoi
 from umedfeat.readers.stacks.stack import StackFacts
 
 __all__ = ["SeriesStack"]
+
+_UNPLACED: dict[str, Json] = {"orientation": "orientation unknown: slices in the order of InstanceNumber"}
 
 
 class SeriesStack:
@@ -52,9 +54,11 @@ class SeriesStack:
         first = self._dataset(0)
         orientation = numbers_of(first, "ImageOrientationPatient")
         places = carry.get("places") or [self._place(k) for k in range(len(files))]
-        self._origins = origins = np.array([place[:3] for place in places], dtype=float)
+        placed = bool(orientation) and all(len(place) == 4 for place in places)
+        self._origins = origins = np.array([place[:3] for place in places], dtype=float) if placed else None
         spacing = pixel_spacing(first)
-        decoder = carry.get("decoder") or self._decoder()
+        decoder, pixels = carry.get("decoded") or self._decoded()
+        self._grey_colours = bool(pixels.get("grey_as_colour"))
         suv: dict[str, Any] = carry.get("suv") or (_suv_facts(first, files) if modality == "PT" else {})
         self._factor = suv.get("factor")
         self.facts = StackFacts(
@@ -64,22 +68,23 @@ class SeriesStack:
             cols=int(first.Columns),
             rows=int(first.Rows),
             slices=len(files),
-            affine=affine_of(orientation, spacing, origins, thickness_of(first)),
+            affine=None if origins is None else affine_of(orientation, spacing, origins, thickness_of(first)),
             origins=origins,
             pixel_spacing=spacing,
-            colour=is_colour(first),
+            colour=is_colour(first) and not self._grey_colours,
             invert=is_inverted(first),
-            calibrated=is_calibrated(first, modality, name),
+            calibrated=is_calibrated(first, modality, name) and not self._grey_colours,
             suv=self._factor is not None,
             bolus=modality == "MR" and bool(told.get("parted_by")) and bool(texts_of(first, "ContrastBolusAgent")),
             floating=is_float(first),
             detail={
                 **detail_of(first, decoder),
-                **steps_told(origins, orientation, [place[3] for place in places]),
+                **pixels,
+                **(_UNPLACED if origins is None else steps_told(origins, orientation, [place[3] for place in places])),
                 **{key: text for key, text in told.items() if text},
                 **({"suv": suv} if suv else {}),
             },
-            carry={"places": places, "decoder": decoder, "suv": suv},
+            carry={"places": places, "decoded": (decoder, pixels), "suv": suv},
         )
 
     def slice(self, k: int) -> tuple[Values, Mask | None]:
@@ -89,10 +94,12 @@ class SeriesStack:
                 dataset = self._dataset(k)
                 stored, _ = self._decode(dataset, 0)
                 values, padding = physical(dataset, stored, 0, self._name)
+                values = grey_of(values) if self._grey_colours else values
                 return (values if self._factor is None else values * np.float32(self._factor)), padding
         except UnreadableInput as error:
-            place = ", ".join(f"{value:g}" for value in self._origins[k])
-            raise RegionUnreadable(f"at ({place}) mm: {error.message.partition(': ')[2]}") from error
+            place = "" if self._origins is None else ", ".join(f"{value:g}" for value in self._origins[k])
+            where = f"at ({place}) mm" if place else f"slice {k + 1}"
+            raise RegionUnreadable(f"{where}: {error.message.partition(': ')[2]}") from error
 
     def stored_voi(self, k: int) -> StoredVoi | None:
         """Window stored with slice k."""
@@ -118,11 +125,14 @@ class SeriesStack:
         header = pydicom.dcmread(self._files[k], stop_before_pixels=True, specific_tags=tags, force=True)
         return [*numbers_of(header, "ImagePositionPatient"), number_of(header, "SliceThickness") or 0.0]
 
-    def _decoder(self) -> str:
+    def _decoded(self) -> tuple[str, dict[str, Json]]:
+        """The decoder of the first slice, and what its pixels tell."""
+        first = self._dataset(0)
         try:
-            return self._decode(self._dataset(0), 0)[1]
+            stored, decoder = self._decode(first, 0)
         except UnreadableInput:  # this slice is lost, the others may be sound
-            return "unknown"
+            return "unknown", {}
+        return decoder, pixel_facts(first, stored)
 
 
 def _suv_facts(first: pydicom.Dataset, files: Sequence[Path]) -> dict[str, Any]:

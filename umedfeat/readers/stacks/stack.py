@@ -36,6 +36,7 @@ class StackFacts:
         colour: slices are displayed as they are: (rows, cols, 3) or (rows, cols), uint8 or float32 in [0, 1].
         invert: MONOCHROME1: inverted after the window.
         calibrated: values are in the modality's units (False: a CT without HU; falls back to percentiles, recorded).
+        units_told: the file itself tells that a CT is in Hounsfield units; else this was only declared.
         suv: values are standardised uptake values by body weight.
         bolus: one phase of a series with contrast agent: its brightest voxels are what matters.
         floating: values may be NaN or infinite; they are counted in a pass over the volume.
@@ -57,6 +58,7 @@ class StackFacts:
     colour: bool = False
     invert: bool = False
     calibrated: bool = True
+    units_told: bool = True
     suv: bool = False
     bolus: bool = False
     floating: bool = False

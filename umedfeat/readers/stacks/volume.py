@@ -38,6 +38,7 @@ Mask = npt.NDArray[np.bool_]
 _MAX_SLICES = 1_000_000
 _LIKE_CT = "values look like Hounsfield units: declare modality CT (--modality, manifest) to window them"
 _KEPT_BYTES = 64 << 20
+_BELOW_FAT = -200.0  # Hounsfield units: lung and air lie below, tissue does not
 _SAMPLE = 16  # pixels apart
 
 
@@ -172,6 +173,9 @@ class VolumeReader:
         """
         if self._last is None or self._last[0] != k:
             values, padding = self._stack.slice(k)
+            offset = self._policy.intensity.hu_offset
+            if offset and self._facts.modality == "CT" and not self._facts.units_told:
+                values = values + np.float32(offset)
             if self._facts.modality == "CT" and self._facts.calibrated and not self._facts.colour:
                 below = values < self._policy.intensity.ct_air
                 padding = below if padding is None else padding | below
@@ -210,6 +214,8 @@ class VolumeReader:
             self._refuse_constant("colour")
             return {"window": "full range"}
         window, setting = choose_window(self._policy.intensity, self._facts)
+        if setting == "ct_window" and not self._facts.units_told and self._policy.intensity.hu_offset is None:
+            self._refuse_without_air()
         said: dict[str, Json] = {"setting": setting}
         if isinstance(window, Percentiles) or self._facts.floating:
             counted = window if isinstance(window, Percentiles) else self._policy.intensity.percentiles
@@ -236,6 +242,18 @@ class VolumeReader:
                 faults.append(fault)
         if len(faults) == self._facts.slices:
             raise _unreadable(self._facts, faults)
+
+    def _refuse_without_air(self) -> None:
+        """Hounsfield units that were only declared: a CT without anything below −200 is shifted, or has no air."""
+        lowest = np.inf
+        for k in sorted(range(self._facts.slices), key=lambda k: abs(k - self._facts.slices // 2)):
+            values, _ = self._slice(k)
+            lowest = min(lowest, float(np.nanmin(values, initial=np.inf)))
+            if lowest < _BELOW_FAT:
+                return
+        message = f"{self._facts.name}: declared as CT, but no value lies below {_BELOW_FAT:g} (lowest {lowest:g})"
+        remedy = "--hu-offset -1024 if the values are shifted, --hu-offset 0 if they are Hounsfield units"
+        raise UnsupportedInput(message, remedy=remedy)
 
     def _require_stored_voi(self) -> None:
         if self._stack.stored_voi(self._facts.slices // 2) is None:
@@ -309,7 +327,7 @@ def _view(facts: StackFacts, policy: Policy) -> View:
     plane = policy.volume.plane
     if facts.affine is None:
         if plane != "acquired":
-            _refuse_plane(facts, plane, "the file has no geometry")
+            _refuse_plane(facts, plane, "its orientation in the patient is unknown")
         return stored_view(facts.slices, facts.pixel_spacing)
     try:
         view = view_of(facts.affine, facts.shape, plane, facts.acquired_axis, facts.origins)

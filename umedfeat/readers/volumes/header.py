@@ -31,7 +31,13 @@ __all__ = [
 GZIP = b"\x1f\x8b"
 
 #: NIFTI_INTENT_LABEL and NIFTI_INTENT_NEURONAME: every voxel is an index into a list of names.
-LABEL_INTENTS = frozenset({1002, 1005})
+LABEL_INTENTS = frozenset({1002, 1003})
+
+#: Intents whose voxels are no picture: matrices, vectors, points.
+_NO_PICTURE = {
+    1004: "matrices", 1005: "symmetric matrices (tensors)", 1006: "a displacement field", 1007: "a vector field",
+    1008: "points", 1009: "triangles", 1010: "quaternions",
+}  # fmt: skip
 
 _HEADER_BYTES = 544
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown (taken as mm), metre, millimetre, micrometre
@@ -181,6 +187,9 @@ def _described(kind: str, header: Any, voxels: Path, name: str) -> VolumeHeader:
     affine, detail = _affine(kind, header)
     slope, inter = _scaling(kind, header)
     nifti = kind in ("nifti", "nifti2")
+    if nifti and int(header["intent_code"]) in _NO_PICTURE:
+        what = _NO_PICTURE[int(header["intent_code"])]
+        raise UnsupportedInput(f"{name}: {what} by its intent code, no picture", remedy="leave it out")
     return VolumeHeader(
         kind=kind,
         voxels=voxels,

@@ -110,6 +110,7 @@ class NiftiStack:
             acquired_axis=axis,
             colour=header.dtype.kind == "V",
             calibrated=modality != "CT" or header.dtype != np.uint8,  # no room for air, hence no Hounsfield units
+            units_told=False,
             floating=header.dtype.kind == "f",
             detail=detail,
         )

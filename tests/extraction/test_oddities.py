@@ -8,7 +8,7 @@ import dicom_factory
 import pytest
 
 from umedfeat.cli import run
-from umedfeat.extraction.unused import unused_windows, window_setting
+from umedfeat.extraction.oddities import unused_windows, window_setting
 from umedfeat.policy import IntensityPolicy
 
 

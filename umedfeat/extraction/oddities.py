@@ -1,4 +1,4 @@
-"""Window options that changed nothing: whoever asks for a lung window of MR images believes in something."""
+"""What is odd about a run as a whole: window options that changed nothing, raw and presented images in one file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from umedfeat.policy import IntensityPolicy
 
-__all__ = ["unused_windows", "window_setting"]
+__all__ = ["mixed_intents", "unused_windows", "window_setting"]
 
 #: Setting of IntensityPolicy → its option, and what it is for.
 _OPTIONS = {
@@ -36,3 +36,13 @@ def unused_windows(policy: IntensityPolicy, used: Collection[str]) -> list[str]:
         f"{_OPTIONS[name][0]} {getattr(policy, name)} changed nothing: no input is {_OPTIONS[name][1]}"
         for name in asked
     ]
+
+
+def mixed_intents(intents: Mapping[str, int]) -> str:
+    """A line where raw and presented radiographs stand in one file: a classifier could tell them by their looks.
+
+    Args:
+        intents: ``Plan.detail["presentation_intent"]`` → how many inputs.
+    """
+    told = " and ".join(f"{count} {name}" for name, count in sorted(intents.items()) if name)
+    return f"the inputs mix {told}: one kind alone makes a fair study" if " and " in told else ""
