@@ -135,7 +135,7 @@ class FeatureStore:
         source does not have stay.
         """
         if source.id in self.done:
-            columns = {"patient": source.patient, "study": source.study}
+            columns = {name: getattr(source, name) for name in ("patient", "study", "series", "accession")}
             self._described[source.id] = Described(columns, source.meta)
 
     def resume(self, sources: Sequence[Source], present: Sequence[Source], *, prune: bool = False) -> Resumption:
