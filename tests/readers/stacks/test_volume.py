@@ -180,7 +180,7 @@ def test_frames_without_geometry_keep_their_order_and_follow_the_frames_rule(val
     assert list(plan.regions["slice"]) == [2, 6]
     assert np.isnan(plan.regions["position"]).all()
     assert plan.spacing == ""
-    with pytest.raises(UnsupportedInput, match="geometry"):
+    with pytest.raises(UnsupportedInput, match="orientation in the patient is unknown"):
         opened(FakeStack(values, affine=None), policy(plane="axial"))
 
 
