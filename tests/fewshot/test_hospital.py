@@ -35,7 +35,8 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for k in range(PATIENTS):
         tags = {"PatientID": patient_id(k), "AccessionNumber": f"ACC{5500 + k}", "PatientName": f"Canary^Bird{k}"}
         for number, modality in enumerate(("CT", "DX")):
-            pixels = body(40 * (k % 2)).astype(np.int16 if modality == "CT" else np.uint16)
+            noise = np.random.default_rng(k).integers(0, 60, (32, 32))  # no two images are alike
+            pixels = (body(40 * (k % 2)) + noise).astype(np.int16 if modality == "CT" else np.uint16)
             uids = {"StudyInstanceUID": f"{UID}.{k}", "SeriesInstanceUID": f"{UID}.{k}.{number}"}
             save(image(modality, pixels, **tags, **uids), folder / "DICOM" / f"{k:04d}" / f"I{number}")
     choice, pseudonyms = EncoderChoice("efficientnet-lite0", device="cpu"), Pseudonyms(load_key(folder / "key"))

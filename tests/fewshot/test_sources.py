@@ -84,7 +84,7 @@ def test_two_levels_of_folders_are_ambiguous(tmp_path):
 
 def test_nothing_that_could_be_a_label(tmp_path):
     path = _file(tmp_path, [f"im{k:02d}.png" for k in range(40)], meta={"age": ["50"] * 40})
-    with pytest.raises(CohortError, match=r"no label column \(columns: age\) and no class folders"):
+    with pytest.raises(CohortError, match=r"no label column \(columns: age, modality\) and no class folders"):
         _labelled(path)
 
 

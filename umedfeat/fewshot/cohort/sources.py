@@ -93,10 +93,7 @@ def label_items(
         found = Labelled(column, np.arange(len(table.ids)), table.meta[column], None, rest)
     if event:
         found = _with_event(found, event)
-    labelled = _without_gaps(table, _with_patients(table, found, patient), unmatched)
-    if mixed := _mixed_modalities(labelled):
-        log.warning("%s: %s", table.path.name, mixed)
-    return labelled
+    return _without_gaps(table, _with_patients(table, found, patient), unmatched)
 
 
 def _mixed_modalities(labelled: Labelled) -> str:
@@ -130,6 +127,8 @@ def cohort_of(
         pseudonyms: what items are called in everything that follows, instead of by their file names.
     """
     labelled = _selected(labelled, settings)
+    if mixed := _mixed_modalities(labelled):
+        log.warning("%s: %s", table.path.name, mixed)
     ids = table.ids[labelled.items]
     if pseudonyms is not None:
         ids = np.asarray([pseudonyms.of(name, kind="item") for name in ids.tolist()], dtype=np.str_)

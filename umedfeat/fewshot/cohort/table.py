@@ -116,11 +116,16 @@ def read_table(path: Path) -> FeatureTable:
             patients=text(file.items["patient"]),
             content=text(file.items["content_sha256"]),
             identifiers={kind: text(file.items[kind]) for kind in ("patient", "study", "series", "accession")},
-            meta={name: text(values) for name, values in ({"modality": file.items["modality"]} | file.meta).items()},
+            meta={name: text(values) for name, values in _columns(file).items()},
             facts={name: text(file.items[column]) for name, column in _FACTS.items()},
             empty=len(file) - len(kept),
             failed=len(file.failures["source"]),
         )
+
+
+def _columns(file: FeatureFile) -> dict[str, npt.NDArray[np.generic]]:
+    """The manifest's own columns, and the modality where it has none of that name."""
+    return {**file.meta, "modality": file.meta.get("modality", file.items["modality"])}
 
 
 def _policy_text(file: FeatureFile) -> str:
