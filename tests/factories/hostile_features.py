@@ -220,6 +220,7 @@ LATER: dict[str, Change] = {
     "coordinates that were changed": _value("coords", (5, 1), 9),
     "texts that are no UTF-8": _value("items/meta/label", 0, b"\xff"),
     "details that are none": _value("items/detail", 0, b"[[["),
+    "details of another kind": _value("items/detail", 0, b"[1, 2]"),
     "settings of strange kinds": _attribute("preprocessing", json.dumps({"slide": [1], "image": 3, "intensity": "x"})),
     "settings of other kinds": _attribute("preprocessing", json.dumps({"slide": {"min_tissue": "x", "mpp": {}}})),
 }

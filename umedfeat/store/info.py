@@ -11,6 +11,7 @@ import numpy as np
 
 from umedfeat.errors import OutputError, SetupError
 from umedfeat.naming import printable, write_csv
+from umedfeat.store.guard import naming_damage
 from umedfeat.store.read import FeatureFile
 from umedfeat.store.table import Table
 from umedfeat.terminal.tables import human_bytes, render_facts, render_table
@@ -160,10 +161,12 @@ def listing(file: FeatureFile, part: str) -> tuple[list[str], list[list[object]]
 
     Raises:
         SetupError: an unknown part.
+        OutputError: damaged.
     """
     if part == "items":
         names = ["id", "modality", "format", "count", "width", "height", "mpp_x", "n_dropped", "holds", *file.meta]
-        held = np.array([_held(detail) for detail in file.items["detail"]], dtype=object)
+        with naming_damage(file.path):
+            held = np.array([_held(detail) for detail in file.items["detail"]], dtype=object)
         table = file.items | {"holds": held} | file.meta
     elif part == "dropped":
         names = ["item", "x", "y", "slice", "reason"]
