@@ -25,6 +25,7 @@ def test_compare_writes_one_page_for_all_and_one_for_each(tmp_path: Path, capsys
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     links = checked_links(page)
     assert len(links) == 2 and all((tmp_path / "out" / link).is_file() for link in links)
+    assert (tmp_path / "out" / "figures" / "data_efficiency_prototype_test.svg").is_file()
     assert "good&lt;b&gt;" in page and "<b>, prototype" not in page
     shown = capsys.readouterr().out
     headline = " ".join(shown.split("\n\n")[0].split())

@@ -13,6 +13,7 @@ from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import Comparison, Difference
 from umedfeat.report.figures.axes import series_class
 from umedfeat.report.figures.curve import curve, line_of
+from umedfeat.report.figures.files import write_figures
 from umedfeat.report.tables import data_needed_sentence
 from umedfeat.report.templating import render
 
@@ -30,7 +31,7 @@ class Section(NamedTuple):
 
 
 def write_comparison_report(comparison: Comparison, folder: Path, links: Mapping[str, str]) -> Path:
-    """Write ``folder/report.html``. ``links``: encoder → its own page, relative to the folder.
+    """Write ``folder/report.html`` and its figures. ``links``: encoder → its own page, relative to the folder.
 
     Raises:
         OutputError: it cannot be written.
@@ -39,10 +40,18 @@ def write_comparison_report(comparison: Comparison, folder: Path, links: Mapping
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(render_comparison_report(comparison, links), encoding="utf-8")
+        write_figures(_figures(comparison), folder / "figures")
     except OSError as error:
         message = f"{path.name}: cannot be written ({error.strerror})"
         raise OutputError(message, remedy="choose another folder with --out") from error
     return path
+
+
+def _figures(comparison: Comparison) -> dict[str, tuple[Markup, list[tuple[str, str]]]]:
+    key = [(series_class(number), name) for number, name in enumerate(comparison.names)]
+    shown = dict.fromkeys((part.classifier, part.test_set) for part in comparison.results[0].predictions)
+    sections = [_section(comparison, classifier, test_set) for classifier, test_set in shown]
+    return {f"data_efficiency_{each.classifier}_{each.test_set}": (each.curve, key) for each in sections}
 
 
 def render_comparison_report(comparison: Comparison, links: Mapping[str, str]) -> str:
