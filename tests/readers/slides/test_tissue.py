@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tissue_cases import CASES, MPP, Case, haematoxylin_eosin, score, white
 
-from umedfeat.readers.slides.tissue import is_dark_field, tissue_fractions, tissue_mask
+from umedfeat.readers.slides.tissue import find_tissue, is_dark_field, tissue_fractions, tissue_mask
 
 
 @pytest.mark.parametrize("draw", CASES, ids=lambda draw: draw.__name__)
@@ -27,6 +27,47 @@ def test_drawn_slide(draw: Callable[[], Case]) -> None:
     got = score(mask, case.truth)
     assert got.precision >= case.precision, case.name
     assert got.recall >= case.recall, case.name
+
+
+@pytest.mark.parametrize("name", ["haematoxylin_eosin", "pale", "silver", "fat"])
+def test_grey_tissue_is_told_by_density(name: str) -> None:
+    """Scanned in grey: nothing has a colour; precision and recall as asked of the coloured slide."""
+    case = next(draw for draw in CASES if draw.__name__ == name)()
+    luma = np.rint(case.image @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    found = find_tissue(np.repeat(luma[..., None], 3, axis=2), MPP)
+    got = score(found.mask, case.truth)
+    assert found.by == "density"
+    assert got.precision >= case.precision
+    assert got.recall >= case.recall
+
+
+def lone_cells(count: int, radius: float, colour: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Cells strewn over a disc of glass, at MPP, and the disc."""
+    generator, fine = np.random.default_rng(0), 4
+    side, scale = 240, MPP / fine
+    image = np.full((side * fine, side * fine, 3), 240.0)
+    reach = int(radius / scale) + 1
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    cell = np.hypot(x, y) * scale < radius
+    for angle, share in zip(generator.uniform(0, 2 * np.pi, count), generator.uniform(0, 1, count), strict=True):
+        distance = 0.4 * side * fine * np.sqrt(share)
+        cx, cy = (int(side * fine / 2 + distance * turn) for turn in (np.cos(angle), np.sin(angle)))
+        image[cy - reach : cy + reach + 1, cx - reach : cx + reach + 1][cell] = colour
+    small = image.reshape(side, fine, side, fine, 3).mean(axis=(1, 3)) + generator.normal(0, 1.5, (side, side, 3))
+    y, x = np.mgrid[:side, :side] - side / 2
+    return np.clip(np.rint(small), 0, 255).astype(np.uint8), np.hypot(x, y) < 0.38 * side
+
+
+@pytest.mark.parametrize(
+    ("count", "radius", "colour"),
+    [(900, 8.0, (110, 90, 160)), (900, 8.0, (90, 90, 90)), (6000, 3.5, (205, 120, 130))],
+    ids=["cytology", "grey cytology", "blood smear"],
+)
+def test_lone_cells_are_found(count: int, radius: float, colour: tuple[int, int, int]) -> None:
+    image, disc = lone_cells(count, radius, colour)
+    mask = tissue_mask(image, MPP)
+    assert mask[disc].mean() > 0.6  # not all: between the cells of a sparse field there is glass
+    assert mask[:20].mean() < 0.05
 
 
 def test_empty_slide_has_no_tissue_at_all() -> None:

@@ -19,7 +19,7 @@ from umedfeat.readers.slides.focus import SharpestCutter
 from umedfeat.readers.slides.grid import MicronsPerPixel, choose_level, tile_grid
 from umedfeat.readers.slides.opening import open_backend
 from umedfeat.readers.slides.pixels import ColourProfile, Thumbnail, TileCutter, thumbnail
-from umedfeat.readers.slides.tissue import tissue_fractions, tissue_mask
+from umedfeat.readers.slides.tissue import find_tissue, tissue_fractions
 
 __all__ = ["SlideReader", "collect", "open", "sniff"]
 
@@ -79,6 +79,7 @@ class SlideReader:
         icc = self._backend.icc
         self._profile = ColourProfile(icc, source.name) if icc is not None and slide.icc == "srgb" else None
         self._thumbnail: Thumbnail | None = None
+        self._tissue_by = ""
 
     def plan(self) -> Plan:
         """All tiles of the grid with enough tissue, row-major."""
@@ -155,7 +156,9 @@ class SlideReader:
             masks.append(external_mask(self._source, mask_dir, width, height, (shape[0], shape[1])))
         if slide.tissue != "none":
             mpp = self._scale.x * overview.downsample[0]
-            masks.append(tissue_mask(overview.pixels, mpp, overview.scanned, self._policy.tissue))
+            tissue = find_tissue(overview.pixels, mpp, overview.scanned, self._policy.tissue)
+            self._tissue_by = tissue.by
+            masks.append(tissue.mask)
         mask: Mask = np.logical_and.reduce([overview.scanned, *masks])
         if self._backend.vendor in _WITHOUT_GAPS:
             mask |= ~overview.scanned  # planned, so that each loss is found and recorded
@@ -198,7 +201,9 @@ class SlideReader:
             "icc": ("srgb" if self._profile else "kept") if self._backend.icc is not None else "none",
             "contents": dict(self._backend.contents),
         }
-        if hint := self._hint():
+        if self._tissue_by:
+            detail["tissue"] = self._tissue_by
+        if hint := self._hint(kept):
             detail["hint"] = hint
         power = properties.get("openslide.objective-power")
         if power is not None:
@@ -209,9 +214,11 @@ class SlideReader:
             detail["note"] = "smaller than one tile"
         return detail
 
-    def _hint(self) -> str:
+    def _hint(self, kept: int) -> str:
         """What the user should know of this slide: a scale that was overridden, an option that chose nothing."""
         hints = [scale_note(self._backend.properties, self._scale, self._policy.slide.source_mpp)]
         unused = getattr(self._backend, "unused", ())
         hints += [f"{option} chose nothing: there is one plane" for option in unused]
+        if self._tissue_by == "density" and kept:
+            hints.append("no colour on this slide: tissue was told by density and texture, look at a preview")
         return "; ".join(hint for hint in hints if hint)

@@ -16,17 +16,37 @@ from scipy import ndimage
 
 from umedfeat.policy import TissuePolicy
 
-__all__ = ["tissue_fractions", "tissue_mask"]
+__all__ = ["Tissue", "find_tissue", "tissue_fractions", "tissue_mask"]
 
 _DEFAULTS = TissuePolicy()
+
+#: Optical density of black borders and ink, above that of grey tissue.
+_BLACK = 2.2
+#: Lone cells are gathered over this many micrometres; a field of them is larger than that many square micrometres, and
+#: cells touch at least this share of it.
+_FIELD, _SMALLEST_FIELD, _LONELY = 100.0, 250_000.0, 0.06
+#: Steps of density above this are no noise of any scan.
+_NOISY = 0.02
 
 Rgb = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Grey = npt.NDArray[np.float32]
 
 
+class Tissue(NamedTuple):
+    """(H, W) bool, all False for an empty slide; ``by``: "colour", "light" (fluorescence) or "density" (no colour)."""
+
+    mask: Mask
+    by: str
+
+
 def tissue_mask(thumbnail: Rgb, mpp: float, scanned: Mask | None = None, policy: TissuePolicy = _DEFAULTS) -> Mask:
-    """Tissue of a slide.
+    """The mask of ``find_tissue``, which see."""
+    return find_tissue(thumbnail, mpp, scanned, policy).mask
+
+
+def find_tissue(thumbnail: Rgb, mpp: float, scanned: Mask | None = None, policy: TissuePolicy = _DEFAULTS) -> Tissue:
+    """Tissue of a slide, and what told it.
 
     Args:
         thumbnail: (H, W, 3) uint8 RGB; about 8 µm/px is what the numbers were chosen on, 4 to 32 work.
@@ -35,23 +55,24 @@ def tissue_mask(thumbnail: Rgb, mpp: float, scanned: Mask | None = None, policy:
             tissue, and says nothing about the background of the slide.
         policy: the numbers that decide.
 
-    Returns:
-        (H, W) bool; all False for an empty slide.
     """
     height, width = thumbnail.shape[:2]
     if height == 0 or width == 0:
-        return np.zeros((height, width), bool)
+        return Tissue(np.zeros((height, width), bool), "colour")
     if scanned is not None and not scanned.any():
-        return np.zeros((height, width), bool)
+        return Tissue(np.zeros((height, width), bool), "colour")
     factor = max(1, round(policy.block_mpp / mpp))
     blocks = _blocks(thumbnail, factor)
     seen = np.ones(blocks.shape[:2], bool) if scanned is None else _blocks(scanned[..., None], factor)[..., 0] == 1
     if is_dark_field(blocks if seen.all() or not seen.any() else blocks[seen][None]):
-        tissue = _emission(blocks, mpp * factor, seen, policy)
+        tissue, by = _emission(blocks, mpp * factor, seen, policy), "light"
     else:
-        tissue = _absorption(blocks, mpp * factor, _Fine(thumbnail, factor), policy)
+        fine = _Fine(thumbnail, factor)
+        tissue, by = _absorption(blocks, mpp * factor, fine, policy), "colour"
+        if not tissue.any():
+            tissue, by = _neutral(blocks, mpp * factor, fine, policy), "density"
     mask = np.repeat(np.repeat(tissue, factor, axis=0), factor, axis=1)[:height, :width]
-    return mask if scanned is None else np.asarray(mask & scanned, bool)
+    return Tissue(mask if scanned is None else np.asarray(mask & scanned, bool), by)
 
 
 def tissue_fractions(mask: Mask, boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -139,6 +160,33 @@ def _absorption(blocks: Grey, scale: float, fine: _Fine, policy: TissuePolicy) -
     if not ink.any():
         return _shape(stained, scale, policy)
     return _without_crumbs(_shape(stained & ~ink, scale, policy) & ~ink, ink, policy.crumb / scale**2)
+
+
+def _neutral(blocks: Grey, scale: float, fine: _Fine, policy: TissuePolicy) -> Mask:
+    """Where colour finds nothing: grey tissue (silver, grey scans) by density and texture, else fields of lone cells.
+
+    Shadows, borders and smooth pen strokes are dense without texture. Lone cells are smaller than a block, so they are
+    gathered over 100 µm; a few specks of dust are no field.
+    """
+    glass = find_glass(blocks, scale)
+    density = [_density(blocks[..., c], white) for c, white in enumerate(glass.white)]
+    most = np.maximum(np.maximum(density[0], density[1]), density[2])
+    colour = most - np.minimum(np.minimum(density[0], density[1]), density[2])
+    rough = _rough(blocks, fine, policy) & ~_ink(density, colour, fine, policy.ink_texture) & (most < _BLACK)
+    tissue = _shape(rough & (most > policy.faint), scale, policy)
+    if tissue.any():
+        return tissue
+    above = most - ndimage.minimum_filter(ndimage.uniform_filter(most, 3), 9)  # vignetting and tints are no cells
+    lone = rough & (above > 2 * glass.noise)
+    share = ndimage.gaussian_filter(lone.astype(np.float32), _FIELD / 2 / scale)
+    return _drop_small(share > _LONELY, _SMALLEST_FIELD / scale**2)
+
+
+def _rough(blocks: Grey, fine: _Fine, policy: TissuePolicy) -> Mask:
+    """Blocks whose density steps from pixel to pixel more than ink and more than the noise of the scan."""
+    texture = fine.texture((slice(0, blocks.shape[0]), slice(0, blocks.shape[1])))
+    steps = texture * np.maximum(_density(blocks.mean(axis=2), 250.0), np.float32(0.05))
+    return np.asarray((texture > policy.ink_texture) & (steps > min(2 * float(np.percentile(steps, 25)), _NOISY)), bool)
 
 
 class Glass(NamedTuple):
