@@ -73,3 +73,18 @@ def test_other_files_have_no_card(tmp_path: Path) -> None:
     path.write_bytes(b"\x00" * 40)
     assert read_card(path) is None
     assert read_card(tmp_path / "none.safetensors") is None
+
+
+def test_the_shipped_encoder_needs_no_network_and_names_its_sources() -> None:
+    encoder = umedfeat.load_encoder("umedfeat-open", device="cpu", offline=True)
+    path = Path(umedfeat.__file__).parent / "encoders" / "weights" / "umedfeat-open.safetensors"
+    card = read_card(path)
+    assert card is not None
+    assert (encoder.name, encoder.dim, encoder.image_size) == ("umedfeat-open", 1280, card["image_size"])
+    assert path.stat().st_size < 20 << 20
+    assert all(task["licence"] and task["attribution"] for task in card["tasks"])
+    images = torch.rand(2, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    assert encoder(images).isfinite().all()
+    start = umedfeat.load_encoder("efficientnet-lite0", device="cpu")
+    cosine = torch.nn.functional.cosine_similarity(encoder(images), start(images), dim=1)
+    assert 0.3 < float(cosine.min()) < 0.999

@@ -58,6 +58,12 @@ ENCODERS: dict[str, EncoderEntry] = {
             "umedfeat.encoders.baseline:load_efficientnet_lite0",
         ),
         EncoderEntry(
+            "umedfeat-open",
+            "trained with `umedfeat pretrain` on open biomedical images, installed with this package: needs no network",
+            "umedfeat.encoders.weights.trained:load_shipped",
+            128,
+        ),
+        EncoderEntry(
             "imagenet-swinv2-t",
             "ImageNet Swin V2 tiny, the architecture of UMedPT: the paper's baseline",
             "umedfeat.encoders.umedpt:load_imagenet",

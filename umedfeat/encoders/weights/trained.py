@@ -24,9 +24,9 @@ from umedfeat.encoders.config import Checkpoint, EncoderConfig
 from umedfeat.encoders.networks.lite0 import Lite0
 from umedfeat.encoders.umedpt import build_network
 from umedfeat.encoders.weights.checkpoint import file_sha256
-from umedfeat.errors import CheckpointRefused
+from umedfeat.errors import CheckpointRefused, SetupError
 
-__all__ = ["build_trained", "load_trained", "load_weights", "read_card", "write_trained"]
+__all__ = ["build_trained", "load_shipped", "load_trained", "load_weights", "read_card", "write_trained"]
 
 #: One key only: several would be written in random order, and the same training would give other bytes.
 _KEY = "umedfeat_trained"
@@ -67,6 +67,18 @@ def load_weights(choice: EncoderChoice) -> Encoder:
         raise CheckpointRefused(f"{choice.weights.name}: not written by `umedfeat pretrain`", remedy=_REMEDY)
     network, size, settings = load_trained(choice.weights, card)
     return as_encoder(network, size, settings, replace(choice, name=str(settings["name"])))
+
+
+def load_shipped(choice: EncoderChoice) -> Encoder:
+    """The encoder that is installed with this package, by its name.
+
+    Raises:
+        SetupError: see ``as_encoder``; or ``choice.weights`` is another file.
+    """
+    if choice.weights is not None:
+        message = f"{choice.weights.name}: {choice.name} brings its own weights"
+        raise SetupError(message, remedy="leave out --weights, or leave out --encoder")
+    return load_weights(replace(choice, weights=Path(__file__).with_name(f"{choice.name}.safetensors")))
 
 
 def load_trained(path: Path, card: Mapping[str, Any]) -> tuple[nn.Module, int, dict[str, Any]]:
