@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from umedfeat.encoders import load_encoder
 from umedfeat.encoders.weights import download
 from umedfeat.encoders.weights.download import ensure_weights, pin_of
 from umedfeat.encoders.weights.models import MODELS, OfficialModel
@@ -290,3 +291,13 @@ def test_an_unwritable_cache_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("UMEDFEAT_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(WeightsUnavailable, match="cannot be written"):
         ensure_weights(MODELS["umedpt"], progress=False)
+
+
+def test_a_sites_pin_holds_for_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--weights FILE`` once went past the pin."""
+    path = tmp_path / "encoder.pt.zip"
+    path.write_bytes(b"other weights")
+    monkeypatch.setenv("UMEDFEAT_PIN_UMEDPT", "0" * 64)
+    with pytest.raises(CheckpointRefused, match="is not the pinned"):
+        load_encoder("umedpt", weights=path)
+    assert list(tmp_path.iterdir()) == [path]

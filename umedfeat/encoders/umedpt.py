@@ -32,10 +32,12 @@ def load_official(choice: EncoderChoice) -> Encoder:
     """
     model = MODELS[choice.name]
     weights = choice.weights
-    if weights is None:
-        from umedfeat.encoders.weights.download import ensure_weights
+    from umedfeat.encoders.weights.download import ensure_weights, verify_site_pin
 
+    if weights is None:
         weights = ensure_weights(model, offline=choice.offline)
+    else:
+        verify_site_pin(model, weights)
     checkpoint = read_checkpoint(weights)
     order = _order(choice.pool_order, checkpoint, model.pool_order)
     return _encoder(checkpoint, order, choice)

@@ -25,7 +25,7 @@ from umedfeat.encoders.weights.models import OfficialModel
 from umedfeat.errors import CheckpointRefused, WeightsUnavailable
 from umedfeat.terminal.bar import Bar
 
-__all__ = ["cache_folder", "cached_file", "ensure_weights", "pin_of", "verify_pin"]
+__all__ = ["cache_folder", "cached_file", "ensure_weights", "pin_of", "verify_pin", "verify_site_pin"]
 
 log = logging.getLogger("umedfeat")
 
@@ -92,11 +92,25 @@ def ensure_weights(model: OfficialModel, *, offline: bool = False, progress: boo
 
 def pin_of(model: OfficialModel) -> str | None:
     """The sha256 that the model's file must have: the site's, else that of the first use, else None."""
-    site = os.environ.get("UMEDFEAT_PIN_" + model.name.upper().replace("-", "_"))
+    site = _site_pin(model)
     if site:
-        return site.strip().lower()
+        return site
     pin = _pin_file(cached_file(model))
     return pin.read_text().strip() if pin.is_file() else None
+
+
+def verify_site_pin(model: OfficialModel, path: Path) -> None:
+    """A file that the user gives must be the site's, where the site has set a pin; no pin of a first use applies to it.
+
+    Raises:
+        CheckpointRefused: it differs.
+    """
+    if _site_pin(model):
+        verify_pin(model, path)
+
+
+def _site_pin(model: OfficialModel) -> str:
+    return os.environ.get("UMEDFEAT_PIN_" + model.name.upper().replace("-", "_"), "").strip().lower()
 
 
 def verify_pin(model: OfficialModel, path: Path) -> str:
