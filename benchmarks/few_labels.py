@@ -41,7 +41,7 @@ class Labelled(NamedTuple):
 SETS = {
     "kermany": Labelled("pretrain/kermany_cxr", split="heldout"),
     "kermany, 120": Labelled("data/labelled/kermany_cxr", file="file"),
-    "nih": Labelled("ood/nih_cxr_pneumonia"),
+    "nih": Labelled("ood/nih_cxr_pneumonia", label_of="item"),
     "idc": Labelled("data/labelled/idc_breast", file="file", label_of="item"),
     "malaria": Labelled("data/labelled/malaria", file="file", label_of="item"),
     "hannover AP/PA": Labelled("pretrain/hannover_cxr", label_of="item"),

@@ -12,6 +12,7 @@ from study_cases import gaussian_cases
 from umedfeat.errors import CohortError
 from umedfeat.fewshot import compare
 from umedfeat.fewshot.compare import holm, sign_flip
+from umedfeat.fewshot.metrics.bootstrap import NOTHING, Spread
 from umedfeat.fewshot.metrics.needed import crossing, data_needed
 from umedfeat.report.files import write_comparison
 from umedfeat.report.tables import data_needed_sentence, render_comparison
@@ -123,9 +124,10 @@ def test_not_worse_needs_the_whole_interval():
     rng = np.random.default_rng(0)
     noise = 0.03 * rng.normal(size=500)
     values, patients = np.array([0.70, 0.76, 0.80]), np.array([2.0, 20.0, 100.0])
-    found = data_needed(values, values[:, None] + noise, 0.75, 0.75 + noise[::-1], patients, 0.02, 0.95, 200)
+    spreads = [Spread(float(np.var(noise - noise[::-1])), 198.0)] * 3
+    found = data_needed(values, values[:, None] + noise, 0.75, 0.75 + noise[::-1], patients, 0.02, 0.95, spreads)
     assert found.place is None  # 0.80 ± 0.083 against 0.73: not sure
-    paired = data_needed(values, values[:, None] + noise, 0.75, 0.75 + noise, patients, 0.02, 0.95, 200)
+    paired = data_needed(values, values[:, None] + noise, 0.75, 0.75 + noise, patients, 0.02, 0.95, [NOTHING] * 3)
     assert paired.place == 1
     assert 0.02 < paired.share < 0.2
 

@@ -140,7 +140,7 @@ def test_the_estimate_is_the_metric_on_the_test_set_and_not_the_bootstrap_mean()
     estimate = next(e for e in evaluate(cohort, part, budget, "", SMALL).estimates if e.metric == "macro_f1")
     plain = measure(Evaluated("binary", cohort.truth[items], values[0], items), np.ones((1, 24)))["macro_f1"][0]
     weights = patient_weights(cohort.stratum[:24], 200, np.random.default_rng([0, 5]))
-    resampled = measured(cohort, part, weights)[1]["macro_f1"].mean()
+    resampled = measured(cohort, part, weights).resampled["macro_f1"].mean()
     assert estimate.value == pytest.approx(plain, abs=1e-7)
     assert abs(resampled - plain) > 1e-4
 

@@ -209,6 +209,11 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         show_default=True,
         help="Resamplings of the test patients.",
     ),
+    click.option(
+        "--permutations",
+        type=click.IntRange(19),
+        help="With --cv: p-values by fitting everything on so many permutations of the labels.  [default: no p-values]",
+    ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every draw."),
     click.option("--sanity", is_flag=True, help="Also run on permuted labels: it must find nothing (else exit 3)."),
     click.option("--jobs", type=click.IntRange(1), help="Threads; they change no number.  [default: all cores]"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,10 +10,11 @@ import numpy as np
 from scipy.stats import t
 
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Floats
+from umedfeat.fewshot.arrays import Floats, Ints
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.evaluate import measured, stratum_of, test_patients
-from umedfeat.fewshot.metrics.bootstrap import patient_weights
+from umedfeat.fewshot.metrics.bootstrap import Spread, drawn_variance, patient_weights, tested_variance
+from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.metrics.needed import data_needed
 from umedfeat.fewshot.parallel import in_order
 from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, Predictions, ProbeResult
@@ -25,7 +27,7 @@ __all__ = ["MARGIN", "PERMUTATIONS", "compare_cohorts", "holm"]
 MARGIN = 0.02
 PERMUTATIONS = 1999
 #: Metrics without a better and a worse are not compared by difference.
-_NOT_COMPARED = frozenset({"calibration_slope", "prevalence"})
+_NOT_COMPARED = frozenset({"calibration_slope", *(name for name, metric in METRICS.items() if not metric.varies)})
 
 Key = tuple[str, str, str]
 
@@ -35,12 +37,16 @@ class _Curves:
     """One classifier's prediction on one test set, under resampling and with each patient left out.
 
     Attributes:
-        value: metric → mean over draws. resampled: metric → (B,). left_out: metric → (P,).
+        value: metric → mean over draws. resampled: metric → (B,). left_out: metric → (P,). per_draw: metric → (R,).
+        stratum: (P,) class of each test patient. folds: out-of-fold.
     """
 
     value: Mapping[str, float]
     resampled: Mapping[str, Floats]
     left_out: Mapping[str, Floats]
+    per_draw: Mapping[str, Floats]
+    stratum: Ints
+    folds: bool
 
 
 def compare_cohorts(
@@ -100,12 +106,15 @@ def _curves(cohort: Cohort, result: ProbeResult, jobs: int) -> dict[Key, _Curves
         rng = np.random.default_rng([result.settings.seed, 5])
         weights = patient_weights(stratum_of(cohort, patients), result.settings.bootstrap, rng)
         without = 1.0 - np.eye(len(patients))
-        values, means = measured(cohort, part, np.vstack([weights, without]))
+        found = measured(cohort, part, np.vstack([weights, without]))
         key = (part.classifier, part.budget, part.test_set)
         return key, _Curves(
-            {name: float(np.nanmean(each)) for name, each in values.items() if np.isfinite(each).any()},
-            {name: mean[: len(weights)] for name, mean in means.items()},
-            {name: mean[len(weights) :] for name, mean in means.items()},
+            {name: value for name, value in found.value.items() if np.isfinite(value)},
+            {name: each[: len(weights)] for name, each in found.resampled.items()},
+            {name: each[len(weights) :] for name, each in found.resampled.items()},
+            found.per_draw,
+            stratum_of(cohort, patients),
+            part.fold is not None,
         )
 
     return dict(in_order(work, result.predictions, jobs))
@@ -133,20 +142,30 @@ def _difference(
     name: str, baseline: str, key: Key, metric: str, ours: _Curves, theirs: _Curves, settings: ProbeSettings
 ) -> Difference:
     value = ours.value[metric] - theirs.value[metric]
-    spread = ours.resampled[metric] - theirs.resampled[metric]
-    usable = spread[np.isfinite(spread)]
     patients = len(ours.left_out[metric])
-    step = (
-        float(t.ppf(0.5 + settings.confidence / 2, max(1, patients - 2)) * usable.std(ddof=1))
-        if len(usable) > 1
-        else np.nan
-    )
+    spread = _variance(ours, theirs, metric)
+    step = float(t.ppf(0.5 + settings.confidence / 2, spread.freedom)) * math.sqrt(spread.variance)
     pseudo = patients * value - (patients - 1) * (ours.left_out[metric] - theirs.left_out[metric])
     classifier, budget, test_set = key
     p = sign_flip(pseudo, np.random.default_rng([settings.seed, 7]))
     return Difference(
         name, baseline, classifier, budget, test_set, metric, value, value - step, value + step, p, p_holm=p
     )
+
+
+def _gap_variance(ours: _Curves, target: _Curves, metric: str) -> Spread:
+    """Of a budget against the target, which has draws of its own; an unknown one is never small."""
+    tested = tested_variance(ours.resampled[metric] - target.resampled[metric], ours.stratum, ours.folds)
+    drawn = (drawn_variance(each.per_draw[metric]) for each in (ours, target))
+    return Spread(math.inf, 1.0) if tested is None else sum(drawn, start=tested)
+
+
+def _variance(ours: _Curves, theirs: _Curves, metric: str) -> Spread:
+    """Of the difference: who is tested and who was labelled, the same for the two encoders. NaN if unknown."""
+    tested = tested_variance(ours.resampled[metric] - theirs.resampled[metric], ours.stratum, ours.folds)
+    if tested is None:
+        return Spread(math.nan, 1.0)
+    return tested + drawn_variance(ours.per_draw[metric] - theirs.per_draw[metric])
 
 
 def sign_flip(pseudo: Floats, rng: np.random.Generator) -> float:
@@ -203,7 +222,7 @@ def _needed(
             np.asarray([budget.n_patients for budget in budgets], dtype=np.float64),
             margin,
             settings.confidence,
-            len(target.left_out[metric]),
+            [_gap_variance(each, target, metric) for each in ours if each is not None],
         )
         reached = None if found.place is None else budgets[found.place]
         yield DataNeeded(

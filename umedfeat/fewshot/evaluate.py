@@ -3,28 +3,72 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from scipy.stats import t
 
 from umedfeat.fewshot.arrays import Floats, Ints
 from umedfeat.fewshot.cohort.cohort import Cohort
-from umedfeat.fewshot.metrics.bootstrap import interval, patient_weights
+from umedfeat.fewshot.metrics.bootstrap import NO_INTERVAL, NOTHING, Spread, drawn_variance, interval, patient_weights
+from umedfeat.fewshot.metrics.calibration import calibration_slope
 from umedfeat.fewshot.metrics.metrics import METRICS, Evaluated, measure, metrics_of
 from umedfeat.fewshot.result import Budget, Drop, Estimate, Predictions, Score
 from umedfeat.fewshot.settings import ProbeSettings
 
-__all__ = ["Evaluation", "drops_between", "evaluate", "evaluated", "measured", "stratum_of", "test_patients"]
+__all__ = [
+    "Evaluation",
+    "Measured",
+    "Point",
+    "drops_between",
+    "evaluate",
+    "evaluated",
+    "measured",
+    "stratum_of",
+    "test_patients",
+]
+
+#: The metric that is taken of all draws together.
+_POOLED = "calibration_slope"
+
+
+Key = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores per draw and estimates over the draws."""
+    """Scores per draw, estimates over the draws, and (classifier, budget, test set, metric) → what drops need."""
 
     scores: tuple[Score, ...]
     estimates: tuple[Estimate, ...]
+    points: Mapping[Key, Point]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mean over draws, its interval for the drawn classifiers alone, and each draw (R,)."""
+
+    value: float
+    low: float
+    high: float
+    per_draw: Floats
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Metrics of one classifier on one test set, by name.
+
+    Attributes:
+        per_draw: (R,). value: of all draws: their mean; of the calibration slope that of all predictions together,
+            since a slope of few patients can be any number and its mean says nothing.
+        resampled: (B,) the same under each weighting of the test patients.
+    """
+
+    per_draw: dict[str, Floats]
+    value: dict[str, float]
+    resampled: dict[str, Floats]
 
 
 def test_patients(cohort: Cohort, items: Ints) -> tuple[Ints, Ints]:
@@ -43,8 +87,9 @@ def stratum_of(cohort: Cohort, patients: Ints) -> Ints:
 def evaluated(cohort: Cohort, predictions: Predictions, repeat: int) -> Evaluated:
     """Truth and prediction of one draw."""
     _, place = test_patients(cohort, predictions.items)
-    truth = cohort.truth[predictions.items]
-    return Evaluated(cohort.task, truth, predictions.values[repeat].astype(np.float64), place, predictions.threshold)
+    truth, values = cohort.truth[predictions.items], predictions.values[repeat].astype(np.float64)
+    fold = None if predictions.fold is None else predictions.fold[repeat]
+    return Evaluated(cohort.task, truth, values, place, predictions.threshold, fold)
 
 
 def evaluate(
@@ -53,13 +98,22 @@ def evaluate(
     """All metrics of one classifier at one budget on one test set, and on each subgroup of it."""
     scores: list[Score] = []
     estimates: list[Estimate] = []
+    points: dict[Key, Point] = {}
     for subgroup, part in _subgroups(cohort, predictions, settings.subgroups or ()):
-        values, means = _measure(cohort, part, settings)
+        found = _measure(cohort, part, settings)
         patients, _ = test_patients(cohort, part.items)
         strata = stratum_of(cohort, patients)
+        folds = part.fold is not None
         for metric in metrics_of(cohort.task):
-            scores += _scores(part, budget, encoder, subgroup, metric, values[metric])
-            bounds = interval(_mean(values[metric]), means[metric], METRICS[metric], strata, settings.confidence)
+            each = found.per_draw[metric]
+            scores += _scores(part, budget, encoder, subgroup, metric, each)
+            given = (found.value[metric], found.resampled[metric], METRICS[metric], strata, settings.confidence)
+            drawn = drawn_variance(each) if metric != _POOLED else NOTHING
+            bounds = interval(*given, drawn=drawn, folds=folds) if METRICS[metric].varies else NO_INTERVAL
+            if not subgroup:
+                alone = interval(*given, folds=folds)
+                key = (part.classifier, part.budget, part.test_set, metric)
+                points[key] = Point(found.value[metric], alone.low, alone.high, each)
             estimates.append(
                 Estimate(
                     classifier=part.classifier,
@@ -69,16 +123,25 @@ def evaluate(
                     test_set=part.test_set,
                     subgroup=subgroup,
                     metric=metric,
-                    value=_mean(values[metric]),
+                    value=found.value[metric],
                     low=bounds.low,
                     high=bounds.high,
-                    **_spread(values[metric]),
+                    **_spread(each),
                     test_items=len(part.items),
                     test_patients=len(patients),
                     interval=bounds.kind,
+                    covers=_covers(bounds.kind, folds, drawn),
                 )
             )
-    return Evaluation(tuple(scores), tuple(estimates))
+    return Evaluation(tuple(scores), tuple(estimates), points)
+
+
+def _covers(kind: str, folds: bool, drawn: Spread) -> Literal["", "patients", "patients and draws", "folds"]:
+    if not kind:
+        return ""
+    if folds:
+        return "folds"
+    return "patients and draws" if drawn.variance > 0 else "patients"
 
 
 def _subgroups(cohort: Cohort, predictions: Predictions, columns: Sequence[str]) -> Iterator[tuple[str, Predictions]]:
@@ -87,19 +150,20 @@ def _subgroups(cohort: Cohort, predictions: Predictions, columns: Sequence[str])
         values = cohort.meta[column][predictions.items]
         for value in sorted(set(values.tolist())):
             inside = values == value
-            part = replace(predictions, items=predictions.items[inside], values=predictions.values[:, inside])
+            fold = None if predictions.fold is None else predictions.fold[:, inside]
+            items, values_inside = predictions.items[inside], predictions.values[:, inside]
+            part = replace(predictions, items=items, values=values_inside, fold=fold)
             yield f"{column}={value or 'missing'}", part
 
 
-def _measure(cohort: Cohort, part: Predictions, settings: ProbeSettings) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Each metric per draw (R,), and its mean over the draws under each resampling of the test patients (B,)."""
+def _measure(cohort: Cohort, part: Predictions, settings: ProbeSettings) -> Measured:
     patients, _ = test_patients(cohort, part.items)
     rng = np.random.default_rng([settings.seed, 5])
     return measured(cohort, part, patient_weights(stratum_of(cohort, patients), settings.bootstrap, rng))
 
 
-def measured(cohort: Cohort, part: Predictions, weights: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Each metric per draw (R,), and its mean over the draws under (B, P) weights of the test patients (B,).
+def measured(cohort: Cohort, part: Predictions, weights: Floats) -> Measured:
+    """Each metric per draw, over the draws, and over the draws under (B, P) weights of the test patients.
 
     Draws in which a metric is not defined take no part in the means.
     """
@@ -115,7 +179,19 @@ def measured(cohort: Cohort, part: Predictions, weights: Floats) -> tuple[dict[s
                 sums[name] += under[name][1:]
     with np.errstate(invalid="ignore"):
         means = {name: sums[name] / np.isfinite(values[name]).sum() for name in names}
-    return values, means
+    found = Measured(values, {name: _mean(values[name]) for name in names}, means)
+    if _POOLED in names and len(part.values) > 1:
+        slopes = _pooled_slope(cohort, part, both)
+        found.value[_POOLED], found.resampled[_POOLED] = float(slopes[0]), slopes[1:]
+    return found
+
+
+def _pooled_slope(cohort: Cohort, part: Predictions, weights: Floats) -> Floats:
+    draws, items = part.values.shape[:2]
+    _, place = test_patients(cohort, part.items)
+    chance = part.values.reshape(draws * items, -1).astype(np.float64)
+    onehot = np.equal.outer(cohort.truth[part.items], np.arange(chance.shape[1])).astype(np.float64)
+    return calibration_slope(chance, np.tile(onehot, (draws, 1)), np.tile(place, draws), weights)
 
 
 def _mean(values: Floats) -> float:
@@ -161,21 +237,23 @@ def _scores(part: Predictions, budget: Budget, encoder: str, subgroup: str, metr
     ]
 
 
-def drops_between(estimates: Sequence[Estimate]) -> tuple[Drop, ...]:
+def drops_between(points: Mapping[Key, Point], confidence: float) -> tuple[Drop, ...]:
     """Internal minus external for every classifier, budget and metric.
 
     The two sides are different patients. The interval joins theirs (Zou and Donner's MOVER: the distance of each bound
-    from its estimate takes the place of the standard error), so it is right for skewed intervals near 0 and 1 too.
+    from its estimate takes the place of the standard error), so it is right for skewed intervals near 0 and 1 too. The
+    classifiers are the same, so whom one labels matters by the variance of the drop between draws.
     """
-    inside = {(e.classifier, e.budget, e.test_set, e.metric): e for e in estimates if not e.subgroup}
     found = []
-    for b in inside.values():
-        name = b.test_set.removeprefix("external ")
-        a = inside.get((b.classifier, b.budget, f"internal (without {name})", b.metric))
-        if a is None or name == b.test_set:
+    for (classifier, budget, test_set, metric), b in points.items():
+        name = test_set.removeprefix("external ")
+        a = points.get((classifier, budget, f"internal (without {name})", metric))
+        if a is None or name == test_set or not METRICS[metric].varies:
             continue
         drop = a.value - b.value
-        low = drop - math.hypot(a.value - a.low, b.high - b.value)
-        high = drop + math.hypot(a.high - a.value, b.value - b.low)
-        found.append(Drop(b.classifier, b.budget, name, b.metric, a.value, b.value, drop, low, high))
+        drawn = drawn_variance(a.per_draw - b.per_draw) if metric != _POOLED else NOTHING
+        reach = float(t.ppf(0.5 + confidence / 2, drawn.freedom)) * math.sqrt(drawn.variance)
+        low = drop - math.hypot(a.value - a.low, b.high - b.value, reach)
+        high = drop + math.hypot(a.high - a.value, b.value - b.low, reach)
+        found.append(Drop(classifier, budget, name, metric, a.value, b.value, drop, low, high))
     return tuple(found)

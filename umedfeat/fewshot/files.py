@@ -14,6 +14,7 @@ from umedfeat.fewshot.cohort.hospital import LabelTable
 from umedfeat.fewshot.cohort.sources import Labelled, aligned, cohort_of, label_items
 from umedfeat.fewshot.cohort.table import FeatureTable, read_table
 from umedfeat.fewshot.compare import MARGIN, compare_cohorts
+from umedfeat.fewshot.refitting import refitted_significance
 from umedfeat.fewshot.result import Comparison, ProbeResult
 from umedfeat.fewshot.sanity import check_sanity
 from umedfeat.fewshot.settings import ProbeSettings
@@ -64,8 +65,10 @@ def origin_of(table: FeatureTable, encoder: str, label: str, command: str) -> Or
 def probe_cohort(
     cohort: Cohort, settings: ProbeSettings, origin: Origin, progress: Progress | None = None, jobs: int | None = None
 ) -> ProbeResult:
-    """Run a study and, where they are asked for, the baseline without pictures and the sanity check."""
+    """Run a study and what is asked for beside it: p-values of cross-validation, trivial baseline, sanity check."""
     result = run_study(cohort, settings, origin, progress, jobs)
+    if settings.permutations and settings.cv:
+        result = replace(result, significance=refitted_significance(cohort, result.settings, jobs or usable_cores()))
     if settings.baseline:
         result = _beside_trivial(result, cohort, settings, origin, jobs)
     if not settings.sanity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from umedfeat.fewshot.arrays import Bools, Floats, Floats32, Ints
 from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
@@ -83,6 +84,7 @@ class Predictions:
         n_train_patients, n_train_items: (R,) what one classifier was trained on, for cross-validation the mean over
             the folds. n_per_class: (R, C) patients of it that carry each class, (R, 0) for regression.
         threshold: of two classes, the probability above which an item is called positive.
+        fold: (R, n) which fold's classifier predicted each item, for cross-validation alone.
     """
 
     classifier: str
@@ -96,6 +98,7 @@ class Predictions:
     n_train_items: Floats
     n_per_class: Floats
     threshold: float = 0.5
+    fold: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -124,14 +127,18 @@ class Estimate:
 
     Attributes:
         classifier, budget, fraction, shots, test_set, subgroup, metric: keys; subgroup is "" or "sex=f".
-        value: mean of the metric over the draws on the test set as it is (not the bootstrap mean).
-        low, high: confidence interval by resampling test PATIENTS, the fitted classifiers held fixed: it covers the
-            expected metric of these very classifiers on new patients of the same population.
+        value: mean of the metric over the draws on the test set as it is (not the bootstrap mean); the calibration
+            slope is that of the predictions of all draws together.
+        low, high: confidence interval by resampling test PATIENTS, and the variance between draws: see ``covers``.
         sd, q25, q75, minimum, maximum: spread of the metric over the draws (which patients happened to be labelled);
             sd is NaN with a single draw.
         draws: draws with a defined value. undefined: draws without.
         test_items, test_patients: n of the test set.
         interval: "bootstrap-t", "exact bound" (every resampling gave the same extreme value), or "" (no interval).
+        covers: what the interval is about: "patients and draws": the expected metric on new patients, whoever had been
+            labelled; "patients": of the classifier of this very training set (a single draw, or the calibration
+            slope); "folds": cross-validation, the expected metric of classifiers trained on so many of these patients;
+            its variance is widened for the dependence between folds, and only approximate.
     """
 
     classifier: str
@@ -154,13 +161,16 @@ class Estimate:
     test_items: int
     test_patients: int
     interval: str = ""
+    covers: Literal["", "patients", "patients and draws", "folds"] = ""
 
 
 @dataclass(frozen=True)
 class Significance:
-    """Permutation test of one result against chance: labels exchanged between test patients, predictions kept.
+    """Permutation test of one result against chance.
 
-    ``p = (1 + b) / (1 + B)`` for the metric named; ``chance`` is its value for a classifier that knows nothing.
+    ``p = (1 + b) / (1 + B)`` for the metric named; ``chance`` is its value for a classifier that knows nothing. Labels
+    are exchanged between test patients and the predictions kept; where every patient also trains (cross-validation),
+    labels are exchanged between all patients before anything is fitted.
     """
 
     classifier: str

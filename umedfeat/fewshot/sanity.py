@@ -54,8 +54,8 @@ def check_sanity(cohort: Cohort, settings: ProbeSettings, jobs: int = 1) -> tupl
         study = Study.plan(shuffled, replace(once, seed=settings.seed + number), twins=True)
         for part in predict(study, jobs=jobs):
             patients, _ = test_patients(shuffled, part.items)
-            values, _ = measured(shuffled, part, np.ones((1, len(patients))))
-            found.setdefault(part.classifier, []).extend(values[metric][np.isfinite(values[metric])].tolist())
+            values = measured(shuffled, part, np.ones((1, len(patients)))).per_draw[metric]
+            found.setdefault(part.classifier, []).extend(values[np.isfinite(values)].tolist())
     chance = chance_level(metric, 2 if cohort.task == "multilabel" else cohort.n_classes)
     return tuple(_judge(name, metric, chance, values) for name, values in found.items())
 

@@ -165,6 +165,7 @@ class ProbeSettings:
         baseline: "trivial" adds a classifier of that name: the linear probe on size and kind of the files alone.
         bootstrap: resamplings of the test patients behind each interval.
         confidence: level of the intervals.
+        permutations: of the labels before fitting, for p-values of cross-validation; 0 for none.
         sanity: number of label permutations of the sanity check; 0 for none.
         seed: of every draw.
         splits: pools, tests and draws of an earlier study, used instead of drawing (see ``saved.with_splits``).
@@ -199,6 +200,7 @@ class ProbeSettings:
     baseline: Literal["", "trivial"] = ""
     bootstrap: int = 1000
     confidence: float = 0.95
+    permutations: int = 0
     sanity: int = 0
     seed: int = 0
     splits: SavedSplits | None = None

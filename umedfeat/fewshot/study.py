@@ -35,6 +35,17 @@ __all__ = ["Origin", "Progress", "Study", "flow_of", "plan_warnings", "predict",
 #: Called after each fitted draw with (done, total).
 Progress = Callable[[int, int], None]
 _FEW_PATIENTS = 30
+#: Test patients of a class below which the class is named.
+_FEW_OF_A_CLASS = 10
+_ABSENT = (
+    "Test set {name!r} holds no patient of {label!r}: metrics that need every class are not defined there, there is no "
+    "p-value, and accuracy is the recall of what is there ({there})."
+)
+_FOLDS_NOTE = (
+    "Cross-validation tests on every patient, but the folds train on one another's patients: intervals are widened for "
+    "that and approximate, least reliable for few patients of a class (a hold-out has none of this). P-values need "
+    "--permutations."
+)
 #: Features from which on a few of them may carry too much.
 _MANY_FEATURES = 100
 
@@ -136,7 +147,7 @@ def run_study(
         scores=evaluation.scores,
         estimates=evaluation.estimates,
         significance=_significance(study, predictions),
-        drops=drops_between(evaluation.estimates),
+        drops=drops_between(evaluation.points, study.settings.confidence),
         warnings=(*plan_warnings(study), *_stuck(predictions)),
         versions=_versions(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -223,10 +234,11 @@ def _collect(study: Study, pieces: Iterable[_Piece]) -> Iterator[Predictions]:
 def _stack(repeats: Sequence[Sequence[_Piece]], threshold: float) -> Predictions:
     first = repeats[0][0]
     items = np.concatenate([piece.items for piece in repeats[0]])
-    values = []
+    values, folds = [], []
     for pieces in repeats:
         order = np.argsort(np.concatenate([piece.items for piece in pieces]), kind="stable")
         values.append(np.concatenate([piece.predicted.values for piece in pieces])[order])
+        folds.append(np.repeat(np.arange(len(pieces)), [len(piece.items) for piece in pieces])[order])
     return Predictions(
         classifier=first.classifier,
         budget=first.budget,
@@ -239,6 +251,7 @@ def _stack(repeats: Sequence[Sequence[_Piece]], threshold: float) -> Predictions
         n_train_items=np.asarray([np.mean([p.n_items for p in pieces]) for pieces in repeats]),
         n_per_class=np.stack([np.mean([p.per_class for p in pieces], axis=0) for pieces in repeats]),
         threshold=threshold,
+        fold=np.stack(folds) if len(repeats[0]) > 1 else None,
     )
 
 
@@ -252,11 +265,13 @@ def _evaluate_all(study: Study, predictions: Sequence[Predictions], encoder: str
     return Evaluation(
         tuple(score for part in parts for score in part.scores),
         tuple(estimate for part in parts for estimate in part.estimates),
+        {key: point for part in parts for key, point in part.points.items()},
     )
 
 
 def _significance(study: Study, predictions: Sequence[Predictions]) -> tuple[Significance, ...]:
-    found = [significance_of(study.cohort, p, study.settings) for p in predictions]
+    """Of predictions by classifiers that no test patient has trained."""
+    found = [significance_of(study.cohort, p, study.settings) for p in predictions if p.fold is None]
     return tuple(each for each in found if each is not None)
 
 
@@ -299,14 +314,36 @@ def plan_warnings(study: Study) -> list[str]:
     lost = [name for name in study.settings.classifiers if name not in study.classifiers]
     if lost:
         found.append(f"Left out of the {cohort.task} study, which it cannot learn: {', '.join(lost)}.")
+    if study.settings.cv:
+        found.append(_FOLDS_NOTE)
+    return [*found, *_small_tests(study)]
+
+
+def _small_tests(study: Study) -> list[str]:
+    """Test sets with few patients, or few of one class, each with its smallest class by name."""
+    cohort, found = study.cohort, []
     for fold in study.folds if not study.settings.cv else ():
         for name, patients in fold.tests.items():
             if len(patients) < _FEW_PATIENTS:
                 found.append(
-                    f"Test set {name!r} holds {len(patients)} patients: its intervals are wide and approximate"
-                    f"{'; --cv 5 tests on every patient' if name == 'test' else ''}."
+                    f"Test set {name!r} holds {len(patients)} patients: its intervals are wide and approximate."
                 )
+            if cohort.task == "regression":
+                continue
+            counts = cohort.carries[patients].sum(axis=0)
+            smallest = int(counts.argmin())
+            label = cohort.requirement_names[smallest]
+            if not counts[smallest]:
+                found.append(_ABSENT.format(name=name, label=label, there=_present(cohort, counts)))
+            elif counts[smallest] < _FEW_OF_A_CLASS:
+                some = f"{counts[smallest]} patient{'' if counts[smallest] == 1 else 's'} of {label!r}"
+                none = ": there are no intervals" if counts[smallest] < 2 else ""
+                found.append(f"Test set {name!r} holds {some}, its smallest class{none}.")
     return found
+
+
+def _present(cohort: Cohort, counts: Ints) -> str:
+    return ", ".join(name for name, count in zip(cohort.requirement_names, counts, strict=True) if count)
 
 
 def _few_features(study: Study) -> list[str]:

@@ -15,6 +15,7 @@ from umedfeat.fewshot.arrays import Bools, Floats, Floats32, Ints, Rows, Texts
 from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
 from umedfeat.fewshot.cohort.labels import MISSING, Target, as_text, encode, survival_target
 from umedfeat.fewshot.cohort.selection import twin_notes
+from umedfeat.fewshot.cohort.twins import find_twins, screened
 from umedfeat.fewshot.settings import ProbeSettings, Task
 
 __all__ = ["build_cohort", "in_range", "refuse_shapes", "relabelled"]
@@ -60,6 +61,9 @@ def build_cohort(
     carries = _carries(target, patient, len(names))
     if settings.label_of == "patient":
         _refuse_mixed(target, patient, names, carries)
+    embedding = _pooled(rows, row_item, len(ids_))
+    hashes = np.asarray(content if content is not None else [""] * len(ids_), dtype=np.str_)
+    twins = find_twins(embedding, hashes)
     cohort = Cohort(
         ids=ids_,
         patient=patient,
@@ -69,14 +73,14 @@ def build_cohort(
         truth=target.truth,
         classes=target.classes,
         meta={name: np.asarray(column, dtype=np.str_) for name, column in (meta or {}).items()},
-        embedding=_pooled(rows, row_item, len(ids_)),
+        embedding=embedding,
         rows=rows,
         row_item=row_item,
         carries=carries,
         stratum=_strata(carries, target.task),
-        content=np.asarray(content if content is not None else [""] * len(ids_), dtype=np.str_),
+        twins=tuple((int(patient[a]), int(patient[b]), str(ids_[a]), str(ids_[b])) for a, b in twins.identical),
         flow=flow,
-        warnings=tuple(_notes(target, settings, patient, names)),
+        warnings=(*_notes(target, settings, patient, names), *screened(twins, ids_, patient, target)),
         facts=dict(facts or {}),
     )
     _refuse_thin_classes(cohort)
@@ -143,21 +147,37 @@ def _target(labels: Sequence[object] | npt.NDArray[np.generic], settings: ProbeS
     if settings.task == "survival" and matrix.ndim == 2:
         return survival_target(matrix)
     if matrix.ndim == 2:
-        names = tuple(str(column) for column in range(matrix.shape[1]))
-        return Target("multilabel", (matrix > 0).astype(np.intp), names)
+        return _label_matrix(matrix, ids)
     texts = as_text(labels)
     missing = [name for name, text in zip(ids, texts, strict=True) if text.lower() in MISSING]
-    if missing and settings.task != "multilabel":
+    if missing:
         raise CohortError(
             f"{len(missing)} of {len(texts)} items have no label ({_cells(texts)} count as none), {str(missing[0])!r} "
             "among them",
-            remedy="fill the label column, or leave these items out with --unmatched skip",
+            remedy="fill the label column ('none' where none of several labels applies), or leave these items out with "
+            "--unmatched skip",
         )
     return encode(texts, settings.task, settings.order)
 
 
 def _cells(texts: Sequence[str]) -> str:
     return ", ".join(sorted({repr(text) for text in texts if text.lower() in MISSING}))
+
+
+def _label_matrix(matrix: npt.NDArray[np.generic], ids: Texts) -> Target:
+    """Several labels as a 0/1 matrix. A label that nobody looked for is no absent label: such items are refused."""
+    if len(matrix) != len(ids):
+        raise CohortError(f"{len(matrix)} rows of labels for {len(ids)} items")
+    known = np.isin(matrix, (0, 1))
+    if not known.all():
+        item, column = np.argwhere(~known)[0]
+        value = matrix[item, column]
+        raise CohortError(
+            f"item {ids[item]!s}: label {column} is {value!s}, and labels of a matrix are 0 (absent) or 1 (present); "
+            f"{int((~known).any(axis=1).sum())} items have other values",
+            remedy="leave items out whose labels are not known, or study one label at a time",
+        )
+    return Target("multilabel", matrix.astype(np.intp), tuple(str(column) for column in range(matrix.shape[1])))
 
 
 def _pooled(rows: Floats32, row_item: Ints, n_items: int) -> Floats32:
@@ -258,7 +278,6 @@ def _as_unit(cohort: Cohort, settings: ProbeSettings) -> Cohort:
         embedding=rows,
         rows=rows,
         row_item=everyone,
-        content=np.asarray([""] * cohort.n_patients),
         flow=(*cohort.flow, FlowStep("pooled into patients", cohort.n_patients, cohort.n_patients)),
     )
 

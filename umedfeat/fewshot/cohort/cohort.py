@@ -71,7 +71,7 @@ class Cohort:
         carries: (P, C) which classes occur among a patient's items; for multilabel (P, 2 L): each label's presence and
             absence; for regression quartiles of the patient's mean.
         stratum: (P,) the patient's own class: of mixed patients the class with the fewest carriers.
-        content: (I,) identity of the content, "" where unknown.
+        twins: items of identical content: the patient numbers of the two, and their ids for messages.
         flow: how many items and patients were left out before. warnings: full sentences.
         bags: the tiles of each item, for attention pooling alone.
         facts: size and kind of the files by name, each (I,) of str; {} for arrays.
@@ -90,7 +90,7 @@ class Cohort:
     row_item: Ints
     carries: Bools
     stratum: Ints
-    content: Texts
+    twins: tuple[tuple[int, int, str, str], ...] = ()
     flow: tuple[FlowStep, ...] = ()
     warnings: tuple[str, ...] = ()
     bags: Bags | None = None

@@ -17,12 +17,12 @@ def refuse_overlap(cohort: Cohort, pool: Ints, test: Ints) -> None:
     """Refuse patients on both sides.
 
     Args:
-        pool, test: item indices.
+        pool, test: patient numbers.
 
     Raises:
         LeakageError: listing the patients.
     """
-    overlap = np.intersect1d(cohort.patient[pool], cohort.patient[test])
+    overlap = np.intersect1d(pool, test)
     if len(overlap):
         raise LeakageError(
             f"{len(overlap)} patients stand in training and in test: {_some(cohort.names[overlap])}",
@@ -31,38 +31,24 @@ def refuse_overlap(cohort: Cohort, pool: Ints, test: Ints) -> None:
 
 
 def refuse_twins(cohort: Cohort, pool: Ints, test: Ints) -> None:
-    """Refuse identical content in pool and test (same sha256, or bit-identical embeddings).
+    """Refuse identical content (same sha256, or bit-identical embeddings) of patients in pool and test.
+
+    Found before items are pooled into patients, so that a patient is known by every single item.
 
     Args:
-        pool, test: item indices.
+        pool, test: patient numbers.
 
     Raises:
         LeakageError: listing the pairs.
     """
-    pairs = _twins(cohort, pool, test)
+    trained, tested = set(pool.tolist()), set(test.tolist())
+    pairs = [f"{first} = {second}" for a, b, first, second in cohort.twins if a in trained and b in tested]
+    pairs += [f"{second} = {first}" for a, b, first, second in cohort.twins if b in trained and a in tested]
     if pairs:
-        shown = _some([f"{a} = {b}" for a, b in pairs])
         raise LeakageError(
-            f"{len(pairs)} items of different patients have identical content in training and in test: {shown}",
+            f"{len(pairs)} items of different patients have identical content in training and in test: {_some(pairs)}",
             remedy="remove the copies, or give both the same patient",
         )
-
-
-def _twins(cohort: Cohort, pool: Ints, test: Ints) -> list[tuple[str, str]]:
-    ids = cohort.ids
-    seen = {key: ids[item] for item in pool for key in _keys(cohort, item)}
-    pairs = {}
-    for item in test:
-        for key in _keys(cohort, item):
-            if key in seen:
-                pairs[ids[item]] = seen[key]
-    return [(str(twin), str(item)) for item, twin in pairs.items()]
-
-
-def _keys(cohort: Cohort, item: int) -> tuple[object, ...]:
-    embedding = cohort.embedding[item].tobytes()
-    content = str(cohort.content[item])
-    return (embedding, content) if content else (embedding,)
 
 
 def _some(names: Sequence[str] | Texts, limit: int = 10) -> str:

@@ -27,12 +27,10 @@ def refuse_leaks(cohort: Cohort, fold: Fold, *, twins: bool = False) -> None:
     Raises:
         LeakageError: listing them.
     """
-    pool = cohort.items_of(fold.pool)
     for patients in fold.tests.values():
-        items = cohort.items_of(patients)
-        refuse_overlap(cohort, pool, items)
+        refuse_overlap(cohort, fold.pool, patients)
         if not twins:
-            refuse_twins(cohort, pool, items)
+            refuse_twins(cohort, fold.pool, patients)
 
 
 def divide(cohort: Cohort, settings: ProbeSettings) -> tuple[Fold, ...]:

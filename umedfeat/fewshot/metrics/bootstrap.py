@@ -1,17 +1,24 @@
 """Intervals by resampling test patients.
 
-The fitted classifiers are held fixed and patients, not items, are resampled within their class (Rao and Wu's rescaled
+Patients, not items, are resampled within their class (Rao and Wu's rescaled
 bootstrap: n - 1 of n, weighted by n / (n - 1), which makes the variance unbiased in small strata). The standard error
 of the resampled metric, on the scale where the metric is about normal, gives a Student interval around the estimate; of
 metrics in [0, 1] a score interval, whose standard error shrinks towards the ends of the scale (Wilson 1927; Newcombe
 2006 for the AUROC). ``benchmarks/probe.md`` says how often intervals hold the truth.
-What it covers: the metric that these very classifiers would reach on endlessly many patients of the same kind.
+
+Whom one labels is the second uncertainty: the variance between draws, over their number, is added (``drawn_variance``).
+What an interval covers: the expected metric on endlessly many patients of the same kind, of classifiers trained on so
+many patients; with a single draw of everybody, of this very classifier.
+
+Out-of-fold predictions are not independent: each pair of patients trains on one another, so what makes one of them easy
+makes the other easy too. Of a sum of exchangeable terms over ordered pairs, resampling the tested side alone sees half
+of the variance where nothing is to be learned; ``FOLDS_VARIANCE`` makes up for it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
@@ -20,7 +27,17 @@ from scipy.stats import t
 from umedfeat.fewshot.arrays import Floats, Ints
 from umedfeat.fewshot.metrics.metrics import Metric
 
-__all__ = ["Interval", "interval", "patient_weights"]
+__all__ = [
+    "FOLDS_VARIANCE",
+    "NOTHING",
+    "NO_INTERVAL",
+    "Interval",
+    "Spread",
+    "drawn_variance",
+    "interval",
+    "patient_weights",
+    "tested_variance",
+]
 
 
 #: Rank metrics are summed in float32: what differs by less is one value.
@@ -30,6 +47,12 @@ _ROUNDING = 2e-6
 _SHRINKING = 0.55
 
 
+#: Test patients of a class below which nothing is known of its spread.
+_FEWEST = 2
+#: By how much the variance of out-of-fold metrics exceeds that of resampled predictions.
+FOLDS_VARIANCE = 2.0
+
+
 @dataclass(frozen=True)
 class Interval:
     """Bounds and how they came about: "bootstrap-t", "exact bound" or "" where there is none (NaN)."""
@@ -37,6 +60,9 @@ class Interval:
     low: float
     high: float
     kind: Literal["bootstrap-t", "exact bound", ""]
+
+
+NO_INTERVAL = Interval(float("nan"), float("nan"), "")
 
 
 def patient_weights(stratum: Ints, resamplings: int, rng: np.random.Generator) -> Floats:
@@ -54,22 +80,81 @@ def patient_weights(stratum: Ints, resamplings: int, rng: np.random.Generator) -
     return weights
 
 
-def interval(estimate: float, resampled: Floats, metric: Metric, stratum: Ints, confidence: float) -> Interval:
-    """Confidence interval of one metric.
+class Spread(NamedTuple):
+    """A variance and the degrees of freedom it was estimated with."""
+
+    variance: float
+    freedom: float
+
+    def __add__(self, other: object) -> Spread:
+        """Of a sum of independent parts (Satterthwaite's degrees of freedom)."""
+        if not isinstance(other, Spread):
+            return NotImplemented
+        total = self.variance + other.variance
+        parts = sum(part.variance**2 / part.freedom for part in (self, other) if part.variance > 0)
+        return Spread(total, total**2 / parts if parts > 0 else self.freedom)
+
+
+NOTHING = Spread(0.0, 1.0)
+
+
+def drawn_variance(values: Floats) -> Spread:
+    """Variance of a mean over draws because of whom the draws happen to hold: that between draws, over their number.
+
+    Nothing for a single draw. Draws of a large share of one pool overlap; that their mean keeps something of the pool
+    is not counted, and was not missed in simulations with draws of half of the pool.
 
     Args:
-        estimate: the metric on the test set as it is. resampled: (B,) the metric under the weights.
+        values: (R,) metric of each draw.
+    """
+    usable = values[np.isfinite(values)]
+    if len(usable) < 2:
+        return NOTHING
+    return Spread(float(usable.var(ddof=1)) / len(usable), len(usable) - 1.0)
+
+
+def tested_variance(resampled: Floats, stratum: Ints, folds: bool) -> Spread | None:
+    """Variance because of whom one tests, from the metric under the weights (B,); None where it cannot be told.
+
+    Args:
         stratum: (P,) class of each test patient; their number less the number of strata are the degrees of freedom.
+        folds: predictions are out-of-fold.
     """
     usable = resampled[np.isfinite(resampled)]
     sizes = np.unique(stratum, return_counts=True)[1]
-    freedom = int(sizes.sum() - len(sizes))
-    if not np.isfinite(estimate) or len(usable) < 0.9 * len(resampled) or freedom < 1:
-        return Interval(float("nan"), float("nan"), "")
+    if len(usable) < 0.9 * len(resampled) or not len(sizes) or sizes.min() < _FEWEST:
+        return None
     if np.ptp(usable) < _ROUNDING:
-        return _exact_bound(estimate, metric, sizes, confidence)
-    spread = float(usable.std(ddof=1))
-    low, high = _around(estimate, spread, float(t.ppf(0.5 + confidence / 2, freedom)), metric)
+        return Spread(0.0, 1.0)
+    factor = FOLDS_VARIANCE if folds else 1.0
+    return Spread(factor * float(usable.var(ddof=1)), float(sizes.sum() - len(sizes)))
+
+
+def interval(
+    estimate: float,
+    resampled: Floats,
+    metric: Metric,
+    stratum: Ints,
+    confidence: float,
+    *,
+    drawn: Spread = NOTHING,
+    folds: bool = False,
+) -> Interval:
+    """Confidence interval of one metric; none with fewer than two test patients of a class.
+
+    Args:
+        estimate: the metric on the test set as it is. resampled: (B,) the metric under the weights.
+        stratum: (P,) class of each test patient.
+        drawn: variance because of whom one labels. folds: predictions are out-of-fold.
+    """
+    tested = tested_variance(resampled, stratum, folds)
+    if tested is None or not np.isfinite(estimate):
+        return NO_INTERVAL
+    spread = tested + drawn
+    if spread.variance < _ROUNDING**2:
+        return _exact_bound(estimate, metric, np.unique(stratum, return_counts=True)[1], confidence)
+    factor = float(t.ppf(0.5 + confidence / 2, spread.freedom))
+    low, high = _around(estimate, float(np.sqrt(spread.variance)), factor, metric)
     return Interval(low, high, "bootstrap-t")
 
 
@@ -107,7 +192,7 @@ def _exact_bound(estimate: float, metric: Metric, sizes: Ints, confidence: float
     """Every resampling gave one value. All right or all wrong have a bound like Clopper and Pearson's."""
     perfect, worst = estimate > 1 - _ROUNDING, estimate < _ROUNDING
     if metric.scale != "unit" or not (perfect or worst):
-        return Interval(float("nan"), float("nan"), "")
+        return NO_INTERVAL
     error = _largest_error(sizes, (1 - confidence) / 2)
     return Interval(1 - error, 1.0, "exact bound") if perfect else Interval(0.0, error, "exact bound")
 

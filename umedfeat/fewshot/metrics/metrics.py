@@ -18,7 +18,7 @@ from umedfeat.fewshot.arrays import Floats, Ints
 from umedfeat.fewshot.metrics.calibration import by_patient, calibration_slope
 from umedfeat.fewshot.metrics.concordance import concordance
 from umedfeat.fewshot.metrics.operating import OPERATING, expected_calibration_error, operating_point
-from umedfeat.fewshot.metrics.ranking import Ranking, spearman
+from umedfeat.fewshot.metrics.ranking import spearman, sums_within
 from umedfeat.fewshot.settings import Task
 
 __all__ = ["METRICS", "PRIMARY", "Evaluated", "Metric", "measure", "metrics_of"]
@@ -36,12 +36,14 @@ class Metric:
         scale: where its error is about normal: "unit" ([0, 1], score interval), "signed" (Fisher's z of [-1, 1]),
             "positive" (logarithm), "below one" (logarithm of what is missing to 1), "real".
         greater_is_better: direction of improvement (closer to ``best`` for the calibration slope).
+        varies: False for what describes the test set and not the classifier: no interval, no difference.
     """
 
     label: str
     best: float
     scale: Literal["unit", "signed", "positive", "below one", "real"]
     greater_is_better: bool = True
+    varies: bool = True
 
 
 METRICS: dict[str, Metric] = {
@@ -50,7 +52,7 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric("accuracy", 1.0, "unit"),
     "auroc": Metric("AUROC", 1.0, "unit"),
     "auprc": Metric("AUPRC", 1.0, "unit"),
-    "prevalence": Metric("prevalence", float("nan"), "unit"),
+    "prevalence": Metric("prevalence", float("nan"), "unit", varies=False),
     "mcc": Metric("MCC", 1.0, "signed"),
     "quadratic_kappa": Metric("quadratic kappa", 1.0, "signed"),
     "brier": Metric("Brier score", 0.0, "positive", greater_is_better=False),
@@ -112,6 +114,7 @@ class Evaluated:
         values: (n, K) predictions.
         patient: (n,) number of the test patient, 0 … P - 1.
         threshold: of two classes, the probability above which an item is called positive (for ``OPERATING`` alone).
+        fold: (n,) which of several classifiers predicted each item; ranks are compared within one. None: one for all.
     """
 
     task: Task
@@ -119,6 +122,7 @@ class Evaluated:
     values: Floats
     patient: Ints
     threshold: float = 0.5
+    fold: Ints | None = None
 
 
 def measure(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
@@ -168,7 +172,7 @@ def _confusion(seen: Evaluated, onehot: Floats, weights: Floats) -> Floats:
 def _areas(seen: Evaluated, onehot: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """AUROC and average precision, macro mean of each class against the rest; of two classes the second alone."""
     columns = [1] if onehot.shape[1] == 2 else range(onehot.shape[1])
-    each = [Ranking.of(seen.values[:, k], onehot[:, k] > 0, seen.patient).areas(weights) for k in columns]
+    each = [sums_within(seen.values[:, k], onehot[:, k] > 0, seen.patient, seen.fold, weights).areas() for k in columns]
     return np.mean([roc for roc, _ in each], axis=0), np.mean([precision for _, precision in each], axis=0)
 
 
@@ -230,11 +234,25 @@ def _multilabel(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
     each = []
     for label in range(truth.shape[1]):
         chance = seen.values[:, label]
-        alone = Evaluated("binary", truth[:, label], np.stack([1 - chance, chance], axis=1), seen.patient)
+        both = np.stack([1 - chance, chance], axis=1)
+        alone = Evaluated("binary", truth[:, label], both, seen.patient, fold=seen.fold)
         found = _classification(alone, weights)
         found["macro_f1"] = _f1(_confusion(alone, np.eye(2)[truth[:, label].astype(np.intp)], weights))
         each.append(found)
     return {name: np.mean([found[name] for found in each], axis=0) for name in metrics_of("multilabel")}
+
+
+def _spearman(seen: Evaluated, truth: Floats, guess: Floats, weights: Floats) -> Floats:
+    """Mean over the folds in which it is defined, each by the weight of its items."""
+    if seen.fold is None:
+        return spearman(truth, guess, seen.patient, weights)
+    total, count = np.zeros(len(weights)), np.zeros(len(weights))
+    for number in np.unique(seen.fold):
+        inside = seen.fold == number
+        found = spearman(truth[inside], guess[inside], seen.patient[inside], weights)
+        weight = np.where(np.isfinite(found), weights[:, seen.patient[inside]].sum(axis=1), 0.0)
+        total, count = total + weight * np.nan_to_num(found), count + weight
+    return _ratio(total, count)
 
 
 def _f1(cells: Floats) -> Floats:
@@ -255,5 +273,5 @@ def _regression(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
     return {
         "r2": 1.0 - _ratio(error, second - _ratio(first**2, count)),
         "mae": _mean(seen, np.abs(truth - guess), weights),
-        "spearman": spearman(truth, guess, seen.patient, weights),
+        "spearman": _spearman(seen, truth, guess, weights),
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import t
 
 from umedfeat.fewshot.arrays import Floats
+from umedfeat.fewshot.metrics.bootstrap import Spread
 
 __all__ = ["Needed", "crossing", "data_needed"]
 
@@ -29,17 +31,17 @@ def data_needed(
     patients: Floats,
     margin: float,
     confidence: float,
-    n_test_patients: int,
+    spreads: Sequence[Spread],
 ) -> Needed:
     """Compare a curve with a target, paired over resamplings of the same test patients.
 
     Args:
         values: (N,) metric at each budget, ascending budgets. resampled: (N, B).
         target: metric to be reached. target_resampled: (B,).
-        patients: (N,) drawn patients of each budget.
+        patients: (N,) drawn patients of each budget. spreads: (N,) variance of each budget's gap to the target.
     """
-    factor = float(t.ppf(0.5 + confidence / 2, max(1, n_test_patients - 2)))
-    gaps = values - target - factor * (resampled - target_resampled).std(axis=1, ddof=1)
+    reach = [t.ppf(0.5 + confidence / 2, each.freedom) * np.sqrt(each.variance) for each in spreads]
+    gaps = values - target - np.asarray(reach)
     reached = np.flatnonzero(gaps >= -margin)
     shares = patients / patients[-1]
     crossings = np.asarray(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from umedfeat.fewshot.arrays import Bools, Floats, Floats32, Ints
 
-__all__ = ["Ranking", "spearman"]
+__all__ = ["RankSums", "Ranking", "spearman", "sums_within"]
 
 
 #: Weightings of one block, so that it stays in the cache.
@@ -18,6 +19,36 @@ _BLOCK = 64
 _FEW_SCORES = 128
 _STRETCH = 64
 _TRIANGLE: Floats32 = np.tril(np.ones((_STRETCH, _STRETCH), dtype=np.float32))
+
+
+class RankSums(NamedTuple):
+    """(B,) weight of well-ordered pairs of a positive and a negative, of all such pairs, sum of the precisions at the
+    positives, weight of the positives."""
+
+    ordered: Floats
+    pairs: Floats
+    precision: Floats
+    positives: Floats
+
+    def areas(self) -> tuple[Floats, Floats]:
+        """Area under the ROC curve and average precision; NaN where no positive meets a negative."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (
+                np.where(self.pairs > 0, self.ordered / self.pairs, np.nan),
+                np.where(self.positives > 0, self.precision / self.positives, np.nan),
+            )
+
+
+def sums_within(scores: Floats, positive: Bools, patient: Ints, fold: Ints | None, weights: Floats) -> RankSums:
+    """The sums over pairs of one fold each: classifiers of two folds need not score alike, and where each fold lacks
+    the patients that it tests, noise ranked over all of them lies below one half."""
+    if fold is None:
+        return Ranking.of(scores, positive, patient).sums(weights)
+    parts = []
+    for number in np.unique(fold):
+        inside = fold == number
+        parts.append(Ranking.of(scores[inside], positive[inside], patient[inside]).sums(weights))
+    return RankSums(*(np.sum(each, axis=0) for each in zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -43,8 +74,12 @@ class Ranking:
 
     def areas(self, weights: Floats) -> tuple[Floats, Floats]:
         """Area under the ROC curve (ties half) and average precision for (B, P) weights; NaN without both classes."""
-        parts = [self._areas(up, down) for up, down in self._steps(weights)]
-        return np.concatenate([roc for roc, _ in parts]), np.concatenate([precision for _, precision in parts])
+        return self.sums(weights).areas()
+
+    def sums(self, weights: Floats) -> RankSums:
+        """What the areas are ratios of, for (B, P) weights; those of several rankings can be added."""
+        parts = [self._sums(up, down) for up, down in self._steps(weights)]
+        return RankSums(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
     def _steps(self, weights: Floats) -> Iterator[tuple[Floats32, Floats32]]:
         """(U, b) weight of positives and of negatives at each distinct score, a block of weightings at a time."""
@@ -70,18 +105,15 @@ class Ranking:
             found.append((weights @ counts).T.astype(np.float32))
         return found[0], found[1]
 
-    def _areas(self, up: Floats32, down: Floats32) -> tuple[Floats, Floats]:
+    def _sums(self, up: Floats32, down: Floats32) -> RankSums:
         lost, hits = _running_sums(down), _running_sums(up)
         positives, negatives = hits[-1].astype(np.float64), lost[-1].astype(np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
             below = np.einsum("ub,ub->b", up, lost[-1] - lost + np.float32(0.5) * down, dtype=np.float64)
             precision = np.divide(hits, hits + lost, out=lost, where=up > 0)
             found = np.einsum("ub,ub->b", up, precision, dtype=np.float64)
-            both = (positives > 0) & (negatives > 0)
-            return (
-                np.where(both, below / (positives * negatives), np.nan),
-                np.where(both, found / positives, np.nan),
-            )
+        paired = np.where(negatives > 0, positives, 0.0)  # precision without negatives says nothing
+        return RankSums(below, positives * negatives, np.where(negatives > 0, found, 0.0), paired)
 
 
 def _running_sums(values: Floats32) -> Floats32:

@@ -9,7 +9,7 @@ from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.result import Predictions, Significance
 from umedfeat.fewshot.settings import ProbeSettings
 
-__all__ = ["PERMUTATIONS", "significance_of"]
+__all__ = ["PERMUTATIONS", "permutable", "significance_of"]
 
 PERMUTATIONS = 1999
 
@@ -18,13 +18,15 @@ def significance_of(cohort: Cohort, predictions: Predictions, settings: ProbeSet
     """Permutation p-value of the balanced accuracy, averaged over the draws; p = (1 + b) / (1 + B).
 
     Whole patients exchange labels, so that many items of one patient count once. None where labels belong to items,
-    and for targets without classes.
+    for targets without classes, and where the test patients are all of one class.
     """
-    if cohort.task in ("multilabel", "regression", "survival") or (cohort.carries.sum(axis=1) > 1).any():
+    if not permutable(cohort):
         return None
     patients, place = np.unique(cohort.patient[predictions.items], return_inverse=True)
     votes = _votes(predictions, place, len(patients))
     truth = cohort.stratum[patients]
+    if len(np.unique(truth)) < 2:
+        return None
     rng = np.random.default_rng([settings.seed, 6])
     orders = np.stack([np.arange(len(truth)), *(rng.permutation(len(truth)) for _ in range(PERMUTATIONS))])
     values = _balanced_accuracies(votes, truth[orders], cohort.n_classes)
@@ -39,6 +41,11 @@ def significance_of(cohort: Cohort, predictions: Predictions, settings: ProbeSet
         p=(1 + better) / (1 + PERMUTATIONS),
         permutations=PERMUTATIONS,
     )
+
+
+def permutable(cohort: Cohort) -> bool:
+    """Whether whole patients have one class each, which they can exchange."""
+    return cohort.task not in ("multilabel", "regression", "survival") and not (cohort.carries.sum(axis=1) > 1).any()
 
 
 def _votes(predictions: Predictions, place: Ints, n_patients: int) -> Floats:
