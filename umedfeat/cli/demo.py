@@ -52,6 +52,7 @@ def command(folder: Path, choice: EncoderChoice, progress: str) -> int:
 def demo_text(demo: Demo) -> str:
     """What was done, on what, with which encoder, and where it lies."""
     from umedfeat.cli.extract import summary_text
+    from umedfeat.report.prediction_tables import render_predictions
     from umedfeat.report.tables import render_study
     from umedfeat.terminal.tables import render_facts
 
@@ -61,6 +62,7 @@ def demo_text(demo: Demo) -> str:
         ("pictures", f"{demo.folder / 'preview' / 'index.html'}"),
         ("report", f"{demo.probe_folder / 'report.html'}"),
         ("evaluation", f"{demo.probe_folder}/"),
+        ("predictions", f"{demo.predict_folder / 'index.html'}"),
     ]
     return "\n\n".join(
         [
@@ -68,6 +70,8 @@ def demo_text(demo: Demo) -> str:
             summary_text(demo.summary),
             "2. Probe: does a radiograph show the drawn opacity?",
             render_study(demo.result),
+            "3. Predict: patients whom the study has not seen, and a slide that is nothing like them",
+            render_predictions(demo.predicted),
             f"Encoder: {demo.summary.encoder}. {_caveat(demo.summary.encoder)}",
             render_facts(written),
         ]

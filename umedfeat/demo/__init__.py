@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from umedfeat.encoders.choice import EncoderChoice
     from umedfeat.extraction.run import Summary
     from umedfeat.fewshot.result import ProbeResult
+    from umedfeat.prediction.apply import Predicted
     from umedfeat.terminal.progress import Progress
 
 __all__ = ["Demo", "run_demo"]
@@ -26,10 +27,12 @@ class Demo:
     summary: Summary
     result: ProbeResult
     probe_folder: Path
+    predicted: Predicted
+    predict_folder: Path
 
 
 def run_demo(folder: Path, encoder: EncoderChoice, progress: Progress) -> Demo:
-    """Build the cohort, extract, probe.
+    """Build the cohort, extract, probe, and predict new patients with what was learned.
 
     Args:
         folder: made if missing; must be empty or an earlier demo's.
@@ -39,25 +42,28 @@ def run_demo(folder: Path, encoder: EncoderChoice, progress: Progress) -> Demo:
     Raises:
         OutputError: the folder holds something else.
     """
-    from umedfeat.demo.cohort import build_cohort
-    from umedfeat.demo.study import study_of
+    from umedfeat.demo.cohort import build_cohort, build_new_patients
+    from umedfeat.demo.study import predictions_of, study_of
     from umedfeat.extraction.run import extract
     from umedfeat.extraction.settings import RunSettings
     from umedfeat.naming import Pseudonyms
 
     _claim(folder)
+    pseudonyms = Pseudonyms(b"umedfeat demo: no patients")
     manifest = build_cohort(folder)
     summary = extract(
         manifest,
         folder / "feats.h5",
         encoder=encoder,
         run=RunSettings(overwrite=True),
-        pseudonyms=Pseudonyms(b"umedfeat demo: no patients"),
+        pseudonyms=pseudonyms,
         progress=progress,
         preview_dir=folder / "preview",
     )
     result = study_of(summary.out, folder / "probe")
-    return Demo(folder, manifest, summary, result, folder / "probe")
+    model, new = folder / "probe" / "model.safetensors", build_new_patients(folder)
+    predicted = predictions_of(new, model, folder / "predict", pseudonyms, progress)
+    return Demo(folder, manifest, summary, result, folder / "probe", predicted, folder / "predict")
 
 
 def _claim(folder: Path) -> None:

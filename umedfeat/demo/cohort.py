@@ -5,12 +5,14 @@
     <folder>/real/       a CT slice and an ultrasound frame (pydicom's samples), an MR volume (nibabel's sample)
     <folder>/generated/  a pyramidal slide with known scale, a CT series, 96 radiographs of 48 patients with a label
     <folder>/cohort.csv  the manifest: path, patient, label, centre
+    <folder>/new/        radiographs of 6 further patients and a slide, with the manifest <folder>/new.csv
     <folder>/README.txt  what is real and what is not
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +26,12 @@ from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, 
 from umedfeat.demo.phantoms import ct_volume, radiograph, tissue_section
 from umedfeat.naming import write_csv
 
-__all__ = ["PATIENTS", "build_cohort"]
+__all__ = ["NEW_PATIENTS", "PATIENTS", "build_cohort", "build_new_patients"]
 
 #: Patients with two radiographs each; every second one has an opacity.
 PATIENTS = 48
+#: Further patients, for whom the saved probe predicts.
+NEW_PATIENTS = 6
 _SLIDE_SIDE = 3072
 _SLIDE_MPP = 0.5
 
@@ -37,6 +41,7 @@ real/        real images, copied from installed packages: CT_small.dcm and examp
              anatomical.nii (nibabel's test data).
 generated/   not patients: a drawn slide (0.5 micrometres per pixel), a drawn CT series, drawn radiographs whose label
              says whether an opacity was drawn into a lung. Results on them say that the program works, nothing more.
+new/         more of the same: radiographs of patients whom the study has not seen, and another drawn slide.
 cohort.csv   the manifest that was given to `umedfeat extract --input cohort.csv`.
 """
 
@@ -46,12 +51,23 @@ def build_cohort(folder: Path, *, seed: int = 7) -> Path:
     rng = np.random.default_rng(seed)
     rows = [*_real(folder / "real"), *_slide(folder / "generated", rng), *_ct(folder / "generated" / "ct", rng)]
     rows += _radiographs(folder / "generated" / "radiographs", rng)
-    manifest = folder / "cohort.csv"
+    (folder / "README.txt").write_text(_README, encoding="utf-8")
+    return _write_manifest(folder / "cohort.csv", rows)
+
+
+def build_new_patients(folder: Path, *, seed: int = 8) -> Path:
+    """Radiographs of patients whom no study has seen, and a slide, which is unlike them; returns the manifest."""
+    rng = np.random.default_rng(seed)
+    rows = [*_radiographs(folder / "new" / "radiographs", rng, NEW_PATIENTS), *_slide(folder / "new", rng)]
+    return _write_manifest(folder / "new.csv", rows)
+
+
+def _write_manifest(manifest: Path, rows: Sequence[dict[str, str]]) -> Path:
+    folder = manifest.parent
     with manifest.open("w", newline="", encoding="utf-8") as stream:
         columns = ["path", "patient", "label", "centre"]
         placed = [{**row, "path": Path(row["path"]).relative_to(folder).as_posix()} for row in rows]
         write_csv(stream, [columns, *([row[column] for column in columns] for row in placed)])
-    (folder / "README.txt").write_text(_README, encoding="utf-8")
     return manifest
 
 
@@ -120,12 +136,13 @@ def _ct(folder: Path, rng: np.random.Generator) -> list[dict[str, str]]:
     return [_row(folder, patient="ct-patient")]
 
 
-def _radiographs(folder: Path, rng: np.random.Generator) -> list[dict[str, str]]:
+def _radiographs(folder: Path, rng: np.random.Generator, patients: int = 0) -> list[dict[str, str]]:
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for patient in range(PATIENTS):
+    patients = patients or PATIENTS
+    for patient in range(patients):
         opacity = patient % 2 == 1
-        centre = "A" if patient < PATIENTS * 2 // 3 else "B"
+        centre = "A" if patient < patients * 2 // 3 else "B"
         for view in range(2):
             name = f"p{patient:02d}-{view + 1}.dcm"
             pixels = radiograph(rng, opacity=opacity)

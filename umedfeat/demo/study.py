@@ -4,19 +4,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from umedfeat.extraction.predicting import predict
+from umedfeat.extraction.settings import RunSettings
 from umedfeat.fewshot import ProbeSettings, probe_file
 from umedfeat.fewshot.result import ProbeResult
+from umedfeat.naming import Pseudonyms
+from umedfeat.prediction.apply import Predicted
+from umedfeat.prediction.fit import fit_file
 from umedfeat.report.files import write_study
+from umedfeat.report.prediction_files import write_predictions
+from umedfeat.report.prediction_page import write_prediction_page
+from umedfeat.report.prediction_pictures import draw_all
 from umedfeat.report.study_page import write_report
+from umedfeat.terminal.progress import Progress
 
-__all__ = ["study_of"]
+__all__ = ["predictions_of", "study_of"]
 
 _FRACTIONS = (0.1, 0.25, 0.5, 1.0)
+
+
+def predictions_of(manifest: Path, model: Path, folder: Path, pseudonyms: Pseudonyms, progress: Progress) -> Predicted:
+    """Apply the study's saved probe to new images; writes table, page and heatmap into ``folder``."""
+    folder.mkdir(exist_ok=True)
+    run = RunSettings(overwrite=True)
+    found = predict(manifest, model, features=folder / "feats.h5", run=run, pseudonyms=pseudonyms, progress=progress)
+    write_predictions(found, folder / "predictions.csv")
+    write_prediction_page(found, folder, draw_all(found, "opacity", folder, manifest, pseudonyms))
+    return found
 
 
 def study_of(features: Path, folder: Path) -> ProbeResult:
     """Few-shot evaluation of the labelled radiographs; writes the study's files into ``folder``."""
     result = probe_file(features, settings=ProbeSettings(fractions=_FRACTIONS), unmatched="skip")
     write_study(result, folder)
+    fit_file(features, result, unmatched="skip").save(folder / "model.safetensors")
     write_report(result, folder, preview=features.parent / "preview")
     return result

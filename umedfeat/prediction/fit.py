@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,13 +13,15 @@ from umedfeat.fewshot.classifiers.fitting import Fitter
 from umedfeat.fewshot.classifiers.forms import FORMS
 from umedfeat.fewshot.classifiers.scaling import Standard
 from umedfeat.fewshot.cohort.cohort import Cohort
+from umedfeat.fewshot.cohort.sources import cohort_of, label_items
+from umedfeat.fewshot.cohort.table import read_table
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.prediction.novelty import Novelty
 from umedfeat.prediction.saved import SAVED_TASKS, SavedProbe
-from umedfeat.store import Header
+from umedfeat.store import FeatureFile, Header
 
-__all__ = ["SaveOn", "fit_probe"]
+__all__ = ["SaveOn", "fit_file", "fit_probe"]
 
 SaveOn = Literal["auto", "pool", "all"]
 
@@ -77,6 +80,31 @@ def fit_probe(
         temperature=temperature,
         novelty=_novelty(cohort, items, settings.seed) if novelty else None,
     )
+
+
+def fit_file(
+    features: Path,
+    result: ProbeResult,
+    *,
+    label: str = "",
+    labels: Path | None = None,
+    patient: str = "",
+    unmatched: str = "stop",
+    classifier: str = "linear",
+    on: SaveOn = "auto",
+    novelty: bool = True,
+) -> SavedProbe:
+    """The same for a study of ``probe_file``, whose label arguments are given again.
+
+    Raises:
+        CohortError, SetupError: see ``fit_probe`` and ``probe_file``.
+    """
+    table = read_table(features)
+    labelled = label_items(table, label=label, labels=labels, patient=patient, unmatched=unmatched)
+    cohort = cohort_of(table, labelled, result.settings)
+    with FeatureFile(features) as file:
+        header = file.header
+    return fit_probe(cohort, result, header, classifier=classifier, on=on, novelty=novelty)
 
 
 def _refuse_unfit(classifier: str, cohort: Cohort, settings: ProbeSettings) -> None:

@@ -1,9 +1,10 @@
-"""Unlike the training data? A distance to it, with a false-alarm rate that holds by construction.
+"""Unlike the training data? A distance to it, with a false-alarm rate that is known.
 
-Half of the training patients are references; the distances of the other half to them tell what is usual (split
-conformal prediction: Vovk et al., *Algorithmic Learning in a Random World*, 2005; for outliers Bates et al., Annals of
-Statistics 51, 2023; nearest neighbours as the distance: Sun et al., ICML 2022). A new item of the same population gets
-p ≤ α with probability at most α, however features are distributed.
+Each training patient's distance to the items of all other patients tells what is usual. A new item of the same
+population lies at least as far away as a share p of them with probability about p, however features are distributed:
+leave-one-out conformal prediction (Vovk et al., *Algorithmic Learning in a Random World*, 2005; Barber et al., Annals
+of Statistics 49, 2021) with the distance to the nearest neighbours (Sun et al., ICML 2022). A simulation in the tests
+checks that the rate holds.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Novelty:
 
     Attributes:
         references: (R, D) float32 rows of training items.
-        usual: (C,) float64 ascending: distance of one item of each calibration patient to the references.
+        usual: (C,) float64 ascending: distance of one item of each patient to the items of the others.
     """
 
     references: npt.NDArray[np.float32]
@@ -40,23 +41,18 @@ class Novelty:
         """Learn from the (n, D) rows of training items; ``patients`` (n,) names their patients, two or more."""
         names, patient = np.unique(patients, return_inverse=True)
         rng = np.random.default_rng([seed, 11])
-        order = rng.permutation(len(names))
-        is_reference = np.isin(patient, order[: (len(names) + 1) // 2])
-        chosen = np.flatnonzero(is_reference)
-        if len(chosen) > _MOST_REFERENCES:
-            chosen = np.sort(rng.choice(chosen, _MOST_REFERENCES, replace=False))
-        learned = cls(rows[chosen].astype(np.float32), np.empty(0))
-        items = [rng.choice(np.flatnonzero(patient == number)) for number in np.sort(order[(len(names) + 1) // 2 :])]
-        return cls(learned.references, np.sort(learned.distances(rows[items])))
+        kept = np.arange(len(rows))
+        if len(kept) > _MOST_REFERENCES:
+            kept = np.sort(rng.choice(kept, _MOST_REFERENCES, replace=False))
+        asked = np.array([rng.choice(np.flatnonzero(patient == number)) for number in range(len(names))])
+        squares = _squares(rows[asked], rows[kept])
+        squares[np.equal.outer(patient[asked], patient[kept])] = np.inf
+        distances = _mean_of_nearest(squares)
+        return cls(rows[kept].astype(np.float32), np.sort(distances[np.isfinite(distances)]))
 
     def distances(self, rows: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """(n,) mean Euclidean distance to the five nearest references."""
-        centre = self.references.mean(axis=0, dtype=np.float64)
-        known, asked = self.references - centre, rows - centre
-        squares = (asked**2).sum(axis=1)[:, None] + (known**2).sum(axis=1) - 2.0 * (asked @ known.T)
-        k = min(_NEIGHBOURS, squares.shape[1])
-        nearest = np.partition(squares, k - 1, axis=1)[:, :k]
-        return np.asarray(np.sqrt(np.maximum(nearest, 0.0)).mean(axis=1))
+        return _mean_of_nearest(_squares(rows, self.references))
 
     def p_values(self, rows: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """(n,) share of training patients at least as far away, (1 + b) / (1 + C); small: unlike the training data."""
@@ -64,5 +60,18 @@ class Novelty:
         return np.asarray((1 + farther) / (1 + len(self.usual)))
 
     def can_flag(self, rate: float = FALSE_ALARMS) -> bool:
-        """Are there patients enough to flag at this rate of false alarms? 19 in the calibration half for 5 %."""
+        """Are there patients enough to flag at this rate of false alarms? 19 for 5 %."""
         return 1 / (1 + len(self.usual)) <= rate
+
+
+def _squares(rows: npt.NDArray[np.floating[Any]], references: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """(n, R) squared distances, around the mean of the references for the sake of precision."""
+    centre = references.mean(axis=0, dtype=np.float64)
+    asked, known = rows - centre, references - centre
+    squares = (asked**2).sum(axis=1)[:, None] + (known**2).sum(axis=1) - 2.0 * (asked @ known.T)
+    return np.asarray(np.maximum(squares, 0.0))
+
+
+def _mean_of_nearest(squares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    k = min(_NEIGHBOURS, squares.shape[1])
+    return np.asarray(np.sqrt(np.partition(squares, k - 1, axis=1)[:, :k]).mean(axis=1))
