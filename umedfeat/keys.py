@@ -13,7 +13,6 @@ import hmac
 import logging
 import os
 import secrets
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +55,6 @@ def default_key_path() -> Path:
     """Where the user's own key lies: ``<config folder>/umedfeat/id-key``."""
     if os.environ.get("XDG_CONFIG_HOME"):
         return Path(os.environ["XDG_CONFIG_HOME"], "umedfeat", "id-key")
-    if sys.platform == "win32":
-        return Path(os.environ.get("APPDATA", str(Path.home())), "umedfeat", "id-key")
     return Path.home() / ".config" / "umedfeat" / "id-key"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import http.server
 import logging
-import os
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from umedfeat.disk.lock import OutputLock
 from umedfeat.encoders import load_encoder
 from umedfeat.encoders.weights import download
 from umedfeat.encoders.weights.download import ensure_weights, pin_of
@@ -237,26 +237,44 @@ def test_the_licence_is_told_once_before_the_download(
     assert len(server.ranges) == 2
 
 
-def test_a_lock_of_a_living_download_is_kept(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow download outlives its lock's age: what counts is when bytes last came in."""
+def test_a_second_download_waits_for_the_first(serve: Serve) -> None:
+    """The file of the faster one is used; the lock is the one that guards outputs."""
+    server, model = serve(good)
+    path = download.cached_file(model)
+    path.parent.mkdir(parents=True)
+    done: list[Path] = []
+    waiting = threading.Thread(target=lambda: done.append(ensure_weights(model, progress=False)))
+    with OutputLock(path):
+        waiting.start()
+        waiting.join(0.5)
+        assert not done and not server.ranges
+        path.write_bytes(server.content)
+    waiting.join(30)
+    assert done == [path] and not server.ranges
+
+
+@pytest.mark.parametrize("suffix", ["", ".part", ".part.etag", ".sha256"])
+def test_links_in_the_cache_are_not_followed(suffix: str, serve: Serve, tmp_path: Path) -> None:
     _, model = serve(good)
     path = download.cached_file(model)
     path.parent.mkdir(parents=True)
-    lock, part = path.with_name(path.name + ".lock"), path.with_name(path.name + ".part")
-    lock.touch()
-    part.write_bytes(b"PK\3\4")
-    os.utime(lock, (1, 1))
-    waits: list[float] = []
+    canary = tmp_path / "canary"
+    canary.write_text("of somebody else")
+    path.with_name(path.name + suffix).symlink_to(canary)
+    with pytest.raises(WeightsUnavailable, match="link"):
+        ensure_weights(model, progress=False)
+    assert canary.read_text() == "of somebody else"
 
-    def wait(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 3:
-            assert lock.exists()
-            os.utime(part, (1, 1))
 
-    monkeypatch.setattr(download.time, "sleep", wait)
+def test_a_cache_that_anybody_can_write_to_is_told(
+    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("umedfeat"), "propagate", True)
+    _, model = serve(good)
     ensure_weights(model, progress=False)
-    assert len(waits) >= 3
+    download.cached_file(model).parent.chmod(0o777)
+    ensure_weights(model, progress=False)
+    assert "anybody on this machine" in caplog.text
 
 
 def test_plain_http_is_not_used(serve: Serve) -> None:

@@ -172,6 +172,10 @@ def summary_text(result: TrainResult) -> str:
     return render_facts(facts)
 
 
+#: Steps of the bar: a training knows its share, not its rounds.
+_STEPS = 100_000
+
+
 class TrainBar:
     """How far a training is, on stderr: a bar, JSON lines, or nothing."""
 
@@ -179,10 +183,10 @@ class TrainBar:
         self._kind = kind
 
     def __enter__(self) -> TrainBar:
-        from tqdm import tqdm
+        from umedfeat.terminal.bar import Bar
 
         layout = "{percentage:5.1f} % [{elapsed}<{remaining}] {desc}"
-        self._bar = tqdm(total=1.0, bar_format=layout, disable=self._kind != "bar", mininterval=1.0)
+        self._bar = Bar("", _STEPS, "step", shown=self._kind == "bar", bar_format=layout, mininterval=1.0)
         return self
 
     def __exit__(self, *fault: object) -> None:
@@ -190,7 +194,7 @@ class TrainBar:
 
     def update(self, share: float, line: str) -> None:
         """Show a line about a training that is ``share`` done."""
-        self._bar.set_description_str(line, refresh=False)
-        self._bar.update(share - self._bar.n)
+        self._bar.describe(line, _STEPS)
+        self._bar.reach(round(share * _STEPS), _STEPS)
         if self._kind == "json":
             click.echo(json.dumps({"event": "progress", "share": round(share, 5), "line": line}), err=True)

@@ -8,9 +8,8 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, TextIO
 
-from tqdm import tqdm
-
 from umedfeat.naming import printable
+from umedfeat.terminal.bar import write_line
 
 __all__ = ["Hints", "configure_logging"]
 
@@ -47,7 +46,7 @@ class _BarAwareHandler(_StreamHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         record.msg, record.args = printable(record.getMessage()), ()  # one record, one line
-        tqdm.write(self.format(record), file=sys.stderr)
+        write_line(self.format(record), sys.stderr)
 
 
 class _JsonFormatter(logging.Formatter):

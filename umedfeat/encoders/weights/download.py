@@ -11,18 +11,19 @@ import errno
 import http.client
 import logging
 import os
-import sys
+import stat
 import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from umedfeat.disk.lock import OutputLock
+from umedfeat.disk.plain import refuse_link
 from umedfeat.encoders.weights.models import OfficialModel
-from umedfeat.errors import CheckpointRefused, WeightsUnavailable
+from umedfeat.errors import CheckpointRefused, OutputError, WeightsUnavailable
 from umedfeat.terminal.bar import Bar
 
 __all__ = ["cache_folder", "cached_file", "ensure_weights", "pin_of", "verify_pin", "verify_site_pin"]
@@ -37,13 +38,9 @@ _LOCAL = {"localhost", "127.0.0.1", "::1"}
 
 
 def cache_folder() -> Path:
-    """``UMEDFEAT_CACHE``, else ``umedfeat`` in the platform's cache folder."""
+    """``UMEDFEAT_CACHE``, else ``umedfeat`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
     if os.environ.get("UMEDFEAT_CACHE"):
         return Path(os.environ["UMEDFEAT_CACHE"])
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", str(Path.home())), "umedfeat", "Cache")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "umedfeat"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "umedfeat")
 
 
@@ -65,6 +62,11 @@ def ensure_weights(model: OfficialModel, *, offline: bool = False, progress: boo
         CheckpointRefused: the cached file is not the one that was used first.
     """
     path = cached_file(model)
+    try:
+        if path.parent.is_dir():
+            _refuse_links(path)
+    except OSError as error:
+        raise _unavailable(model, f"{error.filename}: {error.strerror}") from error
     if path.is_file():
         verify_pin(model, path)
         return path
@@ -74,7 +76,7 @@ def ensure_weights(model: OfficialModel, *, offline: bool = False, progress: boo
     reasons = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _download_lock(path):
+        with OutputLock(path, wait=True):
             for url in model.urls:
                 if path.is_file():  # another process was faster
                     verify_pin(model, path)
@@ -85,6 +87,8 @@ def ensure_weights(model: OfficialModel, *, offline: bool = False, progress: boo
                     return path
                 except _FetchFailed as error:
                     reasons.append(f"{urlsplit(url).hostname}: {error}")
+    except OutputError as error:
+        reasons.append(error.message)
     except OSError as error:
         reasons.append(f"the cache {path.parent} cannot be written ({error.strerror})")
     raise _unavailable(model, "; ".join(reasons))
@@ -141,6 +145,10 @@ def _part_of(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
+def _etag_of(part: Path) -> Path:
+    return part.with_name(part.name + ".etag")
+
+
 def _pin_file(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
@@ -165,25 +173,18 @@ def _unavailable(model: OfficialModel, reason: str) -> WeightsUnavailable:
     )
 
 
-@contextlib.contextmanager
-def _download_lock(path: Path) -> Iterator[None]:
-    """One download of a file at a time; a lock whose download has received nothing for long is dead."""
-    lock, part = path.with_name(path.name + ".lock"), _part_of(path)
-    while True:
-        try:
-            descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            break
-        except FileExistsError:
-            with contextlib.suppress(FileNotFoundError):
-                received = part.stat().st_mtime if part.is_file() else 0.0
-                if time.time() - max(lock.stat().st_mtime, received) > 2 * _STALL_SECONDS:
-                    lock.unlink()
-            time.sleep(0.2)
-    try:
-        os.close(descriptor)
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
+def _refuse_links(path: Path) -> None:
+    """Nothing in the cache is read or written behind a link; a cache that anybody can write to is told.
+
+    Raises:
+        OSError: the file, its part or its pin is a link.
+    """
+    part = _part_of(path)
+    for own in (path, part, _etag_of(part), _pin_file(path)):
+        refuse_link(own)
+    mode = path.parent.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        log.warning("%s: anybody on this machine can replace weights in this cache (chmod o-w)", path.parent)
 
 
 def _fetch(url: str, path: Path, progress: bool) -> None:
@@ -217,7 +218,7 @@ def _fetch(url: str, path: Path, progress: bool) -> None:
 
 def _continue_download(url: str, part: Path, progress: bool) -> None:
     have = part.stat().st_size if part.is_file() else 0
-    tag_file = part.with_name(part.name + ".etag")
+    tag_file = _etag_of(part)
     tag = tag_file.read_text() if have and tag_file.is_file() else ""
     headers = {"User-Agent": "umedfeat"}
     if have and tag:
