@@ -117,6 +117,8 @@ def test_the_command_writes_table_patients_and_page(tmp_path: Path, capsys: pyte
     assert len(patients) == 40 and {row["items"] for row in patients} == {"2"}
     page = (tmp_path / "predict" / "index.html").read_text()
     checked_links(page)
+    assert "28 patients (56 items, training pool): 14 class0, 14 class1" in page and "built-in" not in page
+    assert "AUROC" in page.partition("test patients: ")[2][:200]
     assert rows[int(expected.order[0])]["id"] in page
     assert run(["predict", str(new), "--model", str(model), "--class", "class9"]) == 2
     assert "its classes: class0, class1" in capsys.readouterr().err

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from umedfeat.errors import OutputError
+from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.prediction.apply import Predicted
 from umedfeat.prediction.novelty import FALSE_ALARMS
 from umedfeat.report.figures.axes import series_class
@@ -16,6 +17,10 @@ from umedfeat.report.prediction_pictures import MOST_CARDS, NO_EVIDENCE, Evidenc
 from umedfeat.report.templating import render
 
 __all__ = ["write_prediction_page"]
+
+
+#: What of the study's figures stands on the page; the file has them all.
+_SHOWN = ("macro_f1", "auroc", "sensitivity", "specificity", "r2", "mae")
 
 
 class Chance(NamedTuple):
@@ -59,6 +64,8 @@ def write_prediction_page(found: Predicted, folder: Path, evidence: Mapping[int,
             encoder=str(probe.header.encoder.get("name", "")),
             total=len(order),
             cards=cards,
+            classes=", ".join(f"{count} {name}" for name, count in probe.training["per_class"].items()),
+            tested=", ".join(_measured(*row) for row in probe.tested.items() if row[0] in _SHOWN),
             flags=int(found.flagged.sum()),
             can_flag=probe.novelty is not None and probe.novelty.can_flag(),
             rate=FALSE_ALARMS,
@@ -69,6 +76,13 @@ def write_prediction_page(found: Predicted, folder: Path, evidence: Mapping[int,
     except OSError as error:
         raise OutputError(f"{page}: cannot be written ({error.strerror})", remedy="choose another --out") from error
     return page
+
+
+def _measured(metric: str, row: Sequence[float | None]) -> str:
+    """The figure of a metric with its interval, as text."""
+    value, low, high = row
+    interval = f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
+    return f"{METRICS[metric].label} {value:.3f}{interval}"
 
 
 def _card(found: Predicted, item: int, evidence: Evidence) -> ItemCard:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from markupsafe import Markup
 
 from umedfeat.contract import Source
 from umedfeat.discovery import discover
-from umedfeat.errors import InputError
+from umedfeat.errors import InputError, SetupError
 from umedfeat.fewshot.arrays import Floats, Ints
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
@@ -27,6 +28,8 @@ from umedfeat.report.preview.drawing import Rgb
 from umedfeat.store import FeatureFile
 
 __all__ = ["MOST_CARDS", "NO_EVIDENCE", "Evidence", "Images", "draw_all", "draw_evidence", "slice_curve"]
+
+log = logging.getLogger("umedfeat")
 
 #: Items on the page; the table has them all.
 MOST_CARDS = 400
@@ -57,7 +60,11 @@ class Images:
         """What lies under ``images``, or nothing for None."""
         if images is None:
             return cls({})
-        policy = Policy.from_json(json.dumps(dict(found.probe.header.policy)))
+        try:
+            policy = Policy.from_json(json.dumps(dict(found.probe.header.policy)))
+        except SetupError as error:
+            log.warning("no images behind the scores: this version reads them otherwise (%s)", error.message)
+            return cls({})
         return cls({source.id: source for source in discover([images], policy, pseudonyms).sources}, policy)
 
     def thumbnail(self, name: str) -> tuple[Rgb, float] | None:
