@@ -63,7 +63,7 @@ def measure(weights: Path, size: int, rounds: int) -> list[list[object]]:
     reference = original(weights)
     options = {"weights": weights, "device": "cpu", "precision": "fp32", "pool_order": "pool_first"}
     ours = {"ours, torch": load_encoder("umedpt", runtime="torch", **options)}
-    ours["ours, torch compiled"] = load_encoder("umedpt", runtime="torch", compile=True, **options)
+    ours["ours, torch compiled"] = load_encoder("umedpt", runtime="torch", compiled=True, **options)
     if openvino_is_installed():
         ours["ours, OpenVINO"] = load_encoder("umedpt", runtime="openvino", **options)
     with torch.inference_mode():

@@ -210,7 +210,7 @@ def read_as_a_run_does(path: Path) -> Outcome:
     if not collected.sources:
         return Outcome("skipped")
     try:
-        with contextlib.closing(reader_format(claimed).open(collected.sources[0], policy)) as reader:
+        with contextlib.closing(reader_format(claimed).open_source(collected.sources[0], policy)) as reader:
             plan = reader.plan()
             ends = np.unique(np.r_[:2, -2:0] % max(1, len(plan.regions)))
             images = reader.read(plan.regions[ends] if len(plan.regions) else plan.regions)

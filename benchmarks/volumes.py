@@ -112,7 +112,7 @@ def measure(path: Path, plane: str) -> None:
     module = reader_format("dicom" if path.is_dir() or path.suffix == ".dcm" else "nifti")
     begin = time.perf_counter()
     (source,) = module.collect([Found(p, p.name, {}) for p in paths], policy, Pseudonyms(b"key")).sources
-    reader = module.open(source, policy)
+    reader = module.open_source(source, policy)
     plan = reader.plan()
     planned = time.perf_counter()
     for first in range(0, len(plan.regions), 8):

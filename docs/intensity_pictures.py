@@ -28,7 +28,7 @@ def opened(path: Path, policy: Policy) -> Reader:
     """The reader of a single file."""
     module = reader_format("dicom" if path.suffix == ".dcm" else "nifti")
     source: Source = module.collect([Found(path, path.name, {})], policy, Pseudonyms(b"pictures")).sources[0]
-    return module.open(source, policy)
+    return module.open_source(source, policy)
 
 
 def seen(path: Path, policy: Policy) -> np.ndarray:

@@ -233,7 +233,7 @@ class Format(Protocol):
         """Group files into sources (a DICOM series, a slide with companions), list what is not an input."""
         ...
 
-    def open(self, source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> Reader:
+    def open_source(self, source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> Reader:
         """Open one source; ``prepared`` is ``Plan.prepared`` when another process has planned it already."""
         ...
 
@@ -402,12 +402,12 @@ class Sink(Protocol):
 def make_regions(
     x: npt.ArrayLike,
     y: npt.ArrayLike,
-    slice: npt.ArrayLike = 0,
+    slices: npt.ArrayLike = 0,
     tissue: npt.ArrayLike = 1.0,
     position: npt.ArrayLike = np.nan,
 ) -> npt.NDArray[np.void]:
     """Build a REGION array from columns (scalars are broadcast)."""
-    columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(c)) for c in (x, y, slice, tissue, position)))
+    columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(c)) for c in (x, y, slices, tissue, position)))
     regions = np.zeros(columns[0].shape, dtype=REGION)
     for name, column in zip(("x", "y", "slice", "tissue", "position"), columns, strict=True):
         regions[name] = column

@@ -26,7 +26,7 @@ def test_a_compiler_that_fails_is_told_once_and_done_without(
     monkeypatch.setattr(logging.getLogger("umedfeat"), "propagate", True)
     write_official(tmp_path / "look.pt.zip")
     plain = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime="torch")
-    compiled = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime="torch", compile=True)
+    compiled = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime="torch", compiled=True)
     images = torch.rand(2, 3, 128, 128)
     assert torch.equal(compiled(images), plain(images))
     assert compiled.settings["compiled"] is True
@@ -40,7 +40,7 @@ def test_the_network_compiles_and_gives_the_same_vectors(
     monkeypatch.setattr(logging.getLogger("umedfeat"), "propagate", True)
     write_official(tmp_path / "look.pt.zip")
     plain = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime="torch")
-    compiled = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime="torch", compile=True)
+    compiled = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime="torch", compiled=True)
     images = torch.rand(3, 3, 150, 130)
     assert (compiled(images) - plain(images)).abs().max() < 1e-5
     assert "computing without it" not in caplog.text
@@ -60,7 +60,7 @@ def test_the_last_batch_of_a_compiled_network_is_padded(tmp_path: Path, monkeypa
     monkeypatch.setattr(torch, "compile", compile_nothing)
     write_official(tmp_path / "look.pt.zip")
     options = {"weights": tmp_path / "look.pt.zip", "device": "cpu", "runtime": "torch"}
-    plain, compiled = (load_encoder("umedpt", compile=asked, **options) for asked in (False, True))
+    plain, compiled = (load_encoder("umedpt", compiled=asked, **options) for asked in (False, True))
     assert isinstance(compiled, TorchEncoder)
     for count in (5, 2):
         images = torch.rand(count, 3, 128, 128)

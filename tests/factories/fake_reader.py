@@ -115,5 +115,5 @@ def sniff(path: Path, head: bytes) -> bool:
     return False
 
 
-def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> FakeReader:
+def open_source(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> FakeReader:
     return FakeReader(source)

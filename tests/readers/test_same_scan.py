@@ -39,7 +39,7 @@ def policy(plane: str = "acquired") -> Policy:
 
 
 def read(module, source, how):
-    reader = module.open(source, how)
+    reader = module.open_source(source, how)
     try:
         plan = reader.plan()
         return plan, np.stack(reader.read(plan.regions))

@@ -22,7 +22,7 @@ def load_encoder(
     precision: str = "auto",
     runtime: str = "auto",
     pool_order: str | None = None,
-    compile: bool = False,
+    compiled: bool = False,
     offline: bool | None = None,
 ) -> Encoder:
     """Load a frozen encoder.
@@ -35,7 +35,7 @@ def load_encoder(
         precision: "auto" (fp32 on a CPU, bf16 on a GPU that has it), "fp32", "bf16" or "fp16".
         runtime: "auto", "torch" or "openvino" (CPU only, extra ``umedfeat[openvino]``).
         pool_order: "pool_first" or "pool_last", overriding the registry (UMedPT family).
-        compile: compile the network (torch runtime); falls back by itself.
+        compiled: compile the network (torch runtime); falls back by itself.
         offline: never use the network; None: as the environment variable UMEDFEAT_OFFLINE says.
 
     Returns:
@@ -48,4 +48,4 @@ def load_encoder(
     """
     path = None if weights is None else Path(weights)
     network = {} if offline is None else {"offline": offline}
-    return load_chosen(EncoderChoice(name, path, device, precision, runtime, pool_order, compile, **network))
+    return load_chosen(EncoderChoice(name, path, device, precision, runtime, pool_order, compiled, **network))

@@ -52,7 +52,7 @@ def open_reader(source: Source, policy: Policy, prepared: Mapping[str, Any] | No
     Raises:
         InputError: the source cannot be opened.
     """
-    opener: Callable[..., Reader] = reader_format(source.format).open
+    opener: Callable[..., Reader] = reader_format(source.format).open_source
     return opener(source, policy, prepared)
 
 

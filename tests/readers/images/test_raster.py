@@ -43,10 +43,10 @@ def read(path: Path, how: Policy | None = None, **fields):
     """(plan, images) of one file, planned and read by two readers as in a run."""
     assert raster.sniff(path, path.read_bytes()[:4096])
     how = how or policy()
-    planning = raster.open(source_of(path, **fields), how)
+    planning = raster.open_source(source_of(path, **fields), how)
     plan = planning.plan()
     planning.close()
-    reading = raster.open(source_of(path, **fields), how, plan.prepared)
+    reading = raster.open_source(source_of(path, **fields), how, plan.prepared)
     images = reading.read(plan.regions)
     reading.close()
     return plan, images
@@ -275,7 +275,7 @@ def test_an_imagej_stack_without_pages_is_refused_not_cut_to_its_first_plane(tmp
 
 
 def read_all(path: Path) -> int:
-    reader = raster.open(Source("x", "raster", path, (path,), path.name), Policy(image=ImagePolicy(size=32)))
+    reader = raster.open_source(Source("x", "raster", path, (path,), path.name), Policy(image=ImagePolicy(size=32)))
     try:
         plan = reader.plan()
         return len(reader.read(plan.regions))

@@ -19,7 +19,9 @@ from umedfeat.readers.volumes import reader as nifti
 
 def planned(path: Path, **volume: Any) -> Any:
     policy = Policy(volume=VolumePolicy(**volume), image=ImagePolicy(size=16))
-    reader = nifti.open(nifti.collect([Found(path, path.name, {})], policy, Pseudonyms(b"key")).sources[0], policy)
+    reader = nifti.open_source(
+        nifti.collect([Found(path, path.name, {})], policy, Pseudonyms(b"key")).sources[0], policy
+    )
     try:
         return reader.read(reader.plan().regions)
     finally:

@@ -21,7 +21,7 @@ def shown(path: Path, **intensity: float) -> tuple[str, np.ndarray]:
         volume=VolumePolicy(modality="CT"), image=ImagePolicy(size=24), intensity=IntensityPolicy(**intensity)
     )
     source = nifti.collect([Found(path, path.name, {})], policy, Pseudonyms(b"key")).sources[0]
-    with contextlib.closing(nifti.open(source, policy)) as reader:
+    with contextlib.closing(nifti.open_source(source, policy)) as reader:
         plan = reader.plan()
         images = np.stack(reader.read(plan.regions))
     return plan.detail["intensity"]["window"], images  # type: ignore[index,call-overload,return-value]

@@ -41,7 +41,7 @@ def source_of(path: Path, **fields: str) -> Source:
 
 def read(path: Path, how: Policy | None = None, **fields: str):
     """(plan, images) of one file."""
-    reader = nifti.open(source_of(path, **fields), how or policy())
+    reader = nifti.open_source(source_of(path, **fields), how or policy())
     try:
         plan = reader.plan()
         return plan, np.stack(reader.read(plan.regions))
@@ -180,7 +180,7 @@ def test_all_volumes_become_items_of_their_own(tmp_path, name):
     assert [s.id for s in sources][:2] == ["a/volume-00", "a/volume-01"] and len(sources) == 11
     hashes = set()
     for v, source in enumerate(sources):
-        reader = nifti.open(source, policy(volume_index="all"))
+        reader = nifti.open_source(source, policy(volume_index="all"))
         plan = reader.plan()
         hashes.add(plan.part)
         if v in (0, 10):
@@ -419,7 +419,7 @@ def test_real_files(data_dir):
     planned, refused = {}, {}
     for source in found.sources:
         try:
-            reader = nifti.open(source, policy())
+            reader = nifti.open_source(source, policy())
         except UnsupportedInput as error:
             refused[source.id] = error.message
             continue

@@ -43,7 +43,7 @@ _STAGES = (
 class _SameConv(nn.Conv2d):
     """A strided convolution with TensorFlow's padding: as many outputs as ⌈side / stride⌉, the odd pixel at the end."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's own name for it
         rows, columns = (self._missing(side) for side in input.shape[-2:])
         padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
         return super().forward(functional.pad(input, padding))
@@ -60,7 +60,7 @@ class _Norm(nn.BatchNorm2d):
         super().__init__(channels, eps=_EPSILON)
         self.active = active
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's own name for it
         output = super().forward(input)
         return functional.relu6(output, inplace=True) if self.active else output
 

@@ -34,7 +34,7 @@ from umedfeat.readers.dicom.series import SliceGroup, group_slices, not_an_image
 from umedfeat.readers.dicom.series_stack import SeriesStack
 from umedfeat.readers.stacks.volume import VolumeReader
 
-__all__ = ["collect", "open", "sniff"]
+__all__ = ["collect", "open_source", "sniff"]
 
 log = logging.getLogger("umedfeat")
 
@@ -103,7 +103,7 @@ def _refusal(members: Sequence[DicomHeader], why: str, pseudonyms: Pseudonyms) -
     return Failure(name, "discover", UnsupportedInput.__name__, f"{name}: {why}", remedy)
 
 
-def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> Reader:
+def open_source(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> Reader:
     """Open a series or a single file.
 
     Raises:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
+import tifffile
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from umedfeat.errors import TooLarge, UnreadableInput
@@ -28,7 +29,7 @@ __all__ = ["decode", "read_header"]
 #: What Pillow, tifffile, imagecodecs and zlib raise on damaged files.
 FAULTS = (
     OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError,
-    RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
+    RuntimeError, struct.error, zlib.error, Image.DecompressionBombError, tifffile.TiffFileError,
 )  # fmt: skip
 
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP")

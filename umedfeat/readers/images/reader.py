@@ -28,7 +28,7 @@ from umedfeat.readers.images.tiles import TileReader
 from umedfeat.readers.stacks.intensity import StoredVoi
 from umedfeat.readers.stacks.volume import StackFacts, VolumeReader
 
-__all__ = ["FULL_RANGE_MODALITIES", "RasterStack", "collect", "open", "sniff"]
+__all__ = ["FULL_RANGE_MODALITIES", "RasterStack", "collect", "open_source", "sniff"]
 
 #: Declared modalities whose greys are shown as they are: photographs and microscopy.
 FULL_RANGE_MODALITIES = frozenset({"PHOTO", "HISTOLOGY", "WSI", "XC", "GM", "SM", "ES", "OP"})
@@ -55,7 +55,7 @@ def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> C
     return Collected(sources, [], [])
 
 
-def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> Reader:
+def open_source(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> Reader:
     """Open one image.
 
     Raises:

@@ -21,7 +21,7 @@ from umedfeat.readers.slides.opening import open_backend
 from umedfeat.readers.slides.pixels import ColourProfile, Thumbnail, TileCutter, thumbnail
 from umedfeat.readers.slides.tissue import find_tissue, tissue_fractions
 
-__all__ = ["SlideReader", "collect", "open", "sniff"]
+__all__ = ["SlideReader", "collect", "open_source", "sniff"]
 
 RGB = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -32,7 +32,7 @@ _MAX_TILES = 20_000_000
 _WITHOUT_GAPS = ("aperio",)
 
 
-def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> Reader:
+def open_source(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> Reader:
     """Open a slide.
 
     Raises:

@@ -27,7 +27,7 @@ from umedfeat.readers.volumes.header import VolumeHeader, companion, head_of, he
 from umedfeat.readers.volumes.labels import label_maps
 from umedfeat.readers.volumes.voxels import Voxels
 
-__all__ = ["NiftiStack", "collect", "open", "sniff"]
+__all__ = ["NiftiStack", "collect", "open_source", "sniff"]
 
 Values = npt.NDArray[np.float32]
 
@@ -61,7 +61,7 @@ def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> C
     return Collected([source for source in sources if source.path not in labels], skipped, [])
 
 
-def open(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> Reader:
+def open_source(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> Reader:
     """Open one volume.
 
     Raises:
