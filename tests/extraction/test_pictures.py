@@ -21,19 +21,18 @@ from umedfeat.store import FeatureFile
 
 def test_a_decoder_that_crashes_costs_one_picture(tmp_path: Path) -> None:
     sources = [fake_source("a"), fake_source("dies", read="segfault", read_at=0), fake_source("c")]
-    with pictures_in(tmp_path / "look", FakePolicy(), geojson=False) as pictures:
-        assert pictures is not None
-        for source, plan in plan_all(sources, FakePolicy(), workers=1):
-            assert not isinstance(plan, Exception)
-            pictures.keep(source, plan)
-        pictures.draw(2, 60, threading.Event())
+    pictures = pictures_in(tmp_path / "look", FakePolicy(), geojson=False)
+    assert pictures is not None
+    for source, plan in plan_all(sources, FakePolicy(), workers=1):
+        assert not isinstance(plan, Exception)
+        pictures.keep(source, plan)
+    pictures.draw(2, 60, threading.Event())
     page = (tmp_path / "look" / "index.html").read_text()
     assert "a.fake" in page and "c.fake" in page and "dies.fake" not in page
 
 
 def test_no_folder_no_pictures() -> None:
-    with pictures_in(None, FakePolicy(), geojson=False) as pictures:
-        assert pictures is None
+    assert pictures_in(None, FakePolicy(), geojson=False) is None
 
 
 def test_the_file_is_packed_before_a_picture_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

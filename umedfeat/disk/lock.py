@@ -197,7 +197,7 @@ def _is_held(holder: _Holder, path: Path) -> OutputError:
 
 def _is_alive(holder: _Holder, path: Path) -> bool:
     if holder.pid and holder.host == socket.gethostname():
-        return _runs(holder.pid) and holder.began == _began(holder.pid)
+        return _runs(holder.pid) and holder.began == _began(holder.pid) and not _is_zombie(holder.pid)
     return _silence(path) < (_DEAD_AFTER_SECONDS if holder.pid else _BEAT_SECONDS)
 
 
@@ -222,6 +222,14 @@ def _runs(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _is_zombie(pid: int) -> bool:
+    """Has it ended, and only waits for its parent to notice?"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (OSError, IndexError):
+        return False
 
 
 def _began(pid: int) -> str:

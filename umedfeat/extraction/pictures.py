@@ -7,12 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import pickle
-import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from umedfeat.contract import Failure, Plan, Skipped, Source
 from umedfeat.engine.planning import visit_all
@@ -23,42 +19,36 @@ __all__ = ["Pictures", "pictures_in"]
 
 log = logging.getLogger("umedfeat")
 
+#: Regions of slides whose plans are remembered, 64 MB of them; what comes later is planned anew for its picture.
+_MOST_REGIONS = 2_000_000
+
 
 class Pictures:
-    """What goes onto the page of pictures. Plans wait on disk: those of many slides would fill the memory.
+    """What goes onto the page of pictures. Plans of slides wait in memory, up to a bound; others are cheap to repeat.
 
     Args:
         folder: for the page; made if missing.
         policy: what the sources were read with.
         geojson: also tissue and grid of every slide for QuPath.
-        plans: an empty file for them.
 
     Raises:
         SetupError: the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, policy: Policy, plans: IO[bytes], *, geojson: bool) -> None:
+    def __init__(self, folder: Path, policy: Policy, *, geojson: bool) -> None:
         from umedfeat.report.preview import Drawing, PreviewWriter
 
         self._policy = policy
         self._writer = PreviewWriter(folder, policy)
         self._drawing = Drawing(folder, geojson=geojson)
-        self._plans = plans
-        self._count = 0
-        self._full = False
+        self._kept: list[tuple[Source, Plan | None]] = []
+        self._regions = 0
 
     def keep(self, source: Source, plan: Plan) -> None:
         """A source that was embedded: its picture is drawn later."""
-        if self._full:
-            return
-        try:
-            pickle.dump((source, plan), self._plans)
-            self._plans.flush()
-        except OSError as error:  # the temporary folder is full: features go on
-            self._full = True
-            log.warning("no pictures of further inputs: their plans cannot be kept (%s)", error.strerror)
-        else:
-            self._count += 1
+        remembered = bool(plan.tile_extent) and self._regions + len(plan.regions) <= _MOST_REGIONS
+        self._regions += len(plan.regions) * remembered
+        self._kept.append((source, plan if remembered else None))
 
     def fail(self, failure: Failure) -> None:
         """An input that failed."""
@@ -70,7 +60,7 @@ class Pictures:
 
     def draw(self, workers: int, timeout: float, stop: threading.Event) -> None:
         """Draw everything and write the page; with less on it when ``stop`` is set meanwhile."""
-        drawn = visit_all(self._kept(), self._drawing, self._policy, workers=workers, timeout=timeout)
+        drawn = visit_all(self._kept, self._drawing, self._policy, workers=workers, timeout=timeout)
         with contextlib.closing(drawn):
             for _, visited in drawn:
                 if visited.error is None:
@@ -87,17 +77,7 @@ class Pictures:
         except OutputError as error:
             log.warning("no page of pictures: %s", error.message)
 
-    def _kept(self) -> Iterator[tuple[Source, Plan | None]]:
-        self._plans.seek(0)
-        for _ in range(self._count):
-            yield pickle.load(self._plans)
 
-
-@contextlib.contextmanager
-def pictures_in(folder: Path | None, policy: Policy, *, geojson: bool) -> Iterator[Pictures | None]:
+def pictures_in(folder: Path | None, policy: Policy, *, geojson: bool) -> Pictures | None:
     """Pictures in a folder; None without one."""
-    if folder is None:
-        yield None
-        return
-    with tempfile.TemporaryFile() as plans:
-        yield Pictures(folder, policy, plans, geojson=geojson)
+    return None if folder is None else Pictures(folder, policy, geojson=geojson)

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,6 +38,8 @@ from umedfeat.terminal.progress import Progress, SilentProgress
 __all__ = ["RunSettings", "Summary", "default_workers", "extract"]
 
 log = logging.getLogger("umedfeat")
+
+_ONE_WISH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ def extract(
     with contextlib.closing(first), contextlib.closing(open_devices(choice)) as devices:
         policy = settled(policy, devices.encoder.image_size)
         header = Header(dict(devices.encoder.settings), policy.to_dict(), run.dtype, pseudonyms.key_check)
-        with pictures_in(preview_dir, policy, geojson=geojson) as pictures, stop_on_signals() as stop:
+        pictures = pictures_in(preview_dir, policy, geojson=geojson)
+        with stop_on_signals() as stop:
             with FeatureStore(out, header, dim=devices.encoder.dim, overwrite=run.overwrite, shard=run.shard) as store:
                 sink = StoreSink(store, stop if run.on_error == "stop" else None, pictures)
                 sink.note(found.failures, found.skipped)
@@ -281,15 +285,21 @@ def writable(out: Path) -> Path:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C ends at once."""
+    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C ends at once.
+
+    What a scheduler sends to a whole group arrives twice, once through the guardian: within a second it counts as one.
+    """
     stop = threading.Event()
+    first = 0.0
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def ask_to_stop(number: int, frame: object) -> None:
-        if stop.is_set() and number == signal.SIGINT:
+        nonlocal first
+        if stop.is_set() and number == signal.SIGINT and time.monotonic() - first > _ONE_WISH_SECONDS:
             raise KeyboardInterrupt
+        first = first or time.monotonic()
         stop.set()  # told later: what a handler writes may cut into what is being written
 
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def read_state(path: Path, fingerprint: str) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         known = (state["version"], state["fingerprint"])
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except Exception as error:
         raise OutputError(f"{path}: damaged ({type(error).__name__})", remedy=anew) from error
     if known != (_VERSION, fingerprint):
         message = f"{path}: the checkpoint of another training (other tasks, files, options or version)"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from umedfeat.naming import write_csv
 from umedfeat.pretraining.guards import Health
 from umedfeat.pretraining.trainer import Round
 
@@ -71,10 +71,9 @@ def _flat(look: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    header = list(rows[0]) if rows else ["round"]
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["round"], lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows([{key: _said(value) for key, value in row.items()} for row in rows])
+    write_csv(text, [header, *([_said(row.get(column, "")) for column in header] for row in rows)])
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text.getvalue(), encoding="utf-8")
     temporary.replace(path)

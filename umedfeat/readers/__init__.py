@@ -34,14 +34,15 @@ def reader_format(name: str) -> Format:
     return found
 
 
-#: First bytes that only one format claims: the others need not be imported to say no.
-_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "raster"}
+#: (suffix, first bytes) that only one format claims: the others need not be imported to say no. Of files with other
+#: suffixes all are asked: parts of slides hold PNG and JPEG too.
+_SIGNATURES = {(".png", b"\x89PNG\r\n\x1a\n"): "raster"}
 
 
 def sniff(path: Path, head: bytes) -> str | None:
     """Key of READERS whose format recognises the file, or None."""
-    for signature, name in _SIGNATURES.items():
-        if head.startswith(signature):
+    for (suffix, signature), name in _SIGNATURES.items():
+        if path.suffix.lower() == suffix and head.startswith(signature):
             return name if reader_format(name).sniff(path, head) else None
     return next((name for name in READERS if reader_format(name).sniff(path, head)), None)
 
