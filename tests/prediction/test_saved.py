@@ -138,3 +138,15 @@ def test_what_is_no_saved_probe_is_refused(content: bytes, tmp_path: Path) -> No
 def test_rows_of_another_length_are_refused() -> None:
     with pytest.raises(SetupError, match="do not fit a probe of 6 values"):
         _probe().predict(np.zeros((2, 5), np.float32))
+
+
+def test_a_file_of_the_first_format_stays_readable() -> None:
+    """Written by version 0.2.0 and kept: numbers and facts as they were then."""
+    probe = SavedProbe.load(Path(__file__).with_name("format-1.safetensors"))
+    rows = np.linspace(-1, 1, 10, dtype=np.float32).reshape(2, 5)
+    then = [[0.21847090540888311, 0.5908677904676316, 0.19066130412348536]]
+    then += [[0.0416035537646724, 0.05261965538925067, 0.905776790846077]]
+    np.testing.assert_allclose(probe.predict(rows), then, rtol=1e-6)
+    assert probe.novelty is not None
+    np.testing.assert_allclose(probe.novelty.p_values(rows), 26 / 31)
+    assert (probe.version, probe.classes, probe.label, probe.temperature) == ("0.2.0", ("a", "b", "c"), "grade", 1.3)
