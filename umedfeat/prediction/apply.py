@@ -98,11 +98,17 @@ def _over_tiles(probe: SavedProbe, table: FeatureTable, on_rows: OnRows | None) 
         features, owners = file.dataset("features"), file.dataset("tiles/item")
         for first in range(0, file.n_rows, _BLOCK_ROWS):
             part = slice(first, min(file.n_rows, first + _BLOCK_ROWS))
-            np.add.at(sums, owners[part], probe.predict(features[part]))
+            _add_runs(sums, owners[part], probe.predict(features[part]))
             if on_rows is not None:
                 on_rows(part.stop - part.start)
         pooled = np.asarray(file.embeddings[table.number], dtype=np.float32)
     return sums[table.number] / table.count[:, None], pooled
+
+
+def _add_runs(sums: Floats, owners: Ints, values: Floats) -> None:
+    """Add rows to the items that own them; rows of an item are neighbours, so each run is one sum."""
+    starts = np.flatnonzero(np.diff(owners, prepend=-1))
+    sums[owners[starts]] += np.add.reduceat(values, starts, axis=0)
 
 
 def _by_patient(pooled: Floats32, table: FeatureTable) -> Floats32:

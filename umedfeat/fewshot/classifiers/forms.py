@@ -83,7 +83,7 @@ class LinearForm:
         return len(self.coef)
 
     def predict(self, rows: Rows) -> Floats:
-        logits = np.asarray(self.scaler.apply(rows) @ self.coef + self.intercept)
+        logits = self._logits(rows)
         if self.link == 0:
             return logits
         if self.link == 1:
@@ -91,6 +91,15 @@ class LinearForm:
         values = np.zeros((len(rows), self.classes))
         values[:, self.columns] = _softmax(logits) if logits.shape[1] > 1 else _two(_sigmoid(logits))
         return values
+
+    def _logits(self, rows: Rows) -> Floats:
+        """``scaler.apply(rows) @ coef + intercept``; of unit rows in one product, without a scaled copy of them."""
+        if self.scaler.standard is not None or rows.dtype == np.float64:  # squares of float64 may overflow
+            return np.asarray(self.scaler.apply(rows) @ self.coef + self.intercept)
+        exact = rows.astype(np.float64)
+        lengths = np.maximum(np.sqrt(np.einsum("nd,nd->n", exact, exact)), np.finfo(np.float64).tiny)
+        along = exact @ self.coef / lengths[:, None]
+        return np.asarray((along - self.scaler.mean @ self.coef) / self.scaler.length + self.intercept)
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         scaler, standard = self.scaler, self.scaler.standard
