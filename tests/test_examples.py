@@ -61,7 +61,10 @@ def readme_calls() -> list[str]:
 def test_every_call_of_the_readme_parses(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Options exist and their values are accepted; nothing is run."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "annotations").mkdir()
+    for folder in ("annotations", "new-slides"):
+        (tmp_path / folder).mkdir()
+    for file in ("my-encoder.safetensors", "tasks.yaml"):
+        (tmp_path / file).touch()
     words = shlex.split(call)[1:]
     context = click.Context(root)
     command: click.Command | None = root
