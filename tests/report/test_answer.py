@@ -156,3 +156,12 @@ def test_methods_say_only_what_was_computed(result: ProbeResult) -> None:
     for claim in ("exchange labels", "within class", "probability", "spread over draws", "averaged", "Images were"):
         assert claim not in text
     assert "(maximum)" in text
+
+
+def test_the_methods_say_what_the_intervals_cover(result: ProbeResult) -> None:
+    """Several draws: whom one labels is covered; a single draw: it is not."""
+    text = methods_text(result)
+    covers = {row.covers for row in result.estimates}
+    assert ("whoever had been labelled" in " ".join(text.split())) == ("patients and draws" in covers)
+    assert ("do not cover the choice of training patients" in " ".join(text.split())) == ("patients" in covers)
+    assert "held fixed" not in text

@@ -237,10 +237,25 @@ def _uncertainty(result: ProbeResult) -> str:
     how = "" if result.task in ("regression", "multilabel") else " within class"
     return (
         f"{spread}{settings.confidence:.0%} confidence intervals resample test patients{how} ({settings.bootstrap} "
-        "resamplings, fitted classifiers held fixed; score intervals for metrics between 0 and 1, Student intervals on "
-        "the metric's normal scale for the others) and refer to the performance of these classifiers on new patients "
-        "of the same population; they do not cover the choice of training patients."
+        "resamplings; score intervals for metrics between 0 and 1, Student intervals on the metric's normal scale for "
+        f"the others). {_covered(result)}"
     )
+
+
+#: ``Estimate.covers`` → what the intervals are about.
+_COVERED = {
+    "patients and draws": "Where several draws were made the variance between them was added: those intervals are "
+    "about the expected performance on new patients of the same population, whoever had been labelled.",
+    "patients": "Those of a single draw are about these very classifiers and do not cover the choice of training "
+    "patients.",
+    "folds": "Those of cross-validation are about classifiers trained on so many of these patients; their variance was "
+    "doubled for the dependence between folds, and they are approximate.",
+}
+
+
+def _covered(result: ProbeResult) -> str:
+    there = {row.covers for row in result.estimates}
+    return " ".join(text for kind, text in _COVERED.items() if kind in there)
 
 
 def _software(result: ProbeResult) -> str:
