@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "umedfeat"
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "errors machine _version",
+        "arrays errors machine _version",
         "disk rules",
         "keys",
         "policy naming",

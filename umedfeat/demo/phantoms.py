@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-__all__ = ["ct_volume", "radiograph", "tissue_section"]
+from umedfeat.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
+__all__ = ["ct_volume", "radiograph", "tissue_section"]
 
 
 def radiograph(rng: np.random.Generator, *, opacity: bool, side: int = 512) -> npt.NDArray[np.uint16]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.arrays import Rows
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Rows
 from umedfeat.fewshot.classifiers.cosine_estimators import KNNProbe, PrototypeProbe
 from umedfeat.fewshot.classifiers.linear import LinearProbe
 from umedfeat.fewshot.classifiers.ridge import RidgeProbe

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import t
 
+from umedfeat.arrays import Floats, Ints
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Floats, Ints
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.evaluate import measured, stratum_of, test_patients
 from umedfeat.fewshot.metrics.bootstrap import Spread, drawn_variance, patient_weights, tested_variance

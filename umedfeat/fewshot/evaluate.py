@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.stats import t
 
-from umedfeat.fewshot.arrays import Floats, Ints
+from umedfeat.arrays import Floats, Ints
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.metrics.bootstrap import NO_INTERVAL, NOTHING, Spread, drawn_variance, interval, patient_weights
 from umedfeat.fewshot.metrics.calibration import calibration_slope

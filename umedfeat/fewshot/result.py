@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from umedfeat.fewshot.arrays import Bools, Floats, Floats32, Ints
+from umedfeat.arrays import Bools, Floats, Floats32, Ints
 from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
 from umedfeat.fewshot.settings import ProbeSettings, Task
 

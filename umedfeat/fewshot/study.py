@@ -14,8 +14,8 @@ from itertools import groupby
 import numpy as np
 
 from umedfeat._version import __version__
+from umedfeat.arrays import Ints
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Ints
 from umedfeat.fewshot.classifiers.fitting import Fitter, Predicted
 from umedfeat.fewshot.classifiers.scaling import Scaler, Standard
 from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep

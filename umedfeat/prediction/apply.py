@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from umedfeat.arrays import Bools, Floats, Floats32, Ints
 from umedfeat.errors import CohortError, SetupError
-from umedfeat.fewshot.arrays import Bools, Floats, Floats32, Ints
 from umedfeat.fewshot.cohort.table import FeatureTable, read_table
 from umedfeat.prediction.novelty import FALSE_ALARMS
 from umedfeat.prediction.saved import SavedProbe

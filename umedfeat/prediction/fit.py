@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from umedfeat.arrays import Ints
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Ints
 from umedfeat.fewshot.classifiers.fitting import Fitter
 from umedfeat.fewshot.classifiers.forms import FORMS
 from umedfeat.fewshot.classifiers.scaling import Standard

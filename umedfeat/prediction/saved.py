@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from umedfeat._version import __version__
+from umedfeat.arrays import Floats, Rows
 from umedfeat.errors import OutputError, SetupError
-from umedfeat.fewshot.arrays import Floats, Rows
 from umedfeat.fewshot.classifiers.forms import FORMS, Form
 from umedfeat.fewshot.classifiers.temperature import tempered
 from umedfeat.fewshot.settings import Task

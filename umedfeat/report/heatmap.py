@@ -13,7 +13,8 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, ImageDraw
 
-from umedfeat.report.preview.drawing import INK, PAPER, Rgb, as_image, draw_text, scale_bar
+from umedfeat.arrays import RGB
+from umedfeat.report.preview.drawing import INK, PAPER, as_image, draw_text, scale_bar
 
 __all__ = ["ScoredTiles", "paint", "score_map", "write_geojson", "write_ome_tiff"]
 
@@ -75,7 +76,7 @@ def _palette() -> npt.NDArray[np.float32]:
     return np.asarray(colormaps["viridis"](np.arange(256))[:, :3] * 255, dtype=np.float32)
 
 
-def paint(tiles: ScoredTiles, thumbnail: Rgb, downsample: float) -> Image.Image:
+def paint(tiles: ScoredTiles, thumbnail: RGB, downsample: float) -> Image.Image:
     """The slide with its scores in colour, a colour bar and a scale bar below.
 
     Args:

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from umedfeat.arrays import RGB, Floats, Ints
 from umedfeat.contract import Source
 from umedfeat.discovery import discover
 from umedfeat.errors import InputError, SetupError
-from umedfeat.fewshot.arrays import Floats, Ints
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
 from umedfeat.prediction.apply import Predicted, region_scores
@@ -24,7 +24,6 @@ from umedfeat.readers import open_reader
 from umedfeat.report.figures.axes import Axes, linear_ticks
 from umedfeat.report.heatmap import ScoredTiles, paint, write_geojson, write_ome_tiff
 from umedfeat.report.preview.cards import slug
-from umedfeat.report.preview.drawing import Rgb
 from umedfeat.store import FeatureFile
 
 __all__ = ["MOST_CARDS", "NO_EVIDENCE", "Evidence", "Images", "draw_all", "draw_evidence", "slice_curve"]
@@ -67,7 +66,7 @@ class Images:
             return cls({})
         return cls({source.id: source for source in discover([images], policy, pseudonyms).sources}, policy)
 
-    def thumbnail(self, name: str) -> tuple[Rgb, float] | None:
+    def thumbnail(self, name: str) -> tuple[RGB, float] | None:
         """A slide as (h, w, 3) uint8 with its downsample, or None where it is not there or cannot be read."""
         source = self.sources.get(name)
         if source is None or self.policy is None:
@@ -143,7 +142,7 @@ def _heatmap(tiles: ScoredTiles, name: str, folder: Path, behind: Images) -> str
     return f"heatmaps/{place.name}.png"
 
 
-def _paper(tiles: ScoredTiles) -> tuple[Rgb, float]:
+def _paper(tiles: ScoredTiles) -> tuple[RGB, float]:
     downsample = max(1.0, max(tiles.size) / _SIDE)
     shape = (max(1, round(tiles.size[1] / downsample)), max(1, round(tiles.size[0] / downsample)), 3)
     return np.full(shape, 255, np.uint8), downsample

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from umedfeat.fewshot.arrays import Floats, Floats32, Ints
+from umedfeat.arrays import Floats, Floats32, Ints
 from umedfeat.fewshot.classifiers.scaling import Standard
 from umedfeat.fewshot.cohort.cohort import Bags
 from umedfeat.fewshot.settings import ATTENTION, Task

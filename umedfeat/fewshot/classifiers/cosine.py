@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.fewshot.arrays import Floats, Ints, Rows
+from umedfeat.arrays import Floats, Ints, Rows
 
 __all__ = ["CosineSpace", "DrawnCosines"]
 

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from umedfeat.fewshot.arrays import Floats, Ints
+from umedfeat.arrays import Floats, Ints
 from umedfeat.fewshot.classifiers.cosine import CosineSpace
 from umedfeat.fewshot.classifiers.neighbours import Neighbours, Prototypes
 from umedfeat.fewshot.settings import KNN_NEIGHBOURS, PROTOTYPE_TEMPERATURE

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from umedfeat.fewshot.arrays import Bools, Floats, Ints, Rows
+from umedfeat.arrays import Bools, Floats, Ints, Rows
 from umedfeat.fewshot.classifiers.linear import inner_folds
 from umedfeat.fewshot.classifiers.scaling import Scaler, Standard
 from umedfeat.fewshot.metrics.concordance import concordance

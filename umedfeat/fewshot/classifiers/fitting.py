@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.fewshot.arrays import Floats, Floats32, Ints, Rows
+from umedfeat.arrays import Floats, Floats32, Ints, Rows
 from umedfeat.fewshot.classifiers.cosine import CosineSpace
 from umedfeat.fewshot.classifiers.cox import CoxProbe
 from umedfeat.fewshot.classifiers.forms import Form, LinearForm, NeighboursForm, PrototypeForm, centred_units

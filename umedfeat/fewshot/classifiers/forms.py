@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.fewshot.arrays import Floats, Floats32, Ints, Rows
+from umedfeat.arrays import Floats, Floats32, Ints, Rows
 from umedfeat.fewshot.classifiers.scaling import Scaler, Standard
 
 __all__ = ["FORMS", "Form", "LinearForm", "NeighboursForm", "PrototypeForm", "centred_units"]

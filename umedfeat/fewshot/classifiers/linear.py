@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from umedfeat.fewshot.arrays import Bools, Floats, Ints, Rows
+from umedfeat.arrays import Bools, Floats, Ints, Rows
 from umedfeat.fewshot.classifiers.logistic import LogisticPaths, Weights, probabilities
 from umedfeat.fewshot.classifiers.scaling import Scaler, Standard, root_mean_square
 from umedfeat.fewshot.draws.orders import patient_folds

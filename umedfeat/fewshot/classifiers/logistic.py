@@ -15,7 +15,7 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
 
-from umedfeat.fewshot.arrays import Bools, Floats
+from umedfeat.arrays import Bools, Floats
 
 __all__ = ["LogisticPaths", "Weights", "probabilities"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from umedfeat.fewshot.arrays import Floats, Ints, Rows
+from umedfeat.arrays import Floats, Ints, Rows
 from umedfeat.fewshot.classifiers.cosine import CosineSpace, DrawnCosines
 from umedfeat.fewshot.settings import KNN_NEIGHBOURS, PROTOTYPE_TEMPERATURE
 

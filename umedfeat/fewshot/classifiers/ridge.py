@@ -10,7 +10,7 @@ from scipy.linalg import eigh
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from umedfeat.fewshot.arrays import Floats, Ints, Rows
+from umedfeat.arrays import Floats, Ints, Rows
 from umedfeat.fewshot.classifiers.scaling import Scaler, Standard
 from umedfeat.fewshot.settings import ENOUGH_PATIENTS, INNER_FOLDS, RIDGE_ALPHA, RIDGE_ALPHA_FIXED, Scale
 

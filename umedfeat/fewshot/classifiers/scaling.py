@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from umedfeat.fewshot.arrays import Floats, Rows
+from umedfeat.arrays import Floats, Rows
 from umedfeat.fewshot.settings import Scale
 
 __all__ = ["Scaler", "Standard", "root_mean_square"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from umedfeat.fewshot.arrays import Floats
+from umedfeat.arrays import Floats
 
 __all__ = ["fitted_temperature", "tempered"]
 

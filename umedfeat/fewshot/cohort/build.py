@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.arrays import Bools, Floats, Floats32, Ints, Rows, Texts
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Bools, Floats, Floats32, Ints, Rows, Texts
 from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
 from umedfeat.fewshot.cohort.labels import MISSING, Target, as_text, encode, survival_target
 from umedfeat.fewshot.cohort.selection import twin_notes

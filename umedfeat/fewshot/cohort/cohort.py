@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.fewshot.arrays import Bools, Floats32, Ints, Texts
+from umedfeat.arrays import Bools, Floats32, Ints, Texts
 from umedfeat.fewshot.settings import Task
 
 __all__ = ["Bags", "Cohort", "FlowStep"]

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.stats import chi2_contingency, kruskal
 from sklearn.metrics import roc_auc_score
 
+from umedfeat.arrays import Floats, Ints, Texts
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Floats, Ints, Texts
 from umedfeat.fewshot.cohort.cohort import Cohort
 
 __all__ = ["confounding_notes", "trivial_cohort"]

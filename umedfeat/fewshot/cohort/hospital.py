@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from umedfeat.arrays import Ints
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Ints
 from umedfeat.fewshot.cohort.table import FeatureTable
 from umedfeat.keys import load_key
 from umedfeat.naming import Pseudonyms, normalised

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.arrays import Floats
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Floats
 from umedfeat.fewshot.settings import Task
 
 __all__ = ["MISSING", "Target", "as_text", "encode", "infer_task", "survival_target"]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from umedfeat.arrays import Ints, Texts
 from umedfeat.errors import LeakageError
-from umedfeat.fewshot.arrays import Ints, Texts
 from umedfeat.fewshot.cohort.cohort import Cohort
 
 __all__ = ["refuse_overlap", "refuse_twins"]

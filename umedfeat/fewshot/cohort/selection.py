@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from umedfeat.arrays import Bools, Texts
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Bools, Texts
 from umedfeat.fewshot.settings import ProbeSettings
 
 __all__ = ["Selected", "condition_of", "merges_of", "select", "twin_notes"]

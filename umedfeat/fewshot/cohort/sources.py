@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from umedfeat.arrays import Bools, Ints, Texts
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Bools, Ints, Texts
 from umedfeat.fewshot.cohort.build import build_cohort
 from umedfeat.fewshot.cohort.cohort import Bags, Cohort, FlowStep
 from umedfeat.fewshot.cohort.hospital import LabelTable, is_identifying, joined, named_identifier

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.arrays import Floats32, Ints, Texts
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Floats32, Ints, Texts
 from umedfeat.store import FeatureFile
 
 __all__ = ["FeatureTable", "read_table"]

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import KDTree
 
+from umedfeat.arrays import Floats32, Ints, Texts
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Floats32, Ints, Texts
 from umedfeat.fewshot.cohort.labels import Target
 
 __all__ = ["Twins", "find_twins", "screened"]

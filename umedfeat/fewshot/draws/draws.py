@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from umedfeat.arrays import Ints
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Ints
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.draws.orders import labelling_order
 from umedfeat.fewshot.draws.saved import numbers_of, patients_at

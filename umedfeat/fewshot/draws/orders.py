@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from umedfeat.fewshot.arrays import Bools, Ints
+from umedfeat.arrays import Bools, Ints
 
 __all__ = ["covering", "in_turns", "labelling_order", "patient_folds"]
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from umedfeat.arrays import Ints
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Ints
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.fewshot.settings import ProbeSettings, SavedFold, SavedSplits

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from umedfeat.arrays import Ints, Texts
 from umedfeat.errors import CohortError
-from umedfeat.fewshot.arrays import Ints, Texts
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.cohort.labels import MISSING
 from umedfeat.fewshot.cohort.leakage import refuse_overlap, refuse_twins

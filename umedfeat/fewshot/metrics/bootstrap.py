@@ -24,7 +24,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import t
 
-from umedfeat.fewshot.arrays import Floats, Ints
+from umedfeat.arrays import Floats, Ints
 from umedfeat.fewshot.metrics.metrics import Metric
 
 __all__ = [

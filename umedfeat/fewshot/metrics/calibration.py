@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from umedfeat.fewshot.arrays import Floats, Ints
+from umedfeat.arrays import Floats, Ints
 
 __all__ = ["by_patient", "calibration_slope"]
 

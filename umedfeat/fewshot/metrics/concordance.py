@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from umedfeat.fewshot.arrays import Bools, Floats, Ints
+from umedfeat.arrays import Bools, Floats, Ints
 
 __all__ = ["concordance", "kaplan_meier"]
 

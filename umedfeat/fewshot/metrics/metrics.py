@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.fewshot.arrays import Floats, Ints
+from umedfeat.arrays import Floats, Ints
 from umedfeat.fewshot.metrics.calibration import by_patient, calibration_slope
 from umedfeat.fewshot.metrics.concordance import concordance
 from umedfeat.fewshot.metrics.operating import OPERATING, expected_calibration_error, operating_point

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t
 
-from umedfeat.fewshot.arrays import Floats
+from umedfeat.arrays import Floats
 from umedfeat.fewshot.metrics.bootstrap import Spread
 
 __all__ = ["Needed", "crossing", "data_needed"]

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.arrays import Floats, Ints
+
 __all__ = ["OPERATING", "expected_calibration_error", "net_benefit", "operating_point"]
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
 
 #: Metrics of a binary answer, in the order of tables.
 OPERATING = ("sensitivity", "specificity", "ppv", "npv")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from umedfeat.fewshot.arrays import Bools, Floats, Floats32, Ints
+from umedfeat.arrays import Bools, Floats, Floats32, Ints
 
 __all__ = ["RankSums", "Ranking", "spearman", "sums_within"]
 

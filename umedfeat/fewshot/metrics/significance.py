@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from umedfeat.fewshot.arrays import Floats, Ints
+from umedfeat.arrays import Floats, Ints
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.result import Predictions, Significance
 from umedfeat.fewshot.settings import ProbeSettings

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 
+from umedfeat.arrays import Floats
 from umedfeat.contract import Json
 from umedfeat.readers.dicom.header import intent_of
 from umedfeat.readers.dicom.numbers import comma_decimals, number_of, numbers_of, texts_of
@@ -32,8 +33,6 @@ _NUMBERS = (
     "WindowCenter",
     "WindowWidth",
 )
-
-Origins = npt.NDArray[np.float64]
 
 
 def pixel_facts(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> dict[str, Json]:
@@ -112,9 +111,7 @@ def _odd_numbers(dataset: pydicom.Dataset) -> list[str]:
     return said + [f"{tag}: no number, taken as absent" for tag in broken]
 
 
-def affine_of(
-    orientation: Sequence[float], spacing: tuple[float, float], origins: Origins, thickness: float
-) -> Origins:
+def affine_of(orientation: Sequence[float], spacing: tuple[float, float], origins: Floats, thickness: float) -> Floats:
     """(4, 4) of (column, row, slice, 1) to LPS millimetres; PS3.3 C.7.6.2.1.1."""
     across, down = np.asarray(orientation[:3], float), np.asarray(orientation[3:], float)
     step = np.cross(across, down) * thickness

@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pydicom
 
+from umedfeat.arrays import Floats
 from umedfeat.errors import UnsupportedInput
 from umedfeat.readers.dicom.numbers import number_of, numbers_of, texts_of, whole_of
 from umedfeat.readers.dicom.repeats import Spot, alike, volumes_at_places
 from umedfeat.readers.stacks.stack import volumes_of
 
 __all__ = ["FrameVolume", "chosen_volume", "functional_group", "volume_count", "volumes_in"]
-
-Origins = npt.NDArray[np.float64]
 
 
 class FrameVolume(NamedTuple):
@@ -32,14 +30,14 @@ class FrameVolume(NamedTuple):
     """
 
     frames: tuple[tuple[int, ...], ...]
-    origins: Origins
+    origins: Floats
     orientation: tuple[float, ...]
     parted_by: str = ""
 
 
 class _Placed(NamedTuple):
     frame: int
-    origin: Origins
+    origin: Floats
     orientation: tuple[float, ...]
     stack: str
     spot: Spot

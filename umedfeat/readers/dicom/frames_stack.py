@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
+from umedfeat.arrays import Floats32, Mask
 from umedfeat.contract import Json, RegionUnreadable
 from umedfeat.errors import UnreadableInput, UnsupportedInput
 from umedfeat.readers.dicom.decode import FrameDecoder
@@ -23,7 +24,7 @@ from umedfeat.readers.dicom.frames import FrameVolume, chosen_volume, functional
 from umedfeat.readers.dicom.load import load, parsing
 from umedfeat.readers.dicom.numbers import number_of, numbers_of, whole_of
 from umedfeat.readers.dicom.on_disk import close_pixels
-from umedfeat.readers.dicom.pixels import Mask, Values, grey_of, is_colour, is_float, is_inverted, physical, voi_of
+from umedfeat.readers.dicom.pixels import grey_of, is_colour, is_float, is_inverted, physical, voi_of
 from umedfeat.readers.dicom.repeats import NotParted
 from umedfeat.readers.dicom.steps import steps_told
 from umedfeat.readers.stacks.intensity import StoredVoi
@@ -83,7 +84,7 @@ class FramesStack:
             detail={**detail_of(dataset, decoder), **pixels, **detail},
         )
 
-    def slice(self, k: int) -> tuple[Values, Mask | None]:
+    def slice(self, k: int) -> tuple[Floats32, Mask | None]:
         """Slice k in physical units, the mean where several volumes are averaged."""
         try:
             with parsing(self._name):
@@ -99,7 +100,7 @@ class FramesStack:
         values = np.asarray(np.mean([values for values, _ in read], axis=0, dtype=np.float64), dtype=np.float32)
         return values, np.logical_or.reduce(paddings) if paddings else None
 
-    def _physical(self, frame: int) -> tuple[Values, Mask | None]:
+    def _physical(self, frame: int) -> tuple[Floats32, Mask | None]:
         stored, _ = self._decode(self._dataset, frame)
         values, padding = physical(self._dataset, stored, frame, self._name)
         return (grey_of(values) if self._grey_colours else values), padding

@@ -10,13 +10,13 @@ import pydicom
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
 from pydicom.uid import UID
 
+from umedfeat.arrays import Floats32, Mask
 from umedfeat.errors import UnreadableInput
 from umedfeat.readers.dicom.numbers import number_of, texts_of
 from umedfeat.readers.stacks.intensity import StoredVoi, linear_voi
 
 __all__ = [
     "Rescale",
-    "Values",
     "claims_hounsfield",
     "grey_of",
     "is_colour",
@@ -30,8 +30,6 @@ __all__ = [
     "voi_of",
 ]
 
-Values = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -123,7 +121,7 @@ def _told(holder: pydicom.Dataset, keyword: str, otherwise: float, name: str) ->
     return number
 
 
-def physical(dataset: pydicom.Dataset, stored: npt.NDArray[Any], frame: int, name: str) -> tuple[Values, Mask | None]:
+def physical(dataset: pydicom.Dataset, stored: npt.NDArray[Any], frame: int, name: str) -> tuple[Floats32, Mask | None]:
     """Stored values of one frame to physical values, and the padding mask.
 
     Colours: (rows, columns, 3) uint8, or float32 in [0, 1] where they have more than 8 bits.
@@ -163,7 +161,7 @@ def _masked(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[A
     return np.asarray(np.right_shift(np.left_shift(stored, above), above))
 
 
-def _rescaled(stored: npt.NDArray[Any], rescale: Rescale) -> Values:
+def _rescaled(stored: npt.NDArray[Any], rescale: Rescale) -> Floats32:
     """Stored value × slope + intercept, in float64; in float32 where that is exact, in half the time."""
     exact = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2 and rescale.slope == 1
     if exact and rescale.intercept.is_integer() and abs(rescale.intercept) < 1 << 23:
@@ -205,7 +203,7 @@ def _colours(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[
     return np.asarray(stored / np.float32((1 << int(dataset.BitsStored)) - 1), dtype=np.float32)
 
 
-def grey_of(colours: npt.NDArray[Any]) -> Values:
+def grey_of(colours: npt.NDArray[Any]) -> Floats32:
     """(rows, columns, 3) colours as grey float32: one channel where they are equal, else luma (Rec. 601)."""
     if np.array_equal(colours[..., 0], colours[..., 1]) and np.array_equal(colours[..., 0], colours[..., 2]):
         return colours[..., 0].astype(np.float32)
@@ -249,7 +247,7 @@ def _window(holder: pydicom.Dataset) -> StoredVoi | None:
     return linear_voi(centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2)
 
 
-def _through_lut(values: Values, dataset: pydicom.Dataset) -> Values:
+def _through_lut(values: Floats32, dataset: pydicom.Dataset) -> Floats32:
     lut = dataset.VOILUTSequence[0]
     full = 2 ** int(lut.LUTDescriptor[2]) - 1
     shown = apply_voi(np.rint(values).astype(np.int64), dataset)

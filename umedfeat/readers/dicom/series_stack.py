@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pydicom
 
+from umedfeat.arrays import Floats32, Mask
 from umedfeat.contract import Json, RegionUnreadable
 from umedfeat.errors import UnreadableInput
 from umedfeat.readers.dicom.decode import FrameDecoder
 from umedfeat.readers.dicom.facts import affine_of, detail_of, is_calibrated, pixel_facts, pixel_spacing, thickness_of
 from umedfeat.readers.dicom.load import load, parsing
 from umedfeat.readers.dicom.numbers import number_of, numbers_of, texts_of
-from umedfeat.readers.dicom.pixels import Mask, Values, grey_of, is_colour, is_float, is_inverted, physical, voi_of
+from umedfeat.readers.dicom.pixels import grey_of, is_colour, is_float, is_inverted, physical, voi_of
 from umedfeat.readers.dicom.steps import steps_told
 from umedfeat.readers.dicom.suv import NotInSuv, first_acquisition, suv_of
 from umedfeat.readers.stacks.intensity import StoredVoi
@@ -87,7 +88,7 @@ class SeriesStack:
             carry={"places": places, "decoded": (decoder, pixels), "suv": suv},
         )
 
-    def slice(self, k: int) -> tuple[Values, Mask | None]:
+    def slice(self, k: int) -> tuple[Floats32, Mask | None]:
         """Slice k in physical units: Hounsfield units, SUV where the tags allow it."""
         try:
             with parsing(self._name):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
+from umedfeat.arrays import Floats
 from umedfeat.contract import Json
 
 __all__ = ["steps_told"]
@@ -15,11 +15,9 @@ __all__ = ["steps_told"]
 _GAP = 1.5  # a step this many times the usual one means that slices are missing
 _TILT_DEGREES = 0.5
 
-Numbers = npt.NDArray[np.float64]
-
 
 def steps_told(
-    origins: Numbers, orientation: Sequence[float], thicknesses: Sequence[float] | None = None
+    origins: Floats, orientation: Sequence[float], thicknesses: Sequence[float] | None = None
 ) -> dict[str, Json]:
     """Facts to store about a stack.
 
@@ -53,6 +51,6 @@ def _pairs(thicknesses: Sequence[float]) -> list[float]:
     return [round(max(a, b), 3) for a, b in pairwise(thicknesses)]
 
 
-def _missing(steps: Numbers) -> int:
+def _missing(steps: Floats) -> int:
     usual = float(np.median(steps))
     return int(sum(round(step / usual) - 1 for step in steps if usual > 0 and step > _GAP * usual))

@@ -24,13 +24,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from umedfeat.arrays import Mask
 from umedfeat.contract import Source
 from umedfeat.errors import InputError, SetupError, TooLarge, UnreadableInput
 from umedfeat.readers.slides.polygons import Polygon, fill_polygons, trace_polygons
 
 __all__ = ["external_mask", "find_mask", "grid_geojson", "masks_digest", "refuse_shared_masks"]
 
-Mask = npt.NDArray[np.bool_]
 
 GEOJSON = (".geojson", ".json")
 IMAGES = (".png", ".tif", ".tiff")

@@ -9,16 +9,13 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from umedfeat.arrays import RGB, Mask
 from umedfeat.contract import Json, RegionUnreadable
 from umedfeat.errors import UnreadableInput
 
 __all__ = ["Block", "FocalStack", "SlideBackend", "focal_views", "on_white", "refuse_unreadable_corners"]
-
-RGB = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 
 class Block(NamedTuple):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
-import numpy.typing as npt
 
+from umedfeat.arrays import RGB
 from umedfeat.contract import Json, RegionUnreadable
 from umedfeat.errors import UnsupportedInput
 from umedfeat.readers.slides.backends import Block
@@ -23,7 +23,6 @@ from umedfeat.readers.slides.streams import Damaged, JpegDecoder, Unusual, colou
 
 __all__ = ["DicomBackend", "contradiction_of", "read_instances", "spacings_of"]
 
-RGB = npt.NDArray[np.uint8]
 
 _JPEG = ("1.2.840.10008.1.2.4.50",)
 _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")

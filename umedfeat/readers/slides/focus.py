@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from umedfeat.arrays import RGB
 from umedfeat.contract import RegionUnreadable
 from umedfeat.readers.slides.pixels import TileCutter
 
 __all__ = ["SharpestCutter", "sharpness"]
-
-RGB = npt.NDArray[np.uint8]
 
 
 def sharpness(tile: RGB) -> float:

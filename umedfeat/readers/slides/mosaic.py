@@ -7,13 +7,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
+from umedfeat.arrays import RGB
 from umedfeat.readers.slides.backends import Block
 
 __all__ = ["Mosaic"]
 
-RGB = npt.NDArray[np.uint8]
 
 #: Room for the lowest tiles of a row across 100,000 pixels, which the next row of regions begins with.
 CACHE_BYTES = 128 << 20

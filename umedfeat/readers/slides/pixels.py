@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageCms
 
+from umedfeat.arrays import RGB, Mask
 from umedfeat.contract import RegionUnreadable
 from umedfeat.errors import UnreadableInput
 from umedfeat.readers.slides.backends import Block, SlideBackend
@@ -19,8 +19,6 @@ from umedfeat.readers.slides.resample import hamming
 
 __all__ = ["ColourProfile", "Thumbnail", "TileCutter", "thumbnail"]
 
-RGB = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 #: Large enough for a few tiles, small enough for the processor's cache: blocks of 6 million pixels are a third slower.
 _BLOCK_PIXELS = 500_000

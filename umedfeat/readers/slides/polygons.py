@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from umedfeat.arrays import Ints, Mask
+
 __all__ = ["Polygon", "Ring", "fill_polygon", "fill_polygons", "trace_polygons"]
 
 #: (n, 2) float64 of x, y; closed implicitly.
 Ring = npt.NDArray[np.float64]
 #: The exterior ring, then the holes.
 Polygon = Sequence[Ring]
-Mask = npt.NDArray[np.bool_]
-Places = npt.NDArray[np.intp]
 #: Crossings of edges and rows that are looked at in one go, some 100 bytes each.
 _MOST_CROSSINGS = 2_000_000
 #: x, y of a pixel corner, or a step between two.
@@ -52,9 +52,9 @@ class _Edges(NamedTuple):
 
     upper: Ring
     lower: Ring
-    polygon: Places
-    first: Places
-    last: Places
+    polygon: Ints
+    first: Ints
+    last: Ints
 
     def within(self, first: int, last: int) -> _Edges:
         """The parts in rows [first, last)."""

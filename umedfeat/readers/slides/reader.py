@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.arrays import RGB, Mask
 from umedfeat.contract import Json, Plan, Reader, RegionUnreadable, Source, make_regions
 from umedfeat.errors import InputError, ScaleError, TooLarge, UnreadableInput
 from umedfeat.policy import Policy
@@ -23,8 +24,6 @@ from umedfeat.readers.slides.tissue import find_tissue, tissue_fractions
 
 __all__ = ["SlideReader", "collect", "open_source", "sniff"]
 
-RGB = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 #: Grids above this are a mistake (tiles of a few pixels, an overlap of nearly a tile), and would fill the memory.
 _MAX_TILES = 20_000_000

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from umedfeat.arrays import RGB
+
 __all__ = ["hamming"]
 
-RGB = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 _BITS = 22

@@ -10,13 +10,12 @@ import struct
 from collections.abc import Iterator
 
 import imagecodecs
-import numpy as np
-import numpy.typing as npt
 import simplejpeg  # the common JPEG decoders fill damaged streams up; this one refuses them
+
+from umedfeat.arrays import RGB
 
 __all__ = ["Damaged", "Jpeg2000Decoder", "JpegDecoder", "Unusual", "colours_of_stream"]
 
-RGB = npt.NDArray[np.uint8]
 
 #: Marker segments that a decoder needs; those that name colours (JFIF, Adobe) are replaced by the TIFF's word.
 _NEEDED = (0xC0, 0xC1, 0xC4, 0xDB, 0xDD)

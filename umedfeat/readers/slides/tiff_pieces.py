@@ -26,7 +26,6 @@ from umedfeat.readers.slides.streams import Damaged, JpegDecoder, Unusual, colou
 
 __all__ = ["Files", "PagePieces", "joined", "piece_shape", "refuse_unknown_pixels"]
 
-RGB = npt.NDArray[np.uint8]
 
 _JPEG = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG)
 _P = tifffile.PHOTOMETRIC

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from umedfeat.arrays import RGB, Floats32, Mask
 from umedfeat.policy import TissuePolicy
 
 __all__ = ["Tissue", "find_tissue", "tissue_fractions", "tissue_mask"]
@@ -28,10 +29,6 @@ _FIELD, _SMALLEST_FIELD, _LONELY = 100.0, 250_000.0, 0.06
 #: Steps of density above this are no noise of any scan.
 _NOISY = 0.02
 
-Rgb = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
-Grey = npt.NDArray[np.float32]
-
 
 class Tissue(NamedTuple):
     """(H, W) bool, all False for an empty slide; ``by``: "colour", "light" (fluorescence) or "density" (no colour)."""
@@ -40,12 +37,12 @@ class Tissue(NamedTuple):
     by: str
 
 
-def tissue_mask(thumbnail: Rgb, mpp: float, scanned: Mask | None = None, policy: TissuePolicy = _DEFAULTS) -> Mask:
+def tissue_mask(thumbnail: RGB, mpp: float, scanned: Mask | None = None, policy: TissuePolicy = _DEFAULTS) -> Mask:
     """The mask of ``find_tissue``, which see."""
     return find_tissue(thumbnail, mpp, scanned, policy).mask
 
 
-def find_tissue(thumbnail: Rgb, mpp: float, scanned: Mask | None = None, policy: TissuePolicy = _DEFAULTS) -> Tissue:
+def find_tissue(thumbnail: RGB, mpp: float, scanned: Mask | None = None, policy: TissuePolicy = _DEFAULTS) -> Tissue:
     """Tissue of a slide, and what told it.
 
     Args:
@@ -126,7 +123,7 @@ def is_dark_field(image: npt.NDArray[np.generic]) -> bool:
     return not (ordinary and (brightest - darkest > 12).mean() + (darkest > 170).mean() > 0.2)
 
 
-def _emission(blocks: Grey, scale: float, seen: Mask, policy: TissuePolicy) -> Mask:
+def _emission(blocks: Floats32, scale: float, seen: Mask, policy: TissuePolicy) -> Mask:
     """Tissue that shines on black: light above the dark level and its noise, gathered over cells.
 
     Args:
@@ -146,7 +143,7 @@ def _emission(blocks: Grey, scale: float, seen: Mask, policy: TissuePolicy) -> M
     return _shape(smooth > dark + max(2.0, 6.0 * noise / (3.54 * max(sigma, 0.5))), scale, policy)
 
 
-def _absorption(blocks: Grey, scale: float, fine: _Fine, policy: TissuePolicy) -> Mask:
+def _absorption(blocks: Floats32, scale: float, fine: _Fine, policy: TissuePolicy) -> Mask:
     """Tissue that absorbs light: coloured against the glass, without haze, without ink."""
     glass = find_glass(blocks, scale)
     density = [_density(blocks[..., c], white) for c, white in enumerate(glass.white)]
@@ -162,7 +159,7 @@ def _absorption(blocks: Grey, scale: float, fine: _Fine, policy: TissuePolicy) -
     return _without_crumbs(_shape(stained & ~ink, scale, policy) & ~ink, ink, policy.crumb / scale**2)
 
 
-def _neutral(blocks: Grey, scale: float, fine: _Fine, policy: TissuePolicy) -> Mask:
+def _neutral(blocks: Floats32, scale: float, fine: _Fine, policy: TissuePolicy) -> Mask:
     """Where colour finds nothing: grey tissue (silver, grey scans) by density and texture, else fields of lone cells.
 
     Shadows, borders and smooth pen strokes are dense without texture. Lone cells are smaller than a block, so they are
@@ -182,7 +179,7 @@ def _neutral(blocks: Grey, scale: float, fine: _Fine, policy: TissuePolicy) -> M
     return _drop_small(share > _LONELY, _SMALLEST_FIELD / scale**2)
 
 
-def _rough(blocks: Grey, fine: _Fine, policy: TissuePolicy) -> Mask:
+def _rough(blocks: Floats32, fine: _Fine, policy: TissuePolicy) -> Mask:
     """Blocks whose density steps from pixel to pixel more than ink and more than the noise of the scan."""
     texture = fine.texture((slice(0, blocks.shape[0]), slice(0, blocks.shape[1])))
     steps = texture * np.maximum(_density(blocks.mean(axis=2), 250.0), np.float32(0.05))
@@ -196,7 +193,7 @@ class Glass(NamedTuple):
     noise: float
 
 
-def find_glass(blocks: Grey, scale: float) -> Glass:
+def find_glass(blocks: Floats32, scale: float) -> Glass:
     """Colour and noise of the glass: bright, flat over 200 µm, neutral or tinted but not pink. Ideal white without.
 
     Args:
@@ -223,18 +220,18 @@ def find_glass(blocks: Grey, scale: float) -> Glass:
     return Glass(white, float(np.clip(2.0 * np.percentile(spread, 75) + 0.01, 0.03, 0.06)))
 
 
-def _range(values: Grey) -> Grey:
+def _range(values: Floats32) -> Floats32:
     """Largest minus smallest value among the 3 × 3 neighbours."""
     return np.asarray(ndimage.maximum_filter(values, 3) - ndimage.minimum_filter(values, 3))
 
 
-def _density(values: Grey, white: float) -> Grey:
+def _density(values: Floats32, white: float) -> Floats32:
     """Optical density (natural logarithm) against the glass; black is held at 16 of 255."""
     density = np.float32(np.log(white)) - np.log(np.maximum(values, np.float32(16.0)))
     return np.asarray(np.maximum(density, np.float32(0.0)))
 
 
-def _uneven(density: Grey, stained: Mask) -> Mask:
+def _uneven(density: Floats32, stained: Mask) -> Mask:
     """Where the density varies more over 100 µm than it does on the glass: faint tissue, not haze."""
     values = np.stack([density, density * density], axis=2)
     mean, square = np.moveaxis(_blocks(values, 2), 2, 0)
@@ -249,10 +246,10 @@ def _uneven(density: Grey, stained: Mask) -> Mask:
 class _Fine(NamedTuple):
     """The thumbnail at its own scale, looked at only where ink is suspected."""
 
-    thumbnail: Rgb
+    thumbnail: RGB
     factor: int
 
-    def texture(self, place: tuple[slice, ...]) -> Grey:
+    def texture(self, place: tuple[slice, ...]) -> Floats32:
         """Per block: mean step of the density from pixel to pixel, over the mean density."""
         f = self.factor
         rows, columns = (slice(part.start * f, part.stop * f) for part in place)
@@ -266,7 +263,7 @@ class _Fine(NamedTuple):
         return np.asarray(_blocks(step[..., None], f)[..., 0] / mean, np.float32)
 
 
-def _ink(density: list[Grey], colour: Grey, fine: _Fine, texture: float) -> Mask:
+def _ink(density: list[Floats32], colour: Floats32, fine: _Fine, texture: float) -> Mask:
     """Felt-pen ink: green, blue, red or black of hues that routine stains rarely have, and smooth."""
     red, green, blue = density
     suspect = (red - green > 0.08) & (blue - green > -0.02) & (colour > 0.12)
@@ -326,17 +323,17 @@ def _drop_small(mask: Mask, area: float) -> Mask:
     return np.asarray(keep[labels], bool)
 
 
-def _most(image: Grey) -> Grey:
+def _most(image: Floats32) -> Floats32:
     """The brightest of three channels; plane by plane, which is several times faster than a reduction."""
     return np.asarray(np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2]))
 
 
-def _least(image: Grey) -> Grey:
+def _least(image: Floats32) -> Floats32:
     """The darkest of three channels."""
     return np.asarray(np.minimum(np.minimum(image[..., 0], image[..., 1]), image[..., 2]))
 
 
-def _blocks(image: npt.NDArray[np.generic], factor: int) -> Grey:
+def _blocks(image: npt.NDArray[np.generic], factor: int) -> Floats32:
     """Mean over factor × factor blocks of an (H, W, C) image; the last ones are completed by repeating the edge."""
     if factor == 1:
         return image.astype(np.float32)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from umedfeat.arrays import Floats32, Mask
 from umedfeat.readers.stacks.percentiles import Statistics, percentile_statistics
 
 __all__ = [
@@ -31,12 +32,10 @@ __all__ = [
     "to_unit",
 ]
 
-Values = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 Displayed = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 
 #: A window or look-up table stored with the image: values of one slice to [0, 1] (before inversion).
-StoredVoi = Callable[[Values], Values]
+StoredVoi = Callable[[Floats32], Floats32]
 
 _STRIP = 256  # rows that are resampled at a time
 _FILTER = Image.Resampling.BILINEAR
@@ -50,7 +49,7 @@ class Range(NamedTuple):
     how: str
 
 
-def to_unit(values: Values, limits: Range, padding: Mask | None = None, *, invert: bool = False) -> Values:
+def to_unit(values: Floats32, limits: Range, padding: Mask | None = None, *, invert: bool = False) -> Floats32:
     """Values to [0, 1] float32: linear between the limits, clipped; inverted for MONOCHROME1.
 
     Padding and non-finite values become 0 (background), inverted or not.
@@ -62,7 +61,7 @@ def to_unit(values: Values, limits: Range, padding: Mask | None = None, *, inver
     return _displayed(scaled, ~np.isfinite(values), padding, invert)
 
 
-def through_voi(values: Values, voi: StoredVoi, padding: Mask | None = None, *, invert: bool = False) -> Values:
+def through_voi(values: Floats32, voi: StoredVoi, padding: Mask | None = None, *, invert: bool = False) -> Floats32:
     """Like ``to_unit`` with a stored window or look-up table instead of limits."""
     background = ~np.isfinite(values)
     return _displayed(voi(np.where(background, np.float32(0), values)), background, padding, invert)
@@ -74,12 +73,12 @@ def linear_voi(low: float, high: float) -> StoredVoi:
     return lambda values: to_unit(values, limits)
 
 
-def to_rgb(image: Values) -> Values:
+def to_rgb(image: Floats32) -> Floats32:
     """(H, W) grey or (H, W, 3) colour to (H, W, 3)."""
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
-def fit_square(image: Displayed, size: int, fit: str, *, spacing: tuple[float, float] = (1.0, 1.0)) -> Values:
+def fit_square(image: Displayed, size: int, fit: str, *, spacing: tuple[float, float] = (1.0, 1.0)) -> Floats32:
     """Resample to a (size, size) square with square pixels, antialiased (triangle filter), in float32.
 
     Args:
@@ -111,12 +110,12 @@ class Placement(NamedTuple):
     rows: int
     cols: int
 
-    def moved(self, corners: Values) -> Values:
+    def moved(self, corners: Floats32) -> Floats32:
         """(n, 4) left, top, right, bottom in pixels of the image → in pixels of the square (not clipped)."""
         left, top, right, bottom = self.box
         scale = np.array([self.cols / (right - left), self.rows / (bottom - top)] * 2)
         start = np.array([left, top] * 2)
-        moved: Values = ((corners - start) * scale + np.array([self.left, self.top] * 2)).astype(np.float32)
+        moved: Floats32 = ((corners - start) * scale + np.array([self.left, self.top] * 2)).astype(np.float32)
         return moved
 
 
@@ -134,7 +133,7 @@ def placement(shape: tuple[int, ...], size: int, fit: str, *, spacing: tuple[flo
     return Placement(whole, (size - rows) // 2, (size - cols) // 2, rows, cols)
 
 
-def _displayed(scaled: Values, background: Mask, padding: Mask | None, invert: bool) -> Values:
+def _displayed(scaled: Floats32, background: Mask, padding: Mask | None, invert: bool) -> Floats32:
     image = np.clip(scaled, np.float32(0), np.float32(1))
     if invert:
         image = np.float32(1) - image
@@ -149,7 +148,7 @@ def _centre_box(shape: tuple[int, ...], rows: float, cols: float) -> tuple[float
     return max(0.0, left), max(0.0, top), min(shape[1], left + cols), min(shape[0], top + rows)
 
 
-def resample(image: Displayed, shape: tuple[int, int], box: tuple[float, float, float, float]) -> Values:
+def resample(image: Displayed, shape: tuple[int, int], box: tuple[float, float, float, float]) -> Floats32:
     """Resample a box of an image, antialiased (triangle filter), in float32.
 
     Columns come first, in strips of rows, so that no float copy of a large 8-bit image is held.
@@ -171,13 +170,13 @@ def resample(image: Displayed, shape: tuple[int, int], box: tuple[float, float, 
     return np.clip(np.asarray(squeezed, np.float32), 0, 1)  # the filter's rounding may exceed 1 by one ulp
 
 
-def _narrowed(strip: Values, width: int, left: float, right: float) -> Values:
+def _narrowed(strip: Floats32, width: int, left: float, right: float) -> Floats32:
     image = Image.fromarray(np.ascontiguousarray(strip))
     narrowed = image.resize((width, len(strip)), _FILTER, box=(left, 0.0, right, len(strip)))
-    values: Values = np.asarray(narrowed, np.float32)
+    values: Floats32 = np.asarray(narrowed, np.float32)
     return values
 
 
-def _unit(image: Displayed) -> Values:
-    values: Values = image.astype(np.float32, copy=False)
+def _unit(image: Displayed) -> Floats32:
+    values: Floats32 = image.astype(np.float32, copy=False)
     return values / np.float32(255) if image.dtype == np.uint8 else values

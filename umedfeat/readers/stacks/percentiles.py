@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.arrays import Floats32, Mask
+
 __all__ = ["Statistics", "percentile_statistics"]
 
-Values = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 
 _WHOLE = 1 << 20  # whole numbers up to this magnitude are counted one by one
 _HALF = 1 << 16
@@ -31,7 +31,7 @@ class Statistics(NamedTuple):
 
 
 def percentile_statistics(
-    slices: Callable[[], Iterable[tuple[Values, Mask | None]]], percentiles: tuple[float, float]
+    slices: Callable[[], Iterable[tuple[Floats32, Mask | None]]], percentiles: tuple[float, float]
 ) -> Statistics:
     """Exact percentiles of a volume that is never held as a whole.
 
@@ -61,14 +61,14 @@ def percentile_statistics(
     return Statistics(low, high, counts.minimum, counts.maximum, counts.total, counts.nonfinite)
 
 
-def _finite(values: Values, padding: Mask | None) -> Values:
+def _finite(values: Floats32, padding: Mask | None) -> Floats32:
     kept = values.ravel() if padding is None else values[~padding]
     finite = np.isfinite(kept)
-    plain: Values = (kept if finite.all() else kept[finite]) + np.float32(0)  # -0 becomes +0
+    plain: Floats32 = (kept if finite.all() else kept[finite]) + np.float32(0)  # -0 becomes +0
     return plain
 
 
-def _kept(values: Values, padding: Mask | None, counts: _WholeCounts) -> Values:
+def _kept(values: Floats32, padding: Mask | None, counts: _WholeCounts) -> Floats32:
     kept = _finite(values, padding)
     counts.nonfinite += int(values.size - (0 if padding is None else padding.sum()) - kept.size)
     if kept.size:
@@ -92,7 +92,7 @@ class _WholeCounts:
         self.minimum, self.maximum = np.inf, -np.inf
         self.total = self.nonfinite = 0
 
-    def add(self, values: Values) -> bool:
+    def add(self, values: Floats32) -> bool:
         """Count; False (nothing counted) where a value is no whole number in the range."""
         if not values.size:
             return True
@@ -136,10 +136,10 @@ class _PatternCounts:
         np.add.at(counts.coarse, _ordered((seen - _WHOLE).astype(np.float32)) >> 16, whole.counts[seen])
         return counts
 
-    def add(self, values: Values) -> None:
+    def add(self, values: Floats32) -> None:
         self.coarse += np.bincount(_ordered(values) >> 16, minlength=_HALF)
 
-    def refine(self, passes: Iterable[Values], ranks: Iterable[float]) -> None:
+    def refine(self, passes: Iterable[Floats32], ranks: Iterable[float]) -> None:
         """Count the lower halves in the few buckets that hold the ranks."""
         edges = np.cumsum(self.coarse)
         whole = [int(f(rank)) for rank in ranks for f in (np.floor, np.ceil)]
@@ -159,7 +159,7 @@ class _PatternCounts:
         return _value((bucket << 16) | low)
 
 
-def _ordered(values: Values) -> npt.NDArray[np.uint32]:
+def _ordered(values: Floats32) -> npt.NDArray[np.uint32]:
     """float32 bit patterns as integers 0..2**32-1 in the order of the values."""
     flips = (values.view(np.int32) >> 31).view(np.uint32) | np.uint32(
         0x80000000

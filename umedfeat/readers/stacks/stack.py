@@ -9,14 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.arrays import Floats32, Mask
 from umedfeat.contract import Json
 from umedfeat.errors import UnsupportedInput
 from umedfeat.readers.stacks.intensity import StoredVoi
 
 __all__ = ["SliceStack", "StackFacts", "volumes_of"]
-
-Values = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +76,7 @@ class SliceStack(Protocol):
     @property
     def facts(self) -> StackFacts: ...
 
-    def slice(self, k: int) -> tuple[Values, Mask | None]:
+    def slice(self, k: int) -> tuple[Floats32, Mask | None]:
         """Stored slice k: (rows, cols) float32 in physical units (colours: see StackFacts); padding mask or None.
 
         Raises:

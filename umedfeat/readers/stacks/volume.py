@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.arrays import Floats32, Mask
 from umedfeat.contract import Json, Plan, RegionUnreadable, make_regions
 from umedfeat.errors import EmptyImage, NotPlanned, TooLarge, UnreadableInput, UnsupportedInput
 from umedfeat.policy import Policy, VolumePolicy
@@ -32,8 +33,6 @@ from umedfeat.readers.stacks.windows import Percentiles, choose_window, percenti
 
 __all__ = ["SliceStack", "StackFacts", "VolumeReader", "volumes_of"]
 
-Values = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 
 _MAX_SLICES = 1_000_000
 _LIKE_CT = "values look like Hounsfield units: declare modality CT (--modality, manifest) to window them"
@@ -64,7 +63,7 @@ class VolumeReader:
         self._prepared: dict[str, Any] = dict(prepared or {})
         self._planned = prepared is not None
         self._spool: Spool | None = None
-        self._last: tuple[int, Values, Mask | None] | None = None
+        self._last: tuple[int, Floats32, Mask | None] | None = None
         _check_size(self._facts, self._view, policy)
 
     def plan(self) -> Plan:
@@ -102,7 +101,7 @@ class VolumeReader:
         """The (size, size, 3) float32 square of every row."""
         return [self._read_one(int(row["slice"])) for row in regions]
 
-    def displayed(self, index: int) -> Values | npt.NDArray[np.uint8]:
+    def displayed(self, index: int) -> Floats32 | npt.NDArray[np.uint8]:
         """Slice ``index`` of the display order, windowed and upright, before it is fitted to a square.
 
         Raises:
@@ -124,7 +123,7 @@ class VolumeReader:
         """What is known about the stack without its pixels."""
         return self._facts
 
-    def aligned(self, index: int, grid: npt.NDArray[Any]) -> Values:
+    def aligned(self, index: int, grid: npt.NDArray[Any]) -> Floats32:
         """A map on the stack's own grid (a mask), shown and fitted as slice ``index`` is: (size, size) float32.
 
         Args:
@@ -135,7 +134,7 @@ class VolumeReader:
         image = self._policy.image
         return fit_square(self._view.show(stored), image.size, image.fit, spacing=self._view.spacing)
 
-    def placed(self, corners: Values) -> Values:
+    def placed(self, corners: Floats32) -> Floats32:
         """Boxes (n, 4) left, top, right, bottom in pixels of the displayed image → in pixels of the square."""
         cols, rows = self._displayed_shape()
         image = self._policy.image
@@ -157,7 +156,7 @@ class VolumeReader:
         image = self._policy.image
         return to_rgb(fit_square(shown, image.size, image.fit, spacing=self._view.spacing))
 
-    def _across(self, k: int) -> tuple[Values, Mask | None]:
+    def _across(self, k: int) -> tuple[Floats32, Mask | None]:
         """Slice k across the view's axis, as stored."""
         if self._view.axis == 2:
             return self._slice(k)
@@ -166,7 +165,7 @@ class VolumeReader:
             self._spool = Spool(self._padded_slice, self._facts.shape, self._view.axis, channels, self._facts.name)
         return self._spool.slice(k), None
 
-    def _slice(self, k: int) -> tuple[Values, Mask | None]:
+    def _slice(self, k: int) -> tuple[Floats32, Mask | None]:
         """Stored slice k; what lies below the Hounsfield scale is padding in every format.
 
         The last small one is kept: a single image is counted, looked at and shown one after the other.
@@ -184,7 +183,7 @@ class VolumeReader:
             self._last = (k, values, padding)
         return self._last[1:]
 
-    def _padded_slice(self, k: int) -> Values:
+    def _padded_slice(self, k: int) -> Floats32:
         try:
             values, padding = self._slice(k)
         except RegionUnreadable as fault:
@@ -192,7 +191,7 @@ class VolumeReader:
             raise UnreadableInput(message, remedy="--plane acquired") from fault
         return values if padding is None else np.where(padding, np.float32(np.nan), values)
 
-    def _window(self, values: Values, padding: Mask | None, k: int) -> Values:
+    def _window(self, values: Floats32, padding: Mask | None, k: int) -> Floats32:
         if self._facts.colour:
             return values if values.dtype == np.uint8 else np.nan_to_num(values, nan=0.0)
         if self._prepared["voi"]:
@@ -233,7 +232,7 @@ class VolumeReader:
         self._refuse_constant("the stored window")
         return {"window": "file", **said}
 
-    def _readable_slices(self) -> Iterator[tuple[Values, Mask | None]]:
+    def _readable_slices(self) -> Iterator[tuple[Floats32, Mask | None]]:
         faults: list[RegionUnreadable] = []
         for k in range(self._facts.slices):
             try:
@@ -280,7 +279,7 @@ class VolumeReader:
             raise _unreadable(self._facts, faults)
         raise _constant(self._facts, how, (low, high))
 
-    def _varies(self, values: Values, padding: Mask | None, k: int) -> bool:
+    def _varies(self, values: Floats32, padding: Mask | None, k: int) -> bool:
         """Does a slice show more than one grey? A sample that varies is proof enough."""
         for step in (_SAMPLE, 1):
             part = (slice(None, None, step), slice(None, None, step))

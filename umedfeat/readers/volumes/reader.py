@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.arrays import Floats32
 from umedfeat.contract import Collected, Found, Json, Reader, Skipped, Source
 from umedfeat.errors import InputError, TooLarge
 from umedfeat.naming import Pseudonyms, stem_of
@@ -29,7 +30,6 @@ from umedfeat.readers.volumes.voxels import Voxels
 
 __all__ = ["NiftiStack", "collect", "open_source", "sniff"]
 
-Values = npt.NDArray[np.float32]
 
 _CIFTI_INTENTS = range(3000, 3100)
 _HEAD_BYTES = 4096
@@ -115,7 +115,7 @@ class NiftiStack:
             detail=detail,
         )
 
-    def slice(self, k: int) -> tuple[Values, None]:
+    def slice(self, k: int) -> tuple[Floats32, None]:
         """Stored plane k in physical units; (rows, cols, 3) in [0, 1] for RGB, alpha composited on black."""
         if self.facts.colour:
             return np.mean([_colours(self._voxels.plane(k, v)) for v in self._volumes], axis=0, dtype=np.float32), None
@@ -138,8 +138,8 @@ class NiftiStack:
             return self._voxels.plane(k, volume).astype(np.float64) * self._header.slope + self._header.inter
 
 
-def _colours(plane: npt.NDArray[Any]) -> Values:
-    colours: Values = np.stack([plane[c] for c in "RGB"], axis=-1).astype(np.float32) / np.float32(255)
+def _colours(plane: npt.NDArray[Any]) -> Floats32:
+    colours: Floats32 = np.stack([plane[c] for c in "RGB"], axis=-1).astype(np.float32) / np.float32(255)
     if plane.dtype.names and "A" in plane.dtype.names:
         colours *= plane["A"][..., None].astype(np.float32) / np.float32(255)
     return colours

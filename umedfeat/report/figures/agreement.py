@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from markupsafe import Markup, escape
 from sklearn.metrics import roc_curve
 
+from umedfeat.arrays import Floats
 from umedfeat.fewshot.result import Predictions, ProbeResult
 from umedfeat.report.figures.axes import Axes, linear_ticks, series_class
 
 __all__ = ["calibration", "confusion", "onehot_of", "roc", "scatter"]
 
-Floats = npt.NDArray[np.float64]
 
 _BINS = 10
 _CURVES = 7  # more lines than colours cannot be told apart

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from umedfeat.arrays import RGB
 from umedfeat.contract import Failure, Plan, Reader, RegionUnreadable, Source
 from umedfeat.report.preview.contact import Region, evenly, sheet
-from umedfeat.report.preview.drawing import Rgb, to_rgb8
+from umedfeat.report.preview.drawing import to_rgb8
 from umedfeat.report.preview.facts import LETTERS, facts, flags, headline
 from umedfeat.report.preview.folder import writing
 from umedfeat.report.preview.overlay import draw_overlay, grid_of, rejected_tiles, with_legend
@@ -141,10 +142,10 @@ def _save(image: Image.Image, out: Path, name: str, caption: str) -> Picture:
     return Picture(f"pictures/{name}", caption, image.width, image.height)
 
 
-def thumbnail_of(reader: Reader, max_side: int = _THUMBNAIL) -> tuple[Rgb, float] | None:
+def thumbnail_of(reader: Reader, max_side: int = _THUMBNAIL) -> tuple[RGB, float] | None:
     """The reader's own thumbnail and its downsample, if it offers one."""
     thumbnail = getattr(reader, "thumbnail", None)
-    return cast("Callable[[int], tuple[Rgb, float]]", thumbnail)(max_side) if callable(thumbnail) else None
+    return cast("Callable[[int], tuple[RGB, float]]", thumbnail)(max_side) if callable(thumbnail) else None
 
 
 def mask_of(reader: Reader) -> tuple[npt.NDArray[np.bool_], float] | None:

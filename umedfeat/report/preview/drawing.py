@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from umedfeat.arrays import RGB
+
 __all__ = [
     "BLUE",
     "GREEN",
@@ -29,7 +31,6 @@ __all__ = [
     "to_rgb8",
 ]
 
-Rgb = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 PAPER: Colour = (255, 255, 255)
@@ -84,13 +85,13 @@ def draw_text(
     return draw.textlength(text, font=font(size))
 
 
-def to_rgb8(image: npt.NDArray[np.generic]) -> Rgb:
+def to_rgb8(image: npt.NDArray[np.generic]) -> RGB:
     """What the encoder gets, for the eye: uint8 as it is, float32 in [0, 1] rounded to 8 bits."""
     if image.dtype == np.uint8:
         return np.asarray(image, np.uint8)
     return np.asarray(np.clip(np.rint(np.asarray(image, np.float32) * 255), 0, 255), np.uint8)
 
 
-def as_image(pixels: Rgb) -> Image.Image:
+def as_image(pixels: RGB) -> Image.Image:
     """An RGB image that owns its memory."""
     return Image.fromarray(np.ascontiguousarray(pixels), "RGB")

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from umedfeat.arrays import RGB, Mask
 from umedfeat.contract import Plan
 from umedfeat.readers.slides.tissue import tissue_fractions
 from umedfeat.report.preview.drawing import (
@@ -21,7 +22,6 @@ from umedfeat.report.preview.drawing import (
     PAPER,
     SKY,
     Colour,
-    Rgb,
     as_image,
     draw_text,
     scale_bar,
@@ -29,7 +29,6 @@ from umedfeat.report.preview.drawing import (
 
 __all__ = ["Grid", "draw_overlay", "grid_of", "rejected_tiles", "with_legend"]
 
-Mask = npt.NDArray[np.bool_]
 Corners = npt.NDArray[np.float64]
 
 _WASH = 0.68
@@ -75,7 +74,7 @@ def rejected_tiles(grid: Grid, kept: Corners, mask: Mask, downsample: float) -> 
 
 
 def draw_overlay(
-    thumbnail: Rgb,
+    thumbnail: RGB,
     downsample: float,
     kept: Corners,
     extent: float,
@@ -140,7 +139,7 @@ def with_legend(picture: Image.Image, mpp: float | None, *, tissue: bool, reject
     return sheet
 
 
-def _is_dark(pixels: Rgb) -> bool:
+def _is_dark(pixels: RGB) -> bool:
     return float(pixels.mean()) < 96
 
 
@@ -151,7 +150,7 @@ def _covered(shape: tuple[int, int], boxes: Corners, side: float) -> Mask:
     return covered
 
 
-def _washed(thumbnail: Rgb, covered: Mask) -> Rgb:
+def _washed(thumbnail: RGB, covered: Mask) -> RGB:
     """Everything outside the tiles fades towards grey: light on a bright slide, dark on a dark one."""
     target = 40.0 if _is_dark(thumbnail) else 236.0
     red, green, blue = (thumbnail[..., c].astype(np.float32) for c in range(3))
@@ -188,7 +187,7 @@ def _thick(lines: Mask, width: int) -> Mask:
     return lines if width == 1 else np.asarray(ndimage.maximum_filter(lines, width), bool)
 
 
-def _blend(picture: Rgb, where: Mask, colour: Colour, opacity: float) -> Rgb:
+def _blend(picture: RGB, where: Mask, colour: Colour, opacity: float) -> RGB:
     painted = picture.copy()
     painted[where] = ((1 - opacity) * picture[where] + opacity * np.array(colour)).astype(np.uint8)
     return np.asarray(painted)
