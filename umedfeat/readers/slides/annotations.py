@@ -14,9 +14,8 @@ wholly transparent is of interest; any size, same aspect ratio as the slide.
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -27,12 +26,13 @@ from PIL import Image
 from umedfeat.arrays import Mask
 from umedfeat.contract import Source
 from umedfeat.errors import InputError, SetupError, TooLarge, UnreadableInput
+from umedfeat.readers.slides.geojson import SUFFIXES, read_areas
 from umedfeat.readers.slides.polygons import Polygon, fill_polygons, trace_polygons
 
 __all__ = ["external_mask", "find_mask", "grid_geojson", "masks_digest", "refuse_shared_masks"]
 
 
-GEOJSON = (".geojson", ".json")
+GEOJSON = SUFFIXES
 IMAGES = (".png", ".tif", ".tiff")
 #: QuPath's own convention is a trailing star ("Ignore*").
 EXCLUDING = ("ignore", "exclude")
@@ -153,63 +153,13 @@ def _from_regions(regions: list[Region], file: str, slide: str, size: tuple[int,
 
 
 def _regions(path: Path, slide: str) -> list[Region]:
-    try:
-        regions = list(_regions_of(json.loads(path.read_bytes())))
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        raise UnreadableInput(
-            f"{path.name}: not the GeoJSON of annotations ({type(error).__name__})",
-            remedy="export it from QuPath as GeoJSON (FeatureCollection)",
-        ) from error
-    if not regions:
+    drawn = [area for area in read_areas(path) if area.kind not in NOT_REGIONS]
+    if not drawn:
         raise UnreadableInput(
             f"{path.name}: no polygon among its annotations, the mask of {slide}",
             remedy="draw at least one area, or leave the slide out of --input",
         )
-    return regions
-
-
-def _regions_of(document: Any) -> Iterator[Region]:
-    for feature in _features(document):
-        properties = feature.get("properties") or {}
-        if properties.get("objectType") in NOT_REGIONS:
-            continue
-        excluded = _class_of(properties).lower().startswith(EXCLUDING)
-        for polygon in _polygons(feature.get("geometry") or {}):
-            yield Region(polygon, excluded)
-
-
-def _features(document: Any) -> Iterable[Mapping[str, Any]]:
-    if isinstance(document, list):
-        return document
-    if document["type"] == "FeatureCollection":
-        return document["features"]  # type: ignore[no-any-return]
-    return [document if document["type"] == "Feature" else {"geometry": document}]
-
-
-def _class_of(properties: Mapping[str, Any]) -> str:
-    """QuPath's classification: an object with a name (or names, for derived classes), or plain text."""
-    classification = properties.get("classification") or ""
-    if isinstance(classification, str):
-        return classification
-    return str(classification.get("name") or " ".join(classification.get("names", [])))
-
-
-def _polygons(geometry: Mapping[str, Any]) -> Iterator[Polygon]:
-    kind = geometry.get("type")
-    if kind == "GeometryCollection":
-        for part in geometry["geometries"]:
-            yield from _polygons(part)
-    elif kind in ("Polygon", "MultiPolygon"):
-        coordinates = geometry["coordinates"]
-        for rings in [coordinates] if kind == "Polygon" else coordinates:
-            yield [_ring(points) for points in rings]
-
-
-def _ring(points: Any) -> npt.NDArray[np.float64]:
-    ring = np.asarray([point[:2] for point in points], np.float64)
-    if ring.ndim != 2 or len(ring) < 3 or not np.isfinite(ring).all():
-        raise ValueError("a ring needs three finite points")
-    return ring
+    return [Region(area.polygon, area.label.lower().startswith(EXCLUDING)) for area in drawn]
 
 
 def _from_image(path: Path, slide: str, size: tuple[int, int], shape: tuple[int, int]) -> Mask:
