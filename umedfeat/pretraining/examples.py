@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.contract import Source
+from umedfeat.pretraining.areas import Areas
 from umedfeat.pretraining.spec import TaskSpec
 
 __all__ = ["Boxes", "Example", "Task"]
@@ -38,7 +39,7 @@ class Example:
         stratum: class that is drawn before the patient is; "" where the task has none.
         heldout: never trained on.
         label: classification: its place among the classes; multilabel: (L,) of 0, 1 and NaN; regression: the value.
-        mask: segmentation: file of class numbers on the image's grid.
+        mask: segmentation: file of class numbers on the image's grid, or of areas; ``areas``: those of a slide.
         boxes: detection.
     """
 
@@ -48,6 +49,7 @@ class Example:
     heldout: bool
     label: npt.NDArray[np.float32] | None = None
     mask: Path | None = None
+    areas: Areas | None = None
     boxes: Boxes | None = None
 
 

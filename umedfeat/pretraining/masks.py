@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,17 @@ from umedfeat.readers.stacks.stack import StackFacts
 from umedfeat.readers.volumes.header import head_of, header_kind, read_header
 from umedfeat.readers.volumes.reader import NiftiStack
 
-__all__ = ["IGNORED", "read_mask"]
+__all__ = ["IGNORED", "read_mask", "read_overview"]
 
 #: Value of pixels that no loss and no score counts: unknown, or beside the image.
 IGNORED = 255
 
 _INDEX_MODES = frozenset({"1", "L", "P", "I", "I;16"})
 _AFFINE_TOLERANCE = 1e-2  # millimetres
+_ASPECT = 0.02  # by which the shape of a slide's mask may be off: rounding
 
 
-def read_mask(path: Path, facts: StackFacts, classes: int, task: str) -> npt.NDArray[np.uint8]:
+def read_mask(path: Path, facts: StackFacts, classes: Sequence[str], task: str) -> npt.NDArray[np.uint8]:
     """(slices, rows, columns) of class numbers 0 … classes - 1 and IGNORED, on the grid of the image.
 
     Raises:
@@ -39,6 +41,25 @@ def read_mask(path: Path, facts: StackFacts, classes: int, task: str) -> npt.NDA
         raise SetupError(
             f"{where}: {sizes} of {facts.name} (slices, rows, columns)", remedy="draw it on the image's grid"
         )
+    return _numbers(grid, len(classes), where)
+
+
+def read_overview(path: Path, size: tuple[int, int], classes: Sequence[str], task: str) -> npt.NDArray[np.uint8]:
+    """(H, W) of class numbers over the whole of a slide of ``size`` (width, height), at any scale.
+
+    Raises:
+        SetupError: not a mask of class numbers, or of another shape than the slide.
+    """
+    where = f"task {task}: mask {path.name}"
+    grid = _flat(path, where)[0]
+    height, width = grid.shape
+    if abs(width * size[1] / (height * size[0]) - 1) > _ASPECT + 1 / min(width, height):
+        message = f"{where}: {width} x {height} pixels do not have the shape of the slide ({size[0]} x {size[1]})"
+        raise SetupError(message, remedy="a mask covers the whole slide")
+    return _numbers(grid, len(classes), where)
+
+
+def _numbers(grid: npt.NDArray[Any], classes: int, where: str) -> npt.NDArray[np.uint8]:
     values = np.unique(grid)
     wrong = values[(values != IGNORED) & ((values < 0) | (values >= classes) | (values != np.rint(values)))]
     if wrong.size:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.contract import Plan, Reader, RegionUnreadable
+from umedfeat.contract import Plan, RegionUnreadable
 from umedfeat.errors import InputError, SetupError
 from umedfeat.policy import Policy
 from umedfeat.pretraining.examples import Boxes, Example, Task
-from umedfeat.pretraining.masks import IGNORED, read_mask
+from umedfeat.pretraining.targets import Opened, Targets, with_targets
 from umedfeat.readers import open_reader
-from umedfeat.readers.stacks.volume import VolumeReader
 
 __all__ = ["Picture", "Pictures", "policy_of"]
 
 _OPEN_READERS = 4
-_KEPT_MASKS = 8
 
 
 class Picture(NamedTuple):
@@ -40,11 +37,6 @@ class Picture(NamedTuple):
     @property
     def nbytes(self) -> int:
         return self.pixels.nbytes + (0 if self.mask is None else self.mask.nbytes)
-
-
-class _Opened(NamedTuple):
-    reader: Reader
-    plan: Plan
 
 
 def policy_of(task: Task, policy: Policy, size: int) -> Policy:
@@ -67,8 +59,9 @@ class Pictures:
         self._policy, self._left = policy, limit
         self._kept: dict[tuple[object, ...], Picture] = {}
         self._counts: dict[tuple[object, ...], int] = {}
-        self._readers: OrderedDict[tuple[object, ...], _Opened] = OrderedDict()
-        self._masks: OrderedDict[Path, npt.NDArray[np.uint8]] = OrderedDict()
+        self._readers: OrderedDict[tuple[object, ...], Opened] = OrderedDict()
+        self._plans: dict[tuple[object, ...], Plan] = {}  # planning looks at every pixel of a volume, once
+        self._targets = Targets()
 
     def read(self, task: Task, example: Example, place: float, size: int) -> Picture:
         """The region at ``place`` (0 up to, not including, 1) of an example, as a square of ``size`` pixels.
@@ -97,47 +90,36 @@ class Pictures:
         while self._readers:
             self._readers.popitem()[1].reader.close()
 
-    def _open(self, owner: tuple[object, ...], task: Task, example: Example) -> _Opened:
+    def _open(self, owner: tuple[object, ...], task: Task, example: Example) -> Opened:
         if owner in self._readers:
             self._readers.move_to_end(owner)
             return self._readers[owner]
-        size = int(str(owner[-1]))
-        reader = open_reader(example.source, policy_of(task, self._policy, size))
-        plan = reader.plan()
+        policy, former = policy_of(task, self._policy, int(str(owner[-1]))), self._plans.get(owner)
+        reader = open_reader(example.source, policy, None if former is None else former.prepared)
+        plan = former or with_targets(example, reader.plan())
         if not len(plan.regions):
             reader.close()
-            message = f"task {task.name}: {example.source.name} has no region to train on"
-            raise SetupError(message, remedy="leave it out (umedfeat preview shows why)")
-        self._readers[owner] = _Opened(reader, plan)
+            raise SetupError(
+                f"task {task.name}: {example.source.name} has no region to train on",
+                remedy="leave it out (umedfeat preview shows its tissue; areas and boxes must lie on it)",
+            )
+        self._plans[owner] = plan
+        self._readers[owner] = Opened(reader, plan)
         while len(self._readers) > _OPEN_READERS:
             self._readers.popitem(last=False)[1].reader.close()
         return self._readers[owner]
 
-    def _read(self, task: Task, example: Example, opened: _Opened, index: int) -> Picture:
+    def _read(self, task: Task, example: Example, opened: Opened, index: int) -> Picture:
         read = opened.reader.read(opened.plan.regions[index : index + 1])[0]
         if isinstance(read, RegionUnreadable):
             message = f"task {task.name}: {example.source.name}: region {index}: {read}"
             raise SetupError(message, remedy="copy the file again, or leave it out")
         pixels = compact(read)
-        if example.mask is None and example.boxes is None:
-            return Picture(pixels)
-        if not isinstance(opened.reader, VolumeReader):
-            message = f"task {task.name}: {example.source.name}: a {task.type} is not read from this kind of image"
-            raise SetupError(message, remedy="flat images or volumes")
         if example.boxes is not None:
-            placed = opened.reader.placed(example.boxes.corners)
-            return Picture(pixels, boxes=Boxes(placed, example.boxes.kinds))
-        assert example.mask is not None
-        grid = self._mask(example.mask, opened.reader, task)
-        row = int(opened.plan.regions["slice"][index])
-        return Picture(pixels, _fitted(grid, opened.reader, row, len(task.classes)))
-
-    def _mask(self, path: Path, reader: VolumeReader, task: Task) -> npt.NDArray[np.uint8]:
-        if path not in self._masks:
-            self._masks[path] = read_mask(path, reader.facts, len(task.classes), task.name)
-            while len(self._masks) > _KEPT_MASKS:
-                self._masks.popitem(last=False)
-        return self._masks[path]
+            return Picture(pixels, boxes=self._targets.boxes(task, example, opened, index))
+        if example.mask is not None:
+            return Picture(pixels, self._targets.mask(task, example, opened, index))
+        return Picture(pixels)
 
 
 def compact(region: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
@@ -146,13 +128,3 @@ def compact(region: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
     grey = np.array_equal(unit[..., 0], unit[..., 1]) and np.array_equal(unit[..., 0], unit[..., 2])
     kept = unit[..., :1] if grey else unit
     return np.ascontiguousarray(kept.transpose(2, 0, 1), dtype=np.float16)
-
-
-def _fitted(grid: npt.NDArray[np.uint8], reader: VolumeReader, row: int, classes: int) -> npt.NDArray[np.uint8]:
-    """The class that covers most of each pixel: every class goes through the image's own resampling."""
-    values = [number for number in (*range(classes), IGNORED) if number == 0 or (grid == number).any()]
-    covered = np.stack([reader.aligned(row, grid == number) for number in values])
-    fitted = np.asarray(values, np.uint8)[covered.argmax(0)]
-    fitted[covered.sum(0) < 0.5] = IGNORED  # beside the image
-    result: npt.NDArray[np.uint8] = fitted
-    return result

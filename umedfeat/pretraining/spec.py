@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,16 +13,19 @@ import yaml
 
 from umedfeat.errors import SetupError
 
-__all__ = ["TYPES", "TaskSpec", "read_task_file"]
+__all__ = ["OF_CASES", "TYPES", "TaskSpec", "read_task_file"]
 
-#: Type of a task → what it needs beside images.
+#: Type of a task → the keys one of which lists its images.
 TYPES = {
-    "classification": "labels",
-    "multilabel": "labels",
-    "regression": "labels",
-    "segmentation": "labels",
-    "detection": "coco",
+    "classification": ("labels",),
+    "multilabel": ("labels",),
+    "regression": ("labels",),
+    "segmentation": ("labels", "slides"),
+    "detection": ("coco", "slides"),
 }
+#: Label types whose target belongs to a whole case.
+OF_CASES = ("classification", "multilabel", "regression")
+_GROUPS = ("image", "case")
 _ROLES = ("train", "select")
 _MAX_BYTES = 4 << 20
 
@@ -35,6 +39,8 @@ class TaskSpec:
         type: a key of TYPES.
         labels: CSV manifest as ``extract`` takes it (path, label, patient, split; mask for a segmentation).
         coco: COCO JSON of a detection; its images lie beside it.
+        slides: folder of slides, instead of a list.
+        annotations: pattern of the GeoJSON files that belong to the images by name, instead of the column mask.
         label: column of the label (several, comma-separated, for "multilabel").
         classes: order of the classes; () takes them from the data. A segmentation needs them: mask value 0, 1, 2 …
         where: column → values: only these rows.
@@ -43,6 +49,9 @@ class TaskSpec:
         flip: mirror images at random (False where left and right have a meaning).
         modality: declared for all images of the task ("CT" windows them); "" leaves it to the manifest and the files.
         mpp: slides: micrometres per pixel of the tiles; None: the policy's.
+        group: "image", or "case": the label belongs to all images of a case (column case, else the patient), which
+            are pooled by gated attention.
+        bag: images of a case in a draw.
         role: "train", or "select": never trained on, decides how far the weights move (``alpha`` auto).
         licence, attribution: of the data; carried into the weights file.
     """
@@ -51,6 +60,8 @@ class TaskSpec:
     type: str
     labels: Path | None = None
     coco: Path | None = None
+    slides: Path | None = None
+    annotations: str = ""
     label: str = "label"
     classes: tuple[str, ...] = ()
     where: Mapping[str, tuple[str, ...]] | None = None
@@ -59,16 +70,18 @@ class TaskSpec:
     flip: bool = True
     modality: str = ""
     mpp: float | None = None
+    group: str = "image"
+    bag: int = 8
     role: str = "train"
     licence: str = ""
     attribution: str = ""
 
     @property
     def data(self) -> Path:
-        """The file that lists the images."""
-        listed = self.coco if self.type == "detection" else self.labels
-        assert listed is not None  # checked when the task was read
-        return listed
+        """The file that lists the images, or the folder that holds them."""
+        listed = [given for key in TYPES[self.type] if (given := getattr(self, key)) is not None]
+        found: Path = listed[0]  # there is one: checked when the task was read
+        return found
 
 
 def read_task_file(path: Path) -> tuple[TaskSpec, ...]:
@@ -126,13 +139,16 @@ def _task(entry: Any, number: int, path: Path) -> TaskSpec:
 
 def _converted(key: str, value: Any, where: str, folder: Path) -> Any:
     wanted: dict[str, Any] = {
-        "classes": list, "where": dict, "weight": (int, float), "mpp": (int, float), "batch": int, "flip": bool,
+        "classes": list, "where": dict, "weight": (int, float), "mpp": (int, float), "batch": int, "bag": int,
+        "flip": bool,
     }  # fmt: skip
     kind: Any = wanted.get(key, (str, int, float))
     if not isinstance(value, kind) or (isinstance(value, bool) and key != "flip"):
         raise SetupError(f"{where}: {key}: {value!r} is not {_said(kind)}", remedy="see docs/pretraining.md")
-    if key in {"labels", "coco"}:
+    if key in {"labels", "coco", "slides"}:
         return _existing(folder / str(value), key, where)
+    if key == "annotations":
+        return os.path.abspath(folder / str(value))  # noqa: PTH100 - a pattern, not a path
     if key == "classes":
         return tuple(str(name) for name in value)
     if key == "where":
@@ -147,8 +163,9 @@ def _said(kind: type | tuple[type, ...]) -> str:
 
 
 def _existing(path: Path, key: str, where: str) -> Path:
-    if not path.is_file():
-        raise SetupError(f"{where}: {key}: {path}: no such file", remedy="paths are relative to the task file")
+    if not (path.is_dir() if key == "slides" else path.is_file()):
+        what = "folder" if key == "slides" else "file"
+        raise SetupError(f"{where}: {key}: {path}: no such {what}", remedy="paths are relative to the task file")
     return path.absolute()
 
 
@@ -161,17 +178,33 @@ def _check(spec: TaskSpec, where: str) -> None:
             f"{where}: unknown type {spec.type!r}",
             remedy=f"did you mean {near[0]}?" if near else f"one of {', '.join(TYPES)}",
         )
-    if getattr(spec, TYPES[spec.type]) is None:
-        raise SetupError(f"{where}: a {spec.type} needs `{TYPES[spec.type]}:`", remedy="a file beside the task file")
+    _check_images(spec, where)
     if spec.type == "segmentation" and len(spec.classes) < 2:
         raise SetupError(f"{where}: a segmentation needs its classes", remedy="classes: [background, …] in mask order")
     if len(set(spec.classes)) < len(spec.classes):
         raise SetupError(f"{where}: a class is named twice", remedy="name every class once")
     if not 0 < spec.weight < float("inf"):
         raise SetupError(f"{where}: weight {spec.weight}", remedy="more than 0")
-    if spec.batch is not None and not 1 <= spec.batch <= 1024:
-        raise SetupError(f"{where}: batch {spec.batch}", remedy="1 to 1024")
+    for key, number in (("batch", spec.batch), ("bag", spec.bag)):
+        if number is not None and not 1 <= number <= 1024:
+            raise SetupError(f"{where}: {key} {number}", remedy="1 to 1024")
+    if spec.group not in _GROUPS or (spec.group == "case" and spec.type not in OF_CASES):
+        raise SetupError(f"{where}: group {spec.group!r} of a {spec.type}", remedy=f"case is for {', '.join(OF_CASES)}")
     if spec.role not in _ROLES:
         raise SetupError(f"{where}: role {spec.role!r}", remedy="train or select")
     if spec.role == "select" and spec.type != "classification":
         raise SetupError(f"{where}: role select is for classification", remedy="leave the role out")
+
+
+def _check_images(spec: TaskSpec, where: str) -> None:
+    """One list of images, and for a folder of slides what is drawn on them."""
+    keys = TYPES[spec.type]
+    given = [key for key in ("labels", "coco", "slides") if getattr(spec, key) is not None]
+    if len(given) != 1 or given[0] not in keys:
+        needed = " or ".join(f"`{key}:`" for key in keys)
+        has = f", and has {', '.join(given)}" if given else ""
+        raise SetupError(f"{where}: a {spec.type} needs {needed}{has}", remedy="one of them, beside the task file")
+    if spec.slides is not None and not spec.annotations:
+        raise SetupError(f"{where}: slides without annotations", remedy='annotations: "wsi/*.geojson"')
+    if spec.annotations and spec.type != "segmentation" and spec.slides is None:
+        raise SetupError(f"{where}: annotations of a {spec.type}", remedy="they are for slides")

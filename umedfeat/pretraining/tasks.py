@@ -15,6 +15,7 @@ from umedfeat.discovery.walk import Walked
 from umedfeat.errors import SetupError
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
+from umedfeat.pretraining.annotated import outlined, segmented
 from umedfeat.pretraining.coco import read_coco
 from umedfeat.pretraining.examples import Boxes, Example, Task
 from umedfeat.pretraining.spec import TaskSpec
@@ -37,14 +38,16 @@ def load_task(spec: TaskSpec, policy: Policy, *, holdout: float | str, seed: int
     Raises:
         SetupError: the file, the row and the remedy.
     """
-    if spec.type == "detection":
+    if spec.coco is not None:
         return _detection(spec, policy, holdout, seed)
     sources = [_declared(source, spec) for source in _found(spec, policy) if _kept(source.meta, spec)]
     _require_columns(spec, sources)
     sides = [(source, _is_heldout(source.meta, source.patient or source.id, spec, holdout, seed)) for source in sources]
     used = [(source, held) for source, held in sides if held is not None]
     if spec.type == "segmentation":
-        return _split(spec, spec.classes, [_masked(source, held, spec) for source, held in used])
+        return _split(spec, spec.classes, segmented(spec, used))
+    if spec.type == "detection":
+        return _split(spec, *outlined(spec, used))
     return _labelled(spec, used)
 
 
@@ -75,13 +78,18 @@ def _require_columns(spec: TaskSpec, sources: Sequence[Source]) -> None:
             f"task {spec.name}: {spec.data.name} lists no image{said}", remedy="check the file and `where`"
         )
     columns = sources[0].meta
-    needed = ["mask"] if spec.type == "segmentation" else [part.strip() for part in spec.label.split(",")]
-    for column in needed:
+    for column in _needed(spec):
         if column not in columns:
             raise SetupError(
                 f"task {spec.name}: {spec.data.name} has no column {column!r}",
                 remedy=f"it has {', '.join(columns) or 'only path'}; name another with `label:`",
             )
+
+
+def _needed(spec: TaskSpec) -> list[str]:
+    if spec.annotations:
+        return []
+    return ["mask"] if spec.type == "segmentation" else [part.strip() for part in spec.label.split(",")]
 
 
 def _is_heldout(row: Mapping[str, str], patient: str, spec: TaskSpec, holdout: float | str, seed: int) -> bool | None:
@@ -98,20 +106,6 @@ def _is_heldout(row: Mapping[str, str], patient: str, spec: TaskSpec, holdout: f
         return None
     digest = hashlib.sha256(f"{seed}/{patient}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 < holdout
-
-
-def _masked(source: Source, held: bool, spec: TaskSpec) -> Example:
-    name = source.meta["mask"]
-    if not name:
-        raise SetupError(f"task {spec.name}: {source.name}: no mask", remedy="fill in the column, or remove the row")
-    path = spec.data.parent / name
-    if not path.is_file():
-        raise SetupError(
-            f"task {spec.name}: {source.name}: mask {name}: no such file",
-            remedy=f"paths of masks are relative to {spec.data.name}",
-        )
-    stratum = source.meta.get(spec.label, "")
-    return Example(source, source.patient or source.id, stratum, held, mask=path)
 
 
 def _labelled(spec: TaskSpec, used: Sequence[tuple[Source, bool]]) -> Task:
