@@ -29,7 +29,7 @@ from umedfeat.errors import InputError, SetupError, TooLarge, UnreadableInput
 from umedfeat.readers.slides.geojson import SUFFIXES, read_areas
 from umedfeat.readers.slides.polygons import Polygon, fill_polygons, trace_polygons
 
-__all__ = ["external_mask", "find_mask", "grid_geojson", "masks_digest", "refuse_shared_masks"]
+__all__ = ["NOT_REGIONS", "external_mask", "find_mask", "grid_geojson", "masks_digest", "refuse_shared_masks"]
 
 
 GEOJSON = SUFFIXES
