@@ -14,9 +14,10 @@ from sklearn.utils.estimator_checks import check_estimator
 from study_cases import gaussian_cases
 
 from umedfeat.fewshot.classifiers.cosine_estimators import KNNProbe, PrototypeProbe
-from umedfeat.fewshot.classifiers.linear import LinearProbe, inner_folds, weights_of
+from umedfeat.fewshot.classifiers.linear import LinearProbe, weights_of
 from umedfeat.fewshot.classifiers.ridge import RidgeProbe
 from umedfeat.fewshot.classifiers.scaling import Standard
+from umedfeat.fewshot.classifiers.selecting import inner_folds
 
 
 @pytest.mark.filterwarnings("ignore:Estimator.*:UserWarning", "ignore::sklearn.exceptions.SkipTestWarning")

@@ -14,14 +14,13 @@ from study_cases import gaussian_cases, write_features
 import umedfeat
 from umedfeat.cli import run
 from umedfeat.errors import CohortError, SetupError
-from umedfeat.fewshot.cohort.sources import cohort_of, label_items
-from umedfeat.fewshot.cohort.table import read_table
-from umedfeat.fewshot.files import origin_of, probe_cohort
+from umedfeat.fewshot.cohort.sources import Labelling
+from umedfeat.fewshot.files import read_subject
 from umedfeat.fewshot.settings import ProbeSettings
+from umedfeat.prediction import fit
 from umedfeat.prediction.apply import apply_probe
-from umedfeat.prediction.fit import fit_probe
+from umedfeat.prediction.fit import Saving, study_and_fit
 from umedfeat.prediction.saved import SavedProbe
-from umedfeat.store import FeatureFile
 
 
 def _features(path: Path, classes: int = 2, seed: int = 0) -> Path:
@@ -33,14 +32,23 @@ def _features(path: Path, classes: int = 2, seed: int = 0) -> Path:
     return write_features(path, rows, names, patients=cases.patients, meta={"label": cases.labels})
 
 
+def _values_file(path: Path, *, labels: bool = False) -> Path:
+    """Of each item a value, or the names of its labels."""
+    cases = gaussian_cases(60, 1, 8)
+    values = [
+        "|".join(n for n, v in zip("ab", row, strict=False) if v > 0) or "none" if labels else f"{row[0]:.3f}"
+        for row in cases.features
+    ]
+    names = [f"i{k:03}.png" for k in range(60)]
+    rows = [row[None] for row in cases.features]
+    return write_features(path, rows, names, patients=cases.patients, meta={"label": values})
+
+
 def _study(feats: Path, classifier: str, **options: object) -> tuple[SavedProbe, umedfeat.fewshot.ProbeResult]:
     settings = ProbeSettings(fractions=(1.0,), classifiers=(classifier,), bootstrap=100, **options)  # type: ignore[arg-type]
-    table = read_table(feats)
-    labelled = label_items(table)
-    cohort = cohort_of(table, labelled, settings)
-    result = probe_cohort(cohort, settings, origin_of(table, "x", labelled.name, ""))
-    with FeatureFile(feats) as file:
-        return fit_probe(cohort, result, file.header, classifier=classifier), result
+    result, probe = study_and_fit(read_subject(feats, settings), Saving(classifier))
+    assert probe is not None
+    return probe, result
 
 
 @pytest.mark.parametrize("classifier", ["linear", "knn", "prototype"])
@@ -63,16 +71,7 @@ def test_it_says_what_the_study_said(classifier: str, classes: int, options: dic
     [("regression", "linear"), ("regression", "knn"), ("multilabel", "linear"), ("multilabel", "prototype")],
 )
 def test_values_and_labels(task: str, classifier: str, tmp_path: Path) -> None:
-    cases = gaussian_cases(60, 1, 8)
-    values = [
-        f"{row[0]:.3f}"
-        if task == "regression"
-        else "|".join(n for n, v in zip("ab", row, strict=False) if v > 0) or "none"
-        for row in cases.features
-    ]
-    names = [f"i{k:03}.png" for k in range(60)]
-    rows = [row[None] for row in cases.features]
-    feats = write_features(tmp_path / "f.h5", rows, names, patients=cases.patients, meta={"label": values})
+    feats = _values_file(tmp_path / "f.h5", labels=task == "multilabel")
     probe, result = _study(feats, classifier, task=task)
     part = next(p for p in result.predictions if p.classifier == classifier)
     found = apply_probe(SavedProbe.load(probe.save(tmp_path / "model.safetensors")), feats)
@@ -84,12 +83,38 @@ def test_everybody_is_told_and_a_missing_pool_refused(tmp_path: Path) -> None:
     feats = _features(tmp_path / "feats.h5")
     probe, _ = _study(feats, "linear", cv=3)
     assert probe.training["where"] == "all" and probe.tested == {} and probe.training["patients"] == 40
-    table = read_table(feats)
-    settings = ProbeSettings(fractions=(1.0,), classifiers=("linear",), bootstrap=100, cv=3)
-    cohort = cohort_of(table, label_items(table), settings)
-    result = probe_cohort(cohort, settings, origin_of(table, "x", "label", ""))
-    with FeatureFile(feats) as file, pytest.raises(CohortError, match="training pools"):
-        fit_probe(cohort, result, file.header, on="pool")
+
+
+def _none_is_fitted(*_: object) -> None:
+    raise AssertionError("fitted before it was refused")
+
+
+def test_what_cannot_be_saved_is_refused_before_anything_is_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "probe_cohort", _none_is_fitted)
+    feats = _features(tmp_path / "feats.h5")
+    subject = read_subject(feats, ProbeSettings(fractions=(1.0,), bootstrap=100, cv=3))
+    with pytest.raises(CohortError, match="training pools"):
+        study_and_fit(subject, Saving(on="pool"))
+    values = _values_file(tmp_path / "values.h5")
+    with pytest.raises(CohortError, match="it needs classes"):
+        study_and_fit(read_subject(values, ProbeSettings(task="regression", bootstrap=100)), Saving("prototype"))
+
+
+def test_survival_leaves_no_model_and_the_command_says_what_the_function_does(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"i{k:03}.png" for k in range(40)]
+    meta = {"time": [f"{v:.2f}" for v in rng.uniform(1, 9, 40)], "dead": [str(k % 2) for k in range(40)]}
+    rows = [row[None] for row in rng.normal(size=(40, 8)).astype(np.float32)]
+    feats = write_features(tmp_path / "feats.h5", rows, names, patients=names, meta=meta)
+    settings = ProbeSettings(task="survival", fractions=(1.0,), bootstrap=100)
+    _, probe = study_and_fit(read_subject(feats, settings, Labelling("time", event="dead")), Saving())
+    assert probe is None
+    shown = ["--label", "time", "--event", "dead", "--fraction", "1", "--bootstrap", "100"]
+    assert run(["probe", "-f", str(feats), *shown]) == 0
+    assert not (tmp_path / "probe/model.safetensors").exists()
+    assert (tmp_path / "probe/results.csv").is_file()
 
 
 def test_features_of_other_settings_are_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from umedfeat.cli.study_options import command_line, settings_of, study_options
+from umedfeat.cli.study_options import command_line, labelling_of, settings_of, study_options
 
 __all__ = ["command"]
 
@@ -44,20 +44,12 @@ def command(
     files: tuple[Path, ...],
     baseline: str,
     margin: float,
-    label: str,
-    labels: Path | None,
-    by: str,
-    id_key: Path | None,
-    patient: str,
-    unmatched: str,
-    event: str,
     jobs: int | None,
     out: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Which encoder needs less data? Paired differences, and the data needed to match the baseline."""
-    from umedfeat.fewshot.cohort.hospital import LabelTable
     from umedfeat.fewshot.files import compare_files
     from umedfeat.report.comparison_page import write_comparison_report
     from umedfeat.report.files import comparison_summary, folder_name, write_comparison
@@ -67,16 +59,13 @@ def command(
 
     if options["sanity"]:
         raise click.UsageError("--sanity belongs to umedfeat probe")
-    settings = settings_of(options, event)
+    labelling = labelling_of(options)
+    settings = settings_of(options, labelling.event)
     with Bar("fitting", unit="draw") as bar:
         comparison = compare_files(
             files,
             baseline=baseline,
-            label=label,
-            labels=LabelTable(labels, by, id_key) if labels else None,
-            patient=patient,
-            unmatched=unmatched,
-            event=event,
+            **vars(labelling),
             margin=margin,
             settings=settings,
             command=command_line(),

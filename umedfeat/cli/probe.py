@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from umedfeat.cli.study_options import command_line, settings_of, study_options
+from umedfeat.cli.study_options import command_line, labelling_of, settings_of, study_options
 
 if TYPE_CHECKING:
     from umedfeat.prediction.fit import SaveOn
@@ -75,14 +75,6 @@ Exit codes: 0 done, 2 no study can be made of this, 3 leakage or a failed --sani
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on stdout.")
 def command(
     features: Path,
-    label: str,
-    labels: Path | None,
-    by: str,
-    id_key: Path | None,
-    patient: str,
-    unmatched: str,
-    event: str,
-    jobs: int | None,
     out: Path | None,
     preview: Path | None,
     save: str,
@@ -92,46 +84,34 @@ def command(
     item_pseudonyms: bool,
     dry_run: bool,
     as_json: bool,
+    jobs: int | None,
     **options: Any,
 ) -> None:
     """How few labels are enough? Linear probe, kNN and prototypes over fractions of the training patients."""
-    from umedfeat.fewshot.cohort.hospital import LabelTable
-    from umedfeat.fewshot.cohort.sources import cohort_of, label_items
-    from umedfeat.fewshot.cohort.table import read_table
-    from umedfeat.fewshot.files import origin_of, probe_cohort
+    from umedfeat.fewshot.files import read_subject
     from umedfeat.fewshot.sanity import refuse_failed
     from umedfeat.fewshot.study import Study
     from umedfeat.keys import load_key
     from umedfeat.naming import Pseudonyms
-    from umedfeat.prediction.fit import fit_probe
-    from umedfeat.prediction.saved import SAVED_TASKS
+    from umedfeat.prediction.fit import Saving, study_and_fit
     from umedfeat.report.files import summary_of, write_study
     from umedfeat.report.study_page import write_report
     from umedfeat.report.tables import render_plan, render_study
-    from umedfeat.store import FeatureFile
     from umedfeat.terminal.bar import Bar
 
-    settings = settings_of(options, event)
-    table = read_table(features)
-    table_of_labels = LabelTable(labels, by, id_key) if labels else None
-    labelled = label_items(
-        table, label=label, labels=table_of_labels, patient=patient, unmatched=unmatched, event=event
-    )
-    pseudonyms = Pseudonyms(load_key(id_key, make=not dry_run)) if item_pseudonyms else None
-    cohort = cohort_of(table, labelled, settings, pseudonyms)
+    pseudonyms = Pseudonyms(load_key(options["id_key"], make=not dry_run)) if item_pseudonyms else None
+    labelling = labelling_of(options)
+    settings = settings_of(options, labelling.event)
+    subject = read_subject(features, settings, labelling, pseudonyms, command_line())
     if dry_run:
-        click.echo(render_plan(Study.plan(cohort, settings)))
+        click.echo(render_plan(Study.plan(subject.cohort, settings)))
         return
-    origin = origin_of(table, table.encoder, labelled.name, command_line())
     with Bar("fitting", unit="draw") as bar:
-        result = probe_cohort(cohort, settings, origin, bar.reach, jobs)
+        result, probe = study_and_fit(
+            subject, None if no_model else Saving(save, save_on, not no_novelty), bar.reach, jobs
+        )
     folder = out or features.parent / "probe"
-    write_study(result, folder)
-    if not no_model and cohort.task in SAVED_TASKS:
-        with FeatureFile(features) as file:
-            header = file.header
-        probe = fit_probe(cohort, result, header, classifier=save, on=save_on, novelty=not no_novelty)
-        probe.save(folder / "model.safetensors")
+    write_study(result, folder, probe)
     report = write_report(result, folder, preview=preview or features.parent / "preview")
     text = render_study(result) + f"\n\nReport: {report}\nWritten to {folder}/"
     click.echo(json.dumps(summary_of(result)) if as_json else text)

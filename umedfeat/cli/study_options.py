@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from umedfeat.fewshot.cohort.sources import Labelling
     from umedfeat.fewshot.settings import ProbeSettings
 
-__all__ = ["FractionsType", "command_line", "settings_of", "study_options"]
+__all__ = ["FractionsType", "command_line", "labelling_of", "settings_of", "study_options"]
 
 _SANITY_RUNS = 20
 #: What a splits.json decides.
@@ -225,6 +226,16 @@ def study_options(command: Any) -> Any:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def labelling_of(options: dict[str, Any]) -> Labelling:
+    """Options of the command line that say where labels and patients come from; taken out of ``options``."""
+    from umedfeat.fewshot.cohort.hospital import LabelTable
+    from umedfeat.fewshot.cohort.sources import Labelling
+
+    labels, by, id_key = (options.pop(name) for name in ("labels", "by", "id_key"))
+    rest = {name: options.pop(name) for name in ("label", "patient", "unmatched", "event")}
+    return Labelling(labels=LabelTable(labels, by, id_key) if labels else None, **rest)
 
 
 def settings_of(options: dict[str, Any], event: str = "") -> ProbeSettings:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from umedfeat.extraction.predicting import predict
 from umedfeat.extraction.settings import RunSettings
-from umedfeat.fewshot import ProbeSettings, probe_file
+from umedfeat.fewshot import ProbeSettings
+from umedfeat.fewshot.cohort.sources import Labelling
+from umedfeat.fewshot.files import read_subject
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.naming import Pseudonyms
 from umedfeat.prediction.apply import Predicted
-from umedfeat.prediction.fit import fit_file
+from umedfeat.prediction.fit import Saving, study_and_fit
 from umedfeat.report.files import write_study
 from umedfeat.report.prediction_files import write_predictions
 from umedfeat.report.prediction_page import write_prediction_page
@@ -35,8 +37,8 @@ def predictions_of(manifest: Path, model: Path, folder: Path, pseudonyms: Pseudo
 
 def study_of(features: Path, folder: Path) -> ProbeResult:
     """Few-shot evaluation of the labelled radiographs; writes the study's files into ``folder``."""
-    result = probe_file(features, settings=ProbeSettings(fractions=_FRACTIONS), unmatched="skip")
-    write_study(result, folder)
-    fit_file(features, result, unmatched="skip").save(folder / "model.safetensors")
+    subject = read_subject(features, ProbeSettings(fractions=_FRACTIONS), Labelling(unmatched="skip"))
+    result, probe = study_and_fit(subject, Saving())
+    write_study(result, folder, probe)
     write_report(result, folder, preview=features.parent / "preview")
     return result

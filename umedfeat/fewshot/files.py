@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.cohort.confounding import trivial_cohort
 from umedfeat.fewshot.cohort.hospital import LabelTable
-from umedfeat.fewshot.cohort.sources import Labelled, aligned, cohort_of, label_items
+from umedfeat.fewshot.cohort.sources import Labelled, Labelling, aligned, cohort_of
 from umedfeat.fewshot.cohort.table import FeatureTable, read_table
 from umedfeat.fewshot.compare import MARGIN, compare_cohorts
 from umedfeat.fewshot.refitting import refitted_significance
@@ -21,12 +22,15 @@ from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.study import Origin, Progress, run_study
 from umedfeat.machine import usable_cores
 from umedfeat.naming import Pseudonyms
+from umedfeat.store import Header
 from umedfeat.store.one_key import one_key
 
-__all__ = ["compare_files", "origin_of", "probe_cohort", "probe_file"]
+__all__ = ["Subject", "compare_files", "origin_of", "probe_cohort", "probe_file", "read_subject"]
 
 #: Name of the classifier that sees size and kind of the files alone.
 TRIVIAL = "trivial"
+#: Labels of the file's own columns or folders.
+_FOUND_THERE = Labelling()
 
 
 def probe_file(
@@ -50,11 +54,35 @@ def probe_file(
         LeakageError: a patient or identical content would stand in training and in test.
         SetupError: not a feature file.
     """
-    chosen = settings or ProbeSettings()
+    labelling = Labelling(label, labels, patient, unmatched, event)
+    found = read_subject(path, settings or ProbeSettings(), labelling, pseudonyms, command)
+    return probe_cohort(found.cohort, found.settings, found.origin, progress, jobs)
+
+
+class Subject(NamedTuple):
+    """What a study of a feature file is about: its labelled items, where they come from, and what is asked.
+
+    ``header``: encoder and policy of the features.
+    """
+
+    cohort: Cohort
+    settings: ProbeSettings
+    origin: Origin
+    header: Header
+
+
+def read_subject(
+    path: Path,
+    settings: ProbeSettings,
+    labelling: Labelling = _FOUND_THERE,
+    pseudonyms: Pseudonyms | None = None,
+    command: str = "",
+) -> Subject:
+    """Read a feature file and label its items; arguments and errors as of ``probe_file``."""
     table = read_table(path)
-    labelled = label_items(table, label=label, labels=labels, patient=patient, unmatched=unmatched, event=event)
+    labelled = labelling.of(table)
     origin = origin_of(table, table.encoder, labelled.name, command)
-    return probe_cohort(cohort_of(table, labelled, chosen, pseudonyms), chosen, origin, progress, jobs)
+    return Subject(cohort_of(table, labelled, settings, pseudonyms), settings, origin, table.header)
 
 
 def origin_of(table: FeatureTable, encoder: str, label: str, command: str) -> Origin:
@@ -123,7 +151,7 @@ def compare_files(
     one_key((table.path.name, table.key_check) for table in tables)
     names = _names(tables)
     chosen_baseline = _baseline(names, tables, baseline)
-    first = label_items(tables[0], label=label, labels=labels, patient=patient, unmatched=unmatched, event=event)
+    first = Labelling(label, labels, patient, unmatched, event).of(tables[0])
     cohorts: dict[str, Cohort] = {}
     for name, table, labelled in zip(names, tables, _shared(tables, first, unmatched), strict=True):
         cohorts[name] = cohort_of(table, labelled, chosen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -13,56 +13,74 @@ from umedfeat.fewshot.classifiers.fitting import Fitter
 from umedfeat.fewshot.classifiers.forms import FORMS
 from umedfeat.fewshot.classifiers.scaling import Standard
 from umedfeat.fewshot.cohort.cohort import Cohort
-from umedfeat.fewshot.cohort.sources import cohort_of, label_items
-from umedfeat.fewshot.cohort.table import read_table
+from umedfeat.fewshot.draws.splits import divide
+from umedfeat.fewshot.files import Subject, probe_cohort
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.fewshot.settings import ProbeSettings
+from umedfeat.fewshot.study import Progress
 from umedfeat.prediction.novelty import Novelty
 from umedfeat.prediction.saved import SAVED_TASKS, SavedProbe
-from umedfeat.store import FeatureFile, Header
+from umedfeat.store import Header
 
-__all__ = ["SaveOn", "fit_file", "fit_probe"]
+__all__ = ["SaveOn", "Saving", "fit_probe", "study_and_fit"]
 
 SaveOn = Literal["auto", "pool", "all"]
 
 
-def fit_probe(
-    cohort: Cohort,
-    result: ProbeResult,
-    header: Header,
-    *,
-    classifier: str = "linear",
-    on: SaveOn = "auto",
-    novelty: bool = True,
-) -> SavedProbe:
+@dataclass(frozen=True)
+class Saving:
+    """What of a study is kept for later.
+
+    Attributes:
+        classifier: "linear", "knn" or "prototype".
+        on: "pool": the training pool of a study with one test set, whose figures then hold for it; "all": everybody;
+            "auto": the pool where there is one, else everybody.
+        novelty: also learn what is usual, to flag inputs unlike the training data.
+    """
+
+    classifier: str = "linear"
+    on: SaveOn = "auto"
+    novelty: bool = True
+
+
+def study_and_fit(
+    subject: Subject, saving: Saving | None, progress: Progress | None = None, jobs: int | None = None
+) -> tuple[ProbeResult, SavedProbe | None]:
+    """Run a study and fit the classifier that outlives it; none where none is wanted, or the task has none (survival).
+
+    Raises:
+        CohortError: the classifier cannot be fitted, which is said before the study is run, or see ``probe_file``.
+        LeakageError: a patient or identical content would stand in training and in test.
+    """
+    cohort, settings, origin, header = subject
+    if saving is None or cohort.task not in SAVED_TASKS:
+        return probe_cohort(cohort, settings, origin, progress, jobs), None
+    settled = settings.settled(cohort.meta)
+    _refuse_unfit(saving, cohort, settled, len(divide(cohort, settled)))
+    result = probe_cohort(cohort, settings, origin, progress, jobs)
+    return result, fit_probe(cohort, result, header, saving)
+
+
+def fit_probe(cohort: Cohort, result: ProbeResult, header: Header, saving: Saving) -> SavedProbe:
     """Fit a classifier that outlives the study.
 
     Args:
         cohort, result: of the study that was run.
         header: of the feature file.
-        classifier: "linear", "knn" or "prototype".
-        on: "pool": the training pool of a study with one test set, whose figures then hold for it; "all": everybody;
-            "auto": the pool where there is one, else everybody.
-        novelty: also learn what is usual, to flag inputs unlike the training data.
+        saving: which one, and on whom.
 
     Raises:
         CohortError: no such classifier, or a pool is asked for and there are several.
     """
     settings = result.settings
-    _refuse_unfit(classifier, cohort, settings)
-    one_pool = len(result.folds) == 1 and not settings.cv
-    if on == "pool" and not one_pool:
-        raise CohortError(
-            f"the study has {len(result.folds)} training pools, and none of them is the one to save",
-            remedy="--save-on all, or a single hold-out",
-        )
-    use_pool = one_pool and on != "all"
+    _refuse_unfit(saving, cohort, settings, len(result.folds))
+    use_pool = _one_pool(settings, len(result.folds)) and saving.on != "all"
     patients = result.folds[0].pool if use_pool else np.arange(cohort.n_patients)
     items = cohort.items_of(patients)
     rows = cohort.rows_of(items)
-    form, temperature = _fitter(cohort, settings).form(classifier, rows, _statistics(cohort, settings, rows))
+    form, temperature = _fitter(cohort, settings).form(saving.classifier, rows, _statistics(cohort, settings, rows))
     return SavedProbe(
-        classifier=classifier,
+        classifier=saving.classifier,
         form=form,
         task=cohort.task,
         classes=cohort.classes,
@@ -76,44 +94,29 @@ def fit_probe(
             "per_class": dict(zip(cohort.classes, cohort.per_class(patients).tolist(), strict=False)),
             "where": "training pool" if use_pool else "all",
         },
-        tested=_tested(result, classifier) if use_pool else {},
+        tested=_tested(result, saving.classifier) if use_pool else {},
         temperature=temperature,
-        novelty=_novelty(cohort, items, settings.seed) if novelty else None,
+        novelty=_novelty(cohort, items, settings.seed) if saving.novelty else None,
     )
 
 
-def fit_file(
-    features: Path,
-    result: ProbeResult,
-    *,
-    label: str = "",
-    labels: Path | None = None,
-    patient: str = "",
-    unmatched: str = "stop",
-    classifier: str = "linear",
-    on: SaveOn = "auto",
-    novelty: bool = True,
-) -> SavedProbe:
-    """The same for a study of ``probe_file``, whose label arguments are given again.
-
-    Raises:
-        CohortError, SetupError: see ``fit_probe`` and ``probe_file``.
-    """
-    table = read_table(features)
-    labelled = label_items(table, label=label, labels=labels, patient=patient, unmatched=unmatched)
-    cohort = cohort_of(table, labelled, result.settings)
-    with FeatureFile(features) as file:
-        header = file.header
-    return fit_probe(cohort, result, header, classifier=classifier, on=on, novelty=novelty)
-
-
-def _refuse_unfit(classifier: str, cohort: Cohort, settings: ProbeSettings) -> None:
-    if classifier not in FORMS:
-        raise CohortError(f"--save {classifier}: cannot be saved", remedy=f"choose one of {', '.join(FORMS)}")
-    if classifier == "prototype" and cohort.task == "regression":
+def _refuse_unfit(saving: Saving, cohort: Cohort, settings: ProbeSettings, folds: int) -> None:
+    if saving.classifier not in FORMS:
+        message = f"--save {saving.classifier}: cannot be saved"
+        raise CohortError(message, remedy=f"choose one of {', '.join(FORMS)}")
+    if saving.classifier == "prototype" and cohort.task == "regression":
         raise CohortError("--save prototype: it needs classes", remedy="--save linear or knn")
     if cohort.task not in SAVED_TASKS:
         raise CohortError(f"a probe of the task {cohort.task} cannot be saved", remedy="--no-model")
+    if saving.on == "pool" and not _one_pool(settings, folds):
+        raise CohortError(
+            f"the study has {folds} training pools, and none of them is the one to save",
+            remedy="--save-on all, or a single hold-out",
+        )
+
+
+def _one_pool(settings: ProbeSettings, folds: int) -> bool:
+    return folds == 1 and not settings.cv
 
 
 def _fitter(cohort: Cohort, settings: ProbeSettings) -> Fitter:

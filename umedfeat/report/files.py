@@ -18,6 +18,7 @@ from umedfeat.errors import OutputError
 from umedfeat.fewshot.draws.saved import splits_of
 from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, Estimate, ProbeResult, Score
 from umedfeat.naming import write_csv
+from umedfeat.prediction.saved import SavedProbe
 from umedfeat.report.methods import methods_text
 
 __all__ = ["KEYS", "comparison_summary", "folder_name", "summary_of", "write_comparison", "write_study"]
@@ -39,8 +40,12 @@ _RESULTS = [
 ]
 
 
-def write_study(result: ProbeResult, folder: Path) -> list[Path]:
-    """Write everything that the result can be recomputed from.
+#: What `umedfeat predict` takes.
+MODEL = "model.safetensors"
+
+
+def write_study(result: ProbeResult, folder: Path, probe: SavedProbe | None = None) -> list[Path]:
+    """Write everything that the result can be recomputed from, and the classifier that outlives the study.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -56,7 +61,8 @@ def write_study(result: ProbeResult, folder: Path) -> list[Path]:
         raise OutputError(
             f"{folder}: cannot be written ({error.strerror})", remedy="choose another folder with --out"
         ) from error
-    return [folder / name for name in ("results.csv", "summary.json", "predictions.csv", "splits.json", "methods.txt")]
+    names = ("results.csv", "summary.json", "predictions.csv", "splits.json", "methods.txt")
+    return [*(folder / name for name in names), *([probe.save(folder / MODEL)] if probe else [])]
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from umedfeat.arrays import Bools, Floats, Ints, Rows
-from umedfeat.fewshot.classifiers.linear import inner_folds
 from umedfeat.fewshot.classifiers.scaling import Scaler, Standard
+from umedfeat.fewshot.classifiers.selecting import Selecting, inner_folds
 from umedfeat.fewshot.metrics.concordance import concordance
-from umedfeat.fewshot.settings import COX_ALPHA, COX_ALPHA_FIXED, ENOUGH_PATIENTS, INNER_FOLDS, Scale
+from umedfeat.fewshot.settings import COX_ALPHA, COX_ALPHA_FIXED
 
 __all__ = ["CoxProbe"]
 
 
-class CoxProbe(BaseEstimator):  # type: ignore[misc]
+@dataclass(eq=False, repr=False, kw_only=True)
+class CoxProbe(Selecting):
     """Scaling (see ``Scaler``) → Cox regression with a ridge penalty, Breslow's likelihood for ties.
 
     Minimised is ``Σ wᵢ dᵢ (log Σ_{tⱼ ≥ tᵢ} wⱼ exp(ηⱼ) - ηᵢ) + alpha / 2 · |β|²`` (d: event seen), scikit-survival's
@@ -28,24 +29,11 @@ class CoxProbe(BaseEstimator):  # type: ignore[misc]
     Args:
         penalties: values of alpha tried, the largest of equally good ones taken; by concordance in inner folds.
         fixed: alpha where fewer than ``enough`` groups with an event, or without, are there.
-        folds: inner folds. seed: of their draw. scale: as of ``LinearProbe``.
+        enough, folds, seed, scale: as of ``Selecting``.
     """
 
-    def __init__(
-        self,
-        penalties: Sequence[float] = COX_ALPHA,
-        fixed: float = COX_ALPHA_FIXED,
-        enough: int = ENOUGH_PATIENTS,
-        folds: int = INNER_FOLDS,
-        seed: int = 0,
-        scale: Scale = "unit",
-    ) -> None:
-        self.penalties = penalties
-        self.fixed = fixed
-        self.enough = enough
-        self.folds = folds
-        self.seed = seed
-        self.scale = scale
+    penalties: Sequence[float] = COX_ALPHA
+    fixed: float = COX_ALPHA_FIXED
 
     def fit(
         self, X: Any, y: Any, groups: Any = None, weights: Floats | None = None, pool: Standard | None = None

@@ -13,10 +13,11 @@ from umedfeat.arrays import Floats, Floats32, Ints, Rows
 from umedfeat.fewshot.classifiers.cosine import CosineSpace
 from umedfeat.fewshot.classifiers.cox import CoxProbe
 from umedfeat.fewshot.classifiers.forms import Form, LinearForm, NeighboursForm, PrototypeForm, centred_units
-from umedfeat.fewshot.classifiers.linear import LinearProbe, inner_folds, weights_of
+from umedfeat.fewshot.classifiers.linear import LinearProbe, weights_of
 from umedfeat.fewshot.classifiers.neighbours import Neighbours, Prototypes
 from umedfeat.fewshot.classifiers.ridge import RidgeProbe
 from umedfeat.fewshot.classifiers.scaling import Standard
+from umedfeat.fewshot.classifiers.selecting import inner_folds
 from umedfeat.fewshot.classifiers.temperature import fitted_temperature, tempered
 from umedfeat.fewshot.cohort.cohort import Bags
 from umedfeat.fewshot.settings import INNER_FOLDS, ProbeSettings, Task

@@ -3,48 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from umedfeat.arrays import Bools, Floats, Ints, Rows
 from umedfeat.fewshot.classifiers.logistic import LogisticPaths, Weights, probabilities
 from umedfeat.fewshot.classifiers.scaling import Scaler, Standard, root_mean_square
-from umedfeat.fewshot.draws.orders import patient_folds
-from umedfeat.fewshot.settings import ENOUGH_PATIENTS, INNER_FOLDS, LOGISTIC_C, LOGISTIC_C_FIXED, Scale
+from umedfeat.fewshot.classifiers.selecting import Selecting, inner_folds
+from umedfeat.fewshot.settings import LOGISTIC_C, LOGISTIC_C_FIXED
 
-__all__ = ["LinearProbe", "inner_folds", "weights_of"]
+__all__ = ["LinearProbe", "weights_of"]
 
 _SELECT_TOLERANCE = 2e-4
 _FINAL_TOLERANCE = 1e-6
 #: The walk along C ends after this many strengths in a row whose inner loss is above the best.
 _PATIENCE = 2
-
-
-def inner_folds(
-    targets: npt.NDArray[np.generic], groups: npt.NDArray[np.generic], folds: int, seed: int, enough: int = 3
-) -> Ints | None:
-    """Deal rows to inner folds, groups kept together; None where a class has fewer than ``enough`` groups.
-
-    Args:
-        targets: (n, C) 0/1: what must occur in every inner training set. groups: (n,).
-    """
-    _, group = np.unique(groups, return_inverse=True)
-    carries = np.zeros((int(group.max()) + 1, targets.shape[1]), dtype=bool)
-    np.logical_or.at(carries, group, np.asarray(targets, dtype=bool))
-    fewest = int(carries.sum(axis=0).min())
-    if fewest < enough:
-        return None
-    rarity = np.where(carries, carries.sum(axis=0), carries.size)
-    fold = patient_folds(carries, rarity.argmin(axis=1), min(folds, fewest), np.random.default_rng([seed, 3]))
-    for number in range(int(fold.max()) + 1):
-        if not carries[fold != number].any(axis=0).all():
-            return None
-    return np.asarray(fold[group])
 
 
 def weights_of(groups: npt.NDArray[np.generic]) -> Floats:
@@ -53,35 +32,21 @@ def weights_of(groups: npt.NDArray[np.generic]) -> Floats:
     return np.asarray(1.0 / count[group])
 
 
-class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+@dataclass(eq=False, repr=False, kw_only=True)
+class LinearProbe(ClassifierMixin, Selecting):  # type: ignore[misc]
     """Scaling (see ``Scaler``) → L2 logistic regression as one estimator; the objective is scikit-learn's.
 
     Args:
         strengths: values of C tried, ascending. fixed: C where nothing can be selected.
-        enough: groups of each class from which on C is selected.
-        folds: inner folds. seed: of their draw.
-        scale: "unit", "standard" or "pool" (statistics given to ``fit``).
+        enough, folds, seed, scale: as of ``Selecting``.
 
     Attributes:
         C_: the chosen C. converged_: the final fit reached its tolerance. inner_loss_: mean log-loss per C tried.
         scaler_: of the training rows. weights_: coefficients and intercept on scaled rows.
     """
 
-    def __init__(
-        self,
-        strengths: Sequence[float] = LOGISTIC_C,
-        fixed: float = LOGISTIC_C_FIXED,
-        enough: int = ENOUGH_PATIENTS,
-        folds: int = INNER_FOLDS,
-        seed: int = 0,
-        scale: Scale = "unit",
-    ) -> None:
-        self.strengths = strengths
-        self.fixed = fixed
-        self.enough = enough
-        self.folds = folds
-        self.seed = seed
-        self.scale = scale
+    strengths: Sequence[float] = LOGISTIC_C
+    fixed: float = LOGISTIC_C_FIXED
 
     def fit(
         self, X: Any, y: Any, groups: Any = None, weights: Floats | None = None, pool: Standard | None = None

@@ -3,46 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from umedfeat.arrays import Floats, Ints, Rows
 from umedfeat.fewshot.classifiers.scaling import Scaler, Standard
-from umedfeat.fewshot.settings import ENOUGH_PATIENTS, INNER_FOLDS, RIDGE_ALPHA, RIDGE_ALPHA_FIXED, Scale
+from umedfeat.fewshot.classifiers.selecting import Selecting
+from umedfeat.fewshot.settings import RIDGE_ALPHA, RIDGE_ALPHA_FIXED
 
 __all__ = ["RidgeProbe"]
 
 
-class RidgeProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+@dataclass(eq=False, repr=False, kw_only=True)
+class RidgeProbe(RegressorMixin, Selecting):  # type: ignore[misc]
     """Scaling (see ``Scaler``) → ridge regression with unpenalised intercept, as scikit-learn's ``Ridge``.
 
     Args:
         penalties: values of alpha tried. fixed: alpha where fewer than ``enough`` groups are there.
-        folds: inner folds. seed: of their draw. scale: as of ``LinearProbe``.
+        enough, folds, seed, scale: as of ``Selecting``.
 
     Attributes:
         alpha_: the chosen penalty; the largest where several are equally good.
     """
 
-    def __init__(
-        self,
-        penalties: Sequence[float] = RIDGE_ALPHA,
-        fixed: float = RIDGE_ALPHA_FIXED,
-        enough: int = ENOUGH_PATIENTS,
-        folds: int = INNER_FOLDS,
-        seed: int = 0,
-        scale: Scale = "unit",
-    ) -> None:
-        self.penalties = penalties
-        self.fixed = fixed
-        self.enough = enough
-        self.folds = folds
-        self.seed = seed
-        self.scale = scale
+    penalties: Sequence[float] = RIDGE_ALPHA
+    fixed: float = RIDGE_ALPHA_FIXED
 
     def fit(
         self, X: Any, y: Any, groups: Any = None, weights: Floats | None = None, pool: Standard | None = None

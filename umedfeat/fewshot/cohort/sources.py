@@ -25,7 +25,7 @@ from umedfeat.naming import Pseudonyms, plain_cell, stem_of
 
 log = logging.getLogger("umedfeat")
 
-__all__ = ["LABEL_COLUMNS", "Labelled", "aligned", "cohort_of", "label_items"]
+__all__ = ["LABEL_COLUMNS", "Labelled", "Labelling", "aligned", "cohort_of", "label_items"]
 
 
 #: Columns taken for the label when none is named; exactly one of them may be there.
@@ -36,6 +36,28 @@ _SPLIT_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid"
 _MOST_CLASSES = 20
 #: How .xlsx and .ods (zip), and .xls files begin.
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Where labels and patients of a feature file's items come from: the arguments of ``label_items``."""
+
+    label: str = ""
+    labels: Path | LabelTable | None = None
+    patient: str = ""
+    unmatched: str = "stop"
+    event: str = ""
+
+    def of(self, table: FeatureTable) -> Labelled:
+        """Find them; errors as of ``label_items``."""
+        return label_items(
+            table,
+            label=self.label,
+            labels=self.labels,
+            patient=self.patient,
+            unmatched=self.unmatched,
+            event=self.event,
+        )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from umedfeat.arrays import Floats32, Ints, Texts
 from umedfeat.errors import CohortError
-from umedfeat.store import FeatureFile
+from umedfeat.store import FeatureFile, Header
 
 __all__ = ["FeatureTable", "read_table"]
 
@@ -33,7 +33,7 @@ class FeatureTable:
 
     Attributes:
         path: of the file. encoder: name. fingerprint: of the settings. key_check: of the pseudonyms.
-        path: of the file. encoder: name. fingerprint: of the settings. weights: SHA-256 of the encoder's weights.
+        weights: SHA-256 of the encoder's weights. header: encoder and settings in full.
         policy: the settings of those kinds of input that are there, as text ("image: fit pad, size 224").
         number: (I,) their numbers in the file. count: (I,) rows of each.
         ids, sources, patients, content: (I,) text columns; patients are pseudonyms or "".
@@ -50,6 +50,7 @@ class FeatureTable:
     key_check: str
     weights: str
     policy: str
+    header: Header
     number: Ints
     count: Ints
     ids: Texts
@@ -109,6 +110,7 @@ def read_table(path: Path) -> FeatureTable:
             key_check=file.key_check,
             weights=str(file.encoder.get("weights_sha256", "")),
             policy=_policy_text(file),
+            header=file.header,
             number=kept,
             count=np.asarray(file.items["count"])[kept].astype(np.intp),
             ids=text(file.items["id"]),
