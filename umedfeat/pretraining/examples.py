@@ -38,6 +38,7 @@ class Example:
         patient: who is drawn before the image is; never stored.
         stratum: class that is drawn before the patient is; "" where the task has none.
         heldout: never trained on.
+        case: what the label belongs to, where a task is grouped by cases; else "".
         label: classification: its place among the classes; multilabel: (L,) of 0, 1 and NaN; regression: the value.
         mask: segmentation: file of class numbers on the image's grid, or of areas; ``areas``: those of a slide.
         boxes: detection.
@@ -47,6 +48,7 @@ class Example:
     patient: str
     stratum: str
     heldout: bool
+    case: str = ""
     label: npt.NDArray[np.float32] | None = None
     mask: Path | None = None
     areas: Areas | None = None
@@ -77,6 +79,11 @@ class Task:
     @property
     def type(self) -> str:
         return self.spec.type
+
+    @property
+    def bag(self) -> int:
+        """Consecutive images of a batch that share one label."""
+        return self.spec.bag if self.spec.group == "case" else 1
 
     def patients(self, examples: Sequence[Example]) -> int:
         """How many patients some examples are of."""

@@ -48,6 +48,7 @@ def _task_card(task: Task) -> dict[str, Any]:
         "name": task.name,
         "type": task.type,
         "role": task.spec.role,
+        "group": task.spec.group,
         "classes": list(task.classes),
         "train_images": len(task.train) if task.spec.role == "train" else 0,
         "train_patients": task.patients(task.train) if task.spec.role == "train" else 0,

@@ -14,6 +14,7 @@ from umedfeat.pretraining.examples import Boxes, Task
 from umedfeat.pretraining.heads import Batch
 from umedfeat.pretraining.loader import Loader
 from umedfeat.pretraining.model import Model
+from umedfeat.pretraining.sampler import middle_draws
 
 __all__ = ["Shown", "gallery_of"]
 
@@ -38,7 +39,7 @@ def gallery_of(model: Model, loader: Loader, tasks: Sequence[Task], size: int) -
     with torch.inference_mode():
         for task in tasks:
             if task.type in {"segmentation", "detection"} and task.heldout:
-                batch = loader.heldout(task, spread(task.heldout, _EACH), size)
+                batch = loader.plain(task, middle_draws(spread(task.heldout, _EACH)), size)
                 shown += _of_batch(task, batch, model.predict(task.name, batch.images))
     return shown
 

@@ -71,9 +71,9 @@ class Loader:
             for future in waiting:
                 future.cancel()
 
-    def heldout(self, task: Task, examples: Sequence[Example], size: int) -> Batch:
-        """Held-out examples as they are: the middle region of each."""
-        return self._thread.submit(self._plain, task, examples, size).result()
+    def plain(self, task: Task, draws: Sequence[Draw], size: int) -> Batch:
+        """Regions as they are; ``seed`` of the draws is not used."""
+        return self._thread.submit(self._plain, task, draws, size).result()
 
     def close(self) -> None:
         """End the thread and close what it reads."""
@@ -97,15 +97,15 @@ class Loader:
         picture = self._pictures.read(task, draw.example, draw.place, round(MARGIN * size))
         return varied(picture, size, np.random.default_rng(draw.seed), flip=task.spec.flip)
 
-    def _plain(self, task: Task, examples: Sequence[Example], size: int) -> Batch:
-        samples = [plain(self._pictures.read(task, example, 0.5, size)) for example in examples]
-        return _batch(task, samples, examples, self._device)
+    def _plain(self, task: Task, draws: Sequence[Draw], size: int) -> Batch:
+        samples = [plain(self._pictures.read(task, draw.example, draw.place, size)) for draw in draws]
+        return _batch(task, samples, [draw.example for draw in draws], self._device)
 
 
 def _batch(task: Task, samples: list[Sample], examples: Sequence[Example], device: str) -> Batch:
     if examples[0].label is None:
         return Batch(samples, None, device)
-    labels = torch.from_numpy(np.stack([np.asarray(example.label) for example in examples]))
+    labels = torch.from_numpy(np.stack([np.asarray(example.label) for example in examples[:: task.bag]]))
     if task.type == "classification":
         return Batch(samples, labels.long(), device)
     if task.type == "regression":

@@ -10,6 +10,7 @@ from torch import nn
 
 from umedfeat.pretraining.backbones import Backbone
 from umedfeat.pretraining.boxes import BoxHead
+from umedfeat.pretraining.cases import CaseHead
 from umedfeat.pretraining.decoders import BoxDecoder, MaskDecoder
 from umedfeat.pretraining.examples import Task
 from umedfeat.pretraining.heads import Batch, MaskHead, VectorHead
@@ -75,4 +76,5 @@ def _head(task: Task, dim: int, seed: int) -> nn.Module:
         return _seeded(seed, name, MaskHead, task)  # type: ignore[no-any-return]
     if task.type == "detection":
         return _seeded(seed, name, BoxHead, task)  # type: ignore[no-any-return]
-    return _seeded(seed, name, VectorHead, task, dim)  # type: ignore[no-any-return]
+    kind = CaseHead if task.spec.group == "case" else VectorHead
+    return _seeded(seed, name, kind, task, dim)  # type: ignore[no-any-return]

@@ -115,9 +115,28 @@ def _labelled(spec: TaskSpec, used: Sequence[tuple[Source, bool]]) -> Task:
         raise SetupError(f"task {spec.name}: no row has a label", remedy=f"fill in {spec.label} of {spec.data.name}")
     if spec.type == "classification":
         classes = spec.classes or tuple(sorted({source.meta[spec.label] for source, _ in used}))
-        return _split(spec, classes, [_classified(source, held, spec, classes) for source, held in used])
+        return _split(
+            spec, classes, _grouped(spec, [_classified(source, held, spec, classes) for source, held in used])
+        )
     examples = [_measured(source, held, spec, columns) for source, held in used]
-    return _split(spec, tuple(columns), examples)
+    return _split(spec, tuple(columns), _grouped(spec, examples))
+
+
+def _grouped(spec: TaskSpec, examples: Sequence[Example]) -> Sequence[Example]:
+    """Examples with the case that they belong to, where the label is a case's."""
+    if spec.group != "case":
+        return examples
+    firsts: dict[str, Example] = {}
+    for example in examples:
+        case = example.source.meta.get("case") or example.patient
+        first = firsts.setdefault(case, replace(example, case=case))
+        if first.patient != example.patient or str(first.label) != str(example.label):
+            what = "patients" if first.patient != example.patient else "labels"
+            message = (
+                f"task {spec.name}: {first.source.name} and {example.source.name} of one case have different {what}"
+            )
+            raise SetupError(message, remedy="one label a case: correct the column case, or `group: image`")
+    return [replace(example, case=example.source.meta.get("case") or example.patient) for example in examples]
 
 
 def _classified(source: Source, held: bool, spec: TaskSpec, classes: Sequence[str]) -> Example:

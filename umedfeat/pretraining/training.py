@@ -28,6 +28,7 @@ from umedfeat.pretraining.guards import health_of
 from umedfeat.pretraining.journal import Journal
 from umedfeat.pretraining.loader import Loader
 from umedfeat.pretraining.model import Model
+from umedfeat.pretraining.sampler import middle_draws
 from umedfeat.pretraining.settings import TrainSettings
 from umedfeat.pretraining.start import Start
 from umedfeat.pretraining.trainer import Round, Trainer
@@ -147,7 +148,7 @@ class Training:
     def some_images(self) -> torch.Tensor:
         """(n, 3, S, S) held-out images of the first task."""
         task, examples = self._guarded[0]
-        return self.loader.heldout(task, examples, self.settings.image_sizes[-1]).images
+        return self.loader.plain(task, middle_draws(examples), self.settings.image_sizes[-1]).images
 
     def close(self) -> None:
         """End the loader, and give back the cores."""
@@ -216,6 +217,7 @@ def fingerprint_of(
             "weight": task.spec.weight,
             "batch": task.spec.batch,
             "flip": task.spec.flip,
+            "bag": task.bag,
             "mpp": task.spec.mpp,
             "modality": task.spec.modality,
             "train": [_facts(example, digests) for example in task.train],
@@ -233,4 +235,4 @@ def _facts(example: Example, digests: Mapping[tuple[Path, ...], str]) -> list[An
     label = None if example.label is None else example.label.tolist()
     mask = None if example.mask is None else content_sha256([example.mask])
     boxes = None if example.boxes is None else [part.tolist() for part in example.boxes]
-    return [example.source.id, example.patient, digests[example.source.files], str(label), mask, boxes]
+    return [example.source.id, example.patient, example.case, digests[example.source.files], str(label), mask, boxes]
