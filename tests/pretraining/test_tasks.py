@@ -109,7 +109,7 @@ def test_faults_of_tables(drawn: Path) -> None:
 @pytest.mark.parametrize(
     ("mask", "said"),
     [
-        (np.zeros((32, 64), np.uint8), "1x32x64 but 1x64x64"),
+        (np.zeros((32, 64), np.uint8), "a mask of 64x32 pixels for an image of 64x64"),
         (np.full((64, 64), 7, np.uint8), "value 7 has no class"),
         (np.zeros((64, 64, 3), np.uint8), "RGB pixels"),
     ],

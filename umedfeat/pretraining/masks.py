@@ -1,27 +1,25 @@
-"""Masks: files of class numbers on the grid of their images."""
+"""Masks of a segmentation: files of any kind become class numbers on the grid of their images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from umedfeat.errors import SetupError
-from umedfeat.policy import Limits
+from umedfeat.errors import InputError, SetupError
+from umedfeat.readers.regions.flat import FlatMask, read_flat
+from umedfeat.readers.regions.label_volume import LabelVolume
+from umedfeat.readers.regions.masks import Mask, on_image, open_mask, refuse_off_image
 from umedfeat.readers.stacks.stack import StackFacts
-from umedfeat.readers.volumes.header import head_of, header_kind, read_header
-from umedfeat.readers.volumes.reader import NiftiStack
 
 __all__ = ["IGNORED", "read_mask", "read_overview"]
 
 #: Value of pixels that no loss and no score counts: unknown, or beside the image.
 IGNORED = 255
 
-_INDEX_MODES = frozenset({"1", "L", "P", "I", "I;16"})
 _AFFINE_TOLERANCE = 1e-2  # millimetres
 _ASPECT = 0.02  # by which the shape of a slide's mask may be off: rounding
 
@@ -29,19 +27,20 @@ _ASPECT = 0.02  # by which the shape of a slide's mask may be off: rounding
 def read_mask(path: Path, facts: StackFacts, classes: Sequence[str], task: str) -> npt.NDArray[np.uint8]:
     """(slices, rows, columns) of class numbers 0 … classes - 1 and IGNORED, on the grid of the image.
 
+    Segments and structures that have names are taken by them; those that the task does not know are class 0.
+
     Raises:
-        SetupError: not a mask of class numbers, another grid, or a number without a class.
+        SetupError: no mask, beside the image, or a number or a name without a class.
     """
     where = f"task {task}: mask {path.name}"
-    with path.open("rb") as stream:
-        head = stream.read(4096)
-    grid = _volume(path, facts, where) if header_kind(head_of(path, head)) is not None else _flat(path, where)
-    if grid.shape != (facts.slices, facts.rows, facts.cols):
-        sizes = " but ".join("x".join(map(str, shape)) for shape in (grid.shape, facts.shape[::-1]))
-        raise SetupError(
-            f"{where}: {sizes} of {facts.name} (slices, rows, columns)", remedy="draw it on the image's grid"
-        )
-    return _numbers(grid, len(classes), where)
+    try:
+        mask = open_mask(path, where)
+        if not isinstance(mask, FlatMask):
+            _refuse_elsewhere(mask, facts, where)
+        grid = on_image(mask, facts, where)
+    except InputError as error:
+        raise SetupError(error.message, remedy=error.remedy) from error
+    return _named(grid, mask.names, classes, where) if mask.names else _numbered(grid, len(classes), where)
 
 
 def read_overview(path: Path, size: tuple[int, int], classes: Sequence[str], task: str) -> npt.NDArray[np.uint8]:
@@ -51,42 +50,49 @@ def read_overview(path: Path, size: tuple[int, int], classes: Sequence[str], tas
         SetupError: not a mask of class numbers, or of another shape than the slide.
     """
     where = f"task {task}: mask {path.name}"
-    grid = _flat(path, where)[0]
+    try:
+        grid = read_flat(path, where).values
+    except InputError as error:
+        raise SetupError(error.message, remedy=error.remedy) from error
+    assert grid is not None  # areas of slides are read elsewhere
     height, width = grid.shape
     if abs(width * size[1] / (height * size[0]) - 1) > _ASPECT + 1 / min(width, height):
         message = f"{where}: {width} x {height} pixels do not have the shape of the slide ({size[0]} x {size[1]})"
         raise SetupError(message, remedy="a mask covers the whole slide")
-    return _numbers(grid, len(classes), where)
+    return _numbered(grid, len(classes), where)
 
 
-def _numbers(grid: npt.NDArray[Any], classes: int, where: str) -> npt.NDArray[np.uint8]:
+def _refuse_elsewhere(mask: Mask, facts: StackFacts, where: str) -> None:
+    """A mask of the image's own size was drawn on it: lying elsewhere it has lost its header."""
+    refuse_off_image(mask, mask.numbers(), facts, where)
+    if not isinstance(mask, LabelVolume) or mask.values.shape != facts.shape[::-1] or facts.affine is None:
+        return
+    if not np.allclose(mask.affine, facts.affine, atol=_AFFINE_TOLERANCE) and facts.origins is None:
+        message = f"{where}: has the size of {facts.name}, but lies elsewhere"
+        raise SetupError(message, remedy="save it with the image's header, or resample it")
+
+
+def _numbered(grid: npt.NDArray[Any], classes: int, where: str) -> npt.NDArray[np.uint8]:
     values = np.unique(grid)
-    wrong = values[(values != IGNORED) & ((values < 0) | (values >= classes) | (values != np.rint(values)))]
+    wrong = values[(values != IGNORED) & ((values < 0) | (values >= classes))]
     if wrong.size:
         remedy = f"{classes} classes are numbered 0 to {classes - 1}; {IGNORED} is not counted"
         raise SetupError(f"{where}: value {wrong[0]:g} has no class", remedy=remedy)
     return grid.astype(np.uint8)
 
 
-def _flat(path: Path, where: str) -> npt.NDArray[Any]:
-    try:
-        with Image.open(path, formats=("PNG", "TIFF", "BMP")) as image:
-            if image.mode not in _INDEX_MODES:
-                raise SetupError(f"{where}: {image.mode} pixels", remedy="one channel of class numbers, or a palette")
-            return np.asarray(image)[None].astype(np.int64)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SetupError(
-            f"{where}: cannot be read ({type(error).__name__})", remedy="a PNG of class numbers"
-        ) from error
-
-
-def _volume(path: Path, facts: StackFacts, where: str) -> npt.NDArray[Any]:
-    stack = NiftiStack(read_header(path, path.name), path.name, "", "", Limits())
-    try:
-        ours, theirs = stack.facts.affine, facts.affine
-        same = ours is not None and theirs is not None and np.allclose(ours, theirs, atol=_AFFINE_TOLERANCE)
-        if not same:
-            raise SetupError(f"{where}: lies elsewhere than {facts.name}", remedy="resample it to the image's grid")
-        return np.stack([stack.slice(k)[0] for k in range(stack.facts.slices)])
-    finally:
-        stack.close()
+def _named(
+    grid: npt.NDArray[Any], names: Mapping[int, str], classes: Sequence[str], where: str
+) -> npt.NDArray[np.uint8]:
+    """Numbers of a file to numbers of classes, by name; one segment alone is the only class beside class 0."""
+    known = {name.lower(): number for number, name in enumerate(classes)}
+    meant = {number: known[name.lower()] for number, name in names.items() if name.lower() in known}
+    if not meant and len(names) == 1 and len(classes) == 2:
+        meant = dict.fromkeys(names, 1)
+    if not meant:
+        there = ", ".join(sorted(set(names.values()))[:10])
+        raise SetupError(f"{where}: none of its segments is a class of the task", remedy=f"it has {there}")
+    found = np.zeros(grid.shape, np.uint8)
+    for number, kind in meant.items():
+        found[grid == number] = kind
+    return found
