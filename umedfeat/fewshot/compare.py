@@ -22,7 +22,7 @@ from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.fewshot.study import Origin, Progress, run_study
 from umedfeat.machine import usable_cores
 
-__all__ = ["MARGIN", "PERMUTATIONS", "compare_cohorts", "holm"]
+__all__ = ["MARGIN", "PERMUTATIONS", "compare_cohorts", "holm", "paired_differences"]
 
 MARGIN = 0.02
 PERMUTATIONS = 1999
@@ -76,7 +76,10 @@ def compare_cohorts(
         origin = (origins or {}).get(name, Origin())
         shown = None if progress is None else _shifted(progress, number, len(cohorts))
         results[name] = run_study(cohort, settings, replace(origin, encoder=name), shown, jobs)
-    curves = {name: _curves(cohorts[name], results[name], jobs or usable_cores()) for name in names}
+    curves = {
+        name: _curves(cohorts[name], result.predictions, result.settings, jobs or usable_cores())
+        for name, result in results.items()
+    }
     others = [name for name in names if name != baseline]
     differences = [row for name in others for row in _differences(name, baseline, curves, settings)]
     needed: list[DataNeeded] = []
@@ -100,11 +103,35 @@ def _refuse_different(cohorts: Mapping[str, Cohort]) -> None:
             )
 
 
-def _curves(cohort: Cohort, result: ProbeResult, jobs: int) -> dict[Key, _Curves]:
+def paired_differences(
+    cohort: Cohort, parts: Mapping[str, Predictions], baseline: str, settings: ProbeSettings, jobs: int | None = None
+) -> tuple[Difference, ...]:
+    """Predictions of several classifiers on the same test items against those of one of them, metric by metric.
+
+    Args:
+        cohort: of the test items.
+        parts: name → predictions of the same items, under the same classifier, budget and test set.
+
+    Returns:
+        Differences to the baseline; p is corrected over the others (Holm).
+    """
+    curves = {name: _curves(cohort, [part], settings, jobs or usable_cores()) for name, part in parts.items()}
+    found = [row for name in parts if name != baseline for row in _differences(name, baseline, curves, settings)]
+    corrected: dict[tuple[str, str], float] = {}
+    for metric in dict.fromkeys(row.metric for row in found):
+        family = [row for row in found if row.metric == metric]
+        for row, p in zip(family, holm([row.p for row in family]), strict=True):
+            corrected[row.encoder, metric] = p
+    return tuple(replace(row, p_holm=corrected[row.encoder, row.metric]) for row in found)
+
+
+def _curves(
+    cohort: Cohort, predictions: Sequence[Predictions], settings: ProbeSettings, jobs: int
+) -> dict[Key, _Curves]:
     def work(part: Predictions) -> tuple[Key, _Curves]:
         patients, _ = test_patients(cohort, part.items)
-        rng = np.random.default_rng([result.settings.seed, 5])
-        weights = patient_weights(stratum_of(cohort, patients), result.settings.bootstrap, rng)
+        rng = np.random.default_rng([settings.seed, 5])
+        weights = patient_weights(stratum_of(cohort, patients), settings.bootstrap, rng)
         without = 1.0 - np.eye(len(patients))
         found = measured(cohort, part, np.vstack([weights, without]))
         key = (part.classifier, part.budget, part.test_set)
@@ -117,7 +144,7 @@ def _curves(cohort: Cohort, result: ProbeResult, jobs: int) -> dict[Key, _Curves
             part.fold is not None,
         )
 
-    return dict(in_order(work, result.predictions, jobs))
+    return dict(in_order(work, predictions, jobs))
 
 
 def _differences(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from umedfeat.arrays import Bools, Floats, Floats32, Ints
 from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
@@ -18,12 +18,22 @@ __all__ = [
     "Drop",
     "Estimate",
     "Fold",
+    "Judged",
     "Predictions",
     "ProbeResult",
     "Sanity",
     "Score",
     "Significance",
 ]
+
+
+class Judged(Protocol):
+    """What figures of right and wrong need besides the predictions: a study, or a fixed model on new patients."""
+
+    @property
+    def task(self) -> Task: ...
+    @property
+    def cohort(self) -> Cohort: ...
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,17 @@ from umedfeat.fewshot.result import Budget, Fold, Predictions, ProbeResult, Sign
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.machine import usable_cores
 
-__all__ = ["Origin", "Progress", "Study", "flow_of", "plan_warnings", "predict", "run_study"]
+__all__ = [
+    "NO_PATIENTS",
+    "Origin",
+    "Progress",
+    "Study",
+    "flow_of",
+    "plan_warnings",
+    "predict",
+    "run_study",
+    "small_test_notes",
+]
 
 #: Called after each fitted draw with (done, total).
 Progress = Callable[[int, int], None]
@@ -40,6 +50,10 @@ _FEW_OF_A_CLASS = 10
 _ABSENT = (
     "Test set {name!r} holds no patient of {label!r}: metrics that need every class are not defined there, there is no "
     "p-value, and accuracy is the recall of what is there ({there})."
+)
+NO_PATIENTS = (
+    "No patient information: every item is taken as its own patient. If patients have several items, the results are "
+    "too good and the intervals too narrow."
 )
 _FOLDS_NOTE = (
     "Cross-validation tests on every patient, but the folds train on one another's patients: intervals are widened for "
@@ -304,10 +318,7 @@ def plan_warnings(study: Study) -> list[str]:
     cohort = study.cohort
     found = list(cohort.warnings)
     if not cohort.patients_known:
-        found.append(
-            "No patient information: every item is taken as its own patient. If patients have several items, the "
-            "results are too good and the intervals too narrow."
-        )
+        found.append(NO_PATIENTS)
     found += confounding_notes(cohort)
     found += [budget.note for budget in study.budgets if budget.note]
     found += _few_features(study)
@@ -320,25 +331,31 @@ def plan_warnings(study: Study) -> list[str]:
 
 
 def _small_tests(study: Study) -> list[str]:
-    """Test sets with few patients, or few of one class, each with its smallest class by name."""
-    cohort, found = study.cohort, []
-    for fold in study.folds if not study.settings.cv else ():
-        for name, patients in fold.tests.items():
-            if len(patients) < _FEW_PATIENTS:
-                found.append(
-                    f"Test set {name!r} holds {len(patients)} patients: its intervals are wide and approximate."
-                )
-            if cohort.task == "regression":
-                continue
-            counts = cohort.carries[patients].sum(axis=0)
-            smallest = int(counts.argmin())
-            label = cohort.requirement_names[smallest]
-            if not counts[smallest]:
-                found.append(_ABSENT.format(name=name, label=label, there=_present(cohort, counts)))
-            elif counts[smallest] < _FEW_OF_A_CLASS:
-                some = f"{counts[smallest]} patient{'' if counts[smallest] == 1 else 's'} of {label!r}"
-                none = ": there are no intervals" if counts[smallest] < 2 else ""
-                found.append(f"Test set {name!r} holds {some}, its smallest class{none}.")
+    folds = study.folds if not study.settings.cv else ()
+    tests = [(name, patients) for fold in folds for name, patients in fold.tests.items()]
+    return [note for name, patients in tests for note in small_test_notes(study.cohort, name, patients)]
+
+
+def small_test_notes(cohort: Cohort, name: str, patients: Ints) -> list[str]:
+    """A test set with few patients, or few of one class, with its smallest class by name.
+
+    Args:
+        name: of the test set. patients: (P,) numbers of its patients.
+    """
+    found = []
+    if len(patients) < _FEW_PATIENTS:
+        found.append(f"Test set {name!r} holds {len(patients)} patients: its intervals are wide and approximate.")
+    if cohort.task == "regression":
+        return found
+    counts = cohort.carries[patients].sum(axis=0)
+    smallest = int(counts.argmin())
+    label = cohort.requirement_names[smallest]
+    if not counts[smallest]:
+        found.append(_ABSENT.format(name=name, label=label, there=_present(cohort, counts)))
+    elif counts[smallest] < _FEW_OF_A_CLASS:
+        some = f"{counts[smallest]} patient{'' if counts[smallest] == 1 else 's'} of {label!r}"
+        none = ": there are no intervals" if counts[smallest] < 2 else ""
+        found.append(f"Test set {name!r} holds {some}, its smallest class{none}.")
     return found
 
 

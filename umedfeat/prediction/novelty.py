@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from umedfeat.fewshot.cohort.twins import NEAR
+
 __all__ = ["FALSE_ALARMS", "Novelty"]
 
 #: Share of ordinary inputs that are flagged all the same.
@@ -58,6 +60,16 @@ class Novelty:
         """(n,) share of training patients at least as far away, (1 + b) / (1 + C); small: unlike the training data."""
         farther = len(self.usual) - np.searchsorted(self.usual, self.distances(rows), side="left")
         return np.asarray((1 + farther) / (1 + len(self.usual)))
+
+    def same(self, rows: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:
+        """(n,) which rows are those of a training item: the same image, stored or embedded again (see ``NEAR``)."""
+        nearest = np.sqrt(_squares(rows, self.references).min(axis=1))
+        spread = np.linalg.norm(self.references - self.references.mean(axis=0, dtype=np.float64), axis=1)
+        return np.asarray(nearest <= NEAR * spread.mean())
+
+    def complete(self, items: int) -> bool:
+        """Are all of so many training items kept?"""
+        return len(self.references) >= items
 
     def can_flag(self, rate: float = FALSE_ALARMS) -> bool:
         """Are there patients enough to flag at this rate of false alarms? 19 for 5 %."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
-from umedfeat.fewshot.result import Predictions, ProbeResult
+from umedfeat.fewshot.result import Judged, Predictions
 from umedfeat.report.figures.agreement import onehot_of
 
 __all__ = ["per_class"]
 
 
-def per_class(result: ProbeResult, part: Predictions) -> list[list[str]]:
+def per_class(result: Judged, part: Predictions) -> list[list[str]]:
     """(class, test patients, test items, precision, sensitivity, F1, AUROC) a class; "–" where a draw has none."""
     hits = onehot_of(result, part).astype(np.intp)
     scores = np.stack([_one_draw(result, hits, values) for values in part.values])
@@ -25,7 +25,7 @@ def per_class(result: ProbeResult, part: Predictions) -> list[list[str]]:
 
 
 def _one_draw(
-    result: ProbeResult,
+    result: Judged,
     hits: np.ndarray[tuple[int, int], np.dtype[np.intp]],
     values: np.ndarray[tuple[int, int], np.dtype[np.float32]],
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

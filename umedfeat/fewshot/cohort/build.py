@@ -13,12 +13,12 @@ import numpy.typing as npt
 from umedfeat.arrays import Bools, Floats, Floats32, Ints, Rows, Texts
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
-from umedfeat.fewshot.cohort.labels import MISSING, Target, as_text, encode, survival_target
+from umedfeat.fewshot.cohort.labels import MISSING, Target, as_text, encode, encode_known, survival_target
 from umedfeat.fewshot.cohort.selection import twin_notes
 from umedfeat.fewshot.cohort.twins import find_twins, screened
 from umedfeat.fewshot.settings import ProbeSettings, Task
 
-__all__ = ["build_cohort", "in_range", "refuse_shapes", "relabelled"]
+__all__ = ["build_cohort", "build_known", "in_range", "refuse_shapes", "relabelled"]
 
 _QUARTILES = (0.25, 0.5, 0.75)
 #: Share of the items above which a single patient is pointed out.
@@ -53,19 +53,62 @@ def build_cohort(
     """
     refuse_shapes(ids, {"labels": labels, "patients": patients, "content": content, **(meta or {})})
     ids_ = np.asarray(ids, dtype=np.str_)
-    known, patients_ = _patients(ids_, patients)
     target = _target(labels, settings, ids_)
+    cohort = _assembled(rows, row_item, target, settings, ids_, patients, meta, content)
+    _refuse_thin_classes(cohort)
+    return _as_unit(replace(cohort, flow=flow, facts=dict(facts or {})), settings)
+
+
+def build_known(
+    rows: Floats32,
+    labels: Sequence[str],
+    classes: tuple[str, ...],
+    settings: ProbeSettings,
+    *,
+    ids: Sequence[str],
+    patients: Sequence[str] | None,
+    meta: Mapping[str, Sequence[str]],
+    content: Sequence[str],
+    flow: tuple[FlowStep, ...],
+) -> Cohort:
+    """The same for a classifier that is there already: its task (of the settings) and its classes, however few
+    patients carry them.
+
+    Args:
+        rows: (I, D), one per item.
+
+    Raises:
+        CohortError: a label it does not know, patients in two classes, bad features.
+    """
+    target = encode_known(labels, settings.task, classes)  # type: ignore[arg-type]
+    ids_ = np.asarray(ids, dtype=np.str_)
+    cohort = _assembled(rows, np.arange(len(ids_)), target, settings, ids_, patients, meta, content)
+    return _as_unit(replace(cohort, flow=flow), settings)
+
+
+def _assembled(
+    rows: Floats32,
+    row_item: Ints,
+    target: Target,
+    settings: ProbeSettings,
+    ids: Texts,
+    patients: Sequence[str] | None,
+    meta: Mapping[str, Sequence[str]] | None,
+    content: Sequence[str] | None,
+) -> Cohort:
+    """Patients by number, who carries what, which items are one image."""
+    known, patients_ = _patients(ids, patients)
     names, patient = np.unique(patients_, return_inverse=True)
-    _refuse_bad_features(rows, row_item, ids_)
+    _refuse_bad_features(rows, row_item, ids)
     rows = in_range(rows).astype(np.float32, copy=False)
     carries = _carries(target, patient, len(names))
     if settings.label_of == "patient":
         _refuse_mixed(target, patient, names, carries)
-    embedding = _pooled(rows, row_item, len(ids_))
-    hashes = np.asarray(content if content is not None else [""] * len(ids_), dtype=np.str_)
+    embedding = _pooled(rows, row_item, len(ids))
+    hashes = np.asarray(content if content is not None else [""] * len(ids), dtype=np.str_)
     twins = find_twins(embedding, hashes)
-    cohort = Cohort(
-        ids=ids_,
+    return Cohort(
+        ids=ids,
         patient=patient,
         names=names,
         patients_known=known,
@@ -78,13 +121,9 @@ def build_cohort(
         row_item=row_item,
         carries=carries,
         stratum=_strata(carries, target.task),
-        twins=tuple((int(patient[a]), int(patient[b]), str(ids_[a]), str(ids_[b])) for a, b in twins.identical),
-        flow=flow,
-        warnings=(*_notes(target, settings, patient, names), *screened(twins, ids_, patient, target)),
-        facts=dict(facts or {}),
+        twins=tuple((int(patient[a]), int(patient[b]), str(ids[a]), str(ids[b])) for a, b in twins.identical),
+        warnings=(*_notes(target, settings, patient, names), *screened(twins, ids, patient, target)),
     )
-    _refuse_thin_classes(cohort)
-    return _as_unit(cohort, settings)
 
 
 def in_range(rows: Rows) -> Rows:

@@ -13,7 +13,7 @@ from umedfeat.arrays import Floats
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.settings import Task
 
-__all__ = ["MISSING", "Target", "as_text", "encode", "infer_task", "survival_target"]
+__all__ = ["MISSING", "Target", "as_text", "encode", "encode_known", "infer_task", "survival_target"]
 
 #: Cells that mean "no label".
 MISSING = frozenset({"", "nan", "na", "n/a", "null", "?"})
@@ -89,6 +89,26 @@ def encode(texts: Sequence[str], task: str, order: Sequence[str] = ()) -> Target
     if chosen == "survival":
         return survival_target(np.asarray([_time_and_event(text) for text in texts]))
     return _classes(texts, chosen, order)
+
+
+def encode_known(texts: Sequence[str], task: Task, classes: tuple[str, ...]) -> Target:
+    """Encode labels for a classifier that is there already: its classes, in its order, whoever carries them.
+
+    Raises:
+        CohortError: a label that it does not know, or that does not fit the task.
+    """
+    if task == "regression":
+        return Target(task, _regression(texts), ())
+    sets = _label_sets(texts) if task == "multilabel" else [{text} for text in texts]
+    unknown = sorted(set().union(*sets) - set(classes))
+    if unknown:
+        raise CohortError(
+            f"{len(unknown)} labels are none of its classes, {unknown[0]!r} among them",
+            remedy=f"its classes: {', '.join(classes)}; --merge {unknown[0]}+{classes[0]}={classes[0]} or --drop-class",
+        )
+    truth = np.asarray([[name in labels for name in classes] for labels in sets], dtype=np.intp)
+    truth = truth.reshape(len(texts), len(classes))
+    return Target(task, truth if task == "multilabel" else truth.argmax(axis=1), classes)
 
 
 def _numbers(texts: Sequence[str]) -> list[float] | None:
@@ -169,10 +189,15 @@ def _ordered(classes: set[str], order: Sequence[str]) -> list[str]:
 
 
 def _multilabel(texts: Sequence[str]) -> Target:
-    sets = [{part.strip() for part in text.replace(";", "|").split("|")} - {"", "none", "None"} for text in texts]
+    sets = _label_sets(texts)
     names = sorted(set().union(*sets))
     truth = np.asarray([[name in labels for name in names] for labels in sets], dtype=np.intp)
     constant = [name for name, column in zip(names, truth.T, strict=True) if column.all()]
     if constant:
         raise CohortError(f"every item carries the label {constant[0]!r}: nothing can be learned about it")
     return Target("multilabel", truth, tuple(names))
+
+
+def _label_sets(texts: Sequence[str]) -> list[set[str]]:
+    """ "a|b" or "a;b" → {"a", "b"}; "none" → nothing."""
+    return [{part.strip() for part in text.replace(";", "|").split("|")} - {"", "none", "None"} for text in texts]

@@ -25,7 +25,17 @@ from umedfeat.naming import Pseudonyms, plain_cell, stem_of
 
 log = logging.getLogger("umedfeat")
 
-__all__ = ["LABEL_COLUMNS", "Labelled", "Labelling", "aligned", "cohort_of", "label_items"]
+__all__ = [
+    "LABEL_COLUMNS",
+    "Labelled",
+    "Labelling",
+    "aligned",
+    "cohort_of",
+    "flow_of",
+    "kept_of",
+    "label_items",
+    "selected",
+]
 
 
 #: Columns taken for the label when none is named; exactly one of them may be there.
@@ -148,7 +158,7 @@ def cohort_of(
     Args:
         pseudonyms: what items are called in everything that follows, instead of by their file names.
     """
-    labelled = _selected(labelled, settings)
+    labelled = selected(labelled, settings)
     if mixed := _mixed_modalities(labelled):
         log.warning("%s: %s", table.path.name, mixed)
     ids = table.ids[labelled.items]
@@ -172,7 +182,7 @@ def cohort_of(
         patients=None if labelled.patients is None else labelled.patients.tolist(),
         meta={name: values.tolist() for name, values in labelled.meta.items()},
         content=table.content[labelled.items].tolist(),
-        flow=_flow(table, labelled),
+        flow=flow_of(table, labelled),
         facts={name: values[labelled.items] for name, values in table.facts.items()},
     )
     if settings.pool != "abmil":
@@ -182,9 +192,10 @@ def cohort_of(
     return replace(cohort, bags=Bags(tiles, starts))
 
 
-def _selected(labelled: Labelled, settings: ProbeSettings) -> Labelled:
+def selected(labelled: Labelled, settings: ProbeSettings) -> Labelled:
+    """The items and classes that the settings leave in, classes merged as they say (``select``)."""
     found = select(labelled.labels.tolist(), labelled.meta, settings)
-    kept = _kept(labelled, found.keep, found.note)
+    kept = kept_of(labelled, found.keep, found.note)
     return replace(kept, labels=np.asarray(found.labels, dtype=np.str_))
 
 
@@ -207,7 +218,7 @@ def aligned(table: FeatureTable, other: FeatureTable, labelled: Labelled, unmatc
             remedy="extract both files from the same inputs, or compare what they share with --unmatched skip",
         )
     note = f"{int((~there).sum())} items not in {other.path.name}" if not there.all() else ""
-    ours = _kept(labelled, there, note)
+    ours = kept_of(labelled, there, note)
     items = np.asarray([place[name] for name in table.ids[ours.items].tolist()], dtype=np.intp)
     a, b = table.content[ours.items], other.content[items]
     torn = (a != b) & (a != "") & (b != "")
@@ -220,7 +231,8 @@ def aligned(table: FeatureTable, other: FeatureTable, labelled: Labelled, unmatc
     return ours, replace(ours, items=items)
 
 
-def _kept(found: Labelled, keep: Bools, note: str) -> Labelled:
+def kept_of(found: Labelled, keep: Bools, note: str) -> Labelled:
+    """Some of the items; ``note`` says why the others are left out."""
     return Labelled(
         found.name,
         found.items[keep],
@@ -231,7 +243,8 @@ def _kept(found: Labelled, keep: Bools, note: str) -> Labelled:
     )
 
 
-def _flow(table: FeatureTable, labelled: Labelled) -> tuple[FlowStep, ...]:
+def flow_of(table: FeatureTable, labelled: Labelled) -> tuple[FlowStep, ...]:
+    """From the inputs to the labelled items."""
     known = np.unique(table.patients)
     lost = [f"{table.failed} could not be embedded"] * bool(table.failed)
     lost += [f"{table.empty} without rows"] * bool(table.empty)
@@ -466,4 +479,4 @@ def _without_gaps(table: FeatureTable, found: Labelled, unmatched: str) -> Label
             f"{len(names)} of {len(gaps)} items have no label: {_some(names)}",
             remedy="fill the label column, or leave these items out with --unmatched skip",
         )
-    return _kept(found, ~gaps, f"{int(gaps.sum())} items with an empty label")
+    return kept_of(found, ~gaps, f"{int(gaps.sum())} items with an empty label")

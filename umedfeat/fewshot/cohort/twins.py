@@ -11,11 +11,11 @@ from umedfeat.arrays import Floats32, Ints, Texts
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.labels import Target
 
-__all__ = ["Twins", "find_twins", "screened"]
+__all__ = ["NEAR", "Twins", "find_twins", "screened"]
 
 #: Distance, over the distance from the mean of the cohort, below which two embeddings are near-identical: the same
 #: picture stored again. It is a cosine of 0.99995 after centring, with lengths alike.
-_NEAR = 0.01
+NEAR = 0.01
 #: Dimensions in which near-identical items are looked for first.
 _DIRECTIONS = 16
 
@@ -58,10 +58,10 @@ def _near(rows: Floats32) -> Ints:
     centred /= length[:, None]
     width = min(_DIRECTIONS, rows.shape[1])
     directions = np.linalg.qr(np.random.default_rng(0).normal(size=(rows.shape[1], width)))[0]
-    found = KDTree(centred @ directions).query_pairs(_NEAR, output_type="ndarray")
+    found = KDTree(centred @ directions).query_pairs(NEAR, output_type="ndarray")
     apart = centred[found[:, 0]] - centred[found[:, 1]]
     ratio = length[found[:, 0]] / length[found[:, 1]]
-    close = (np.einsum("nd,nd->n", apart, apart) <= _NEAR**2) & (np.abs(np.log(ratio)) <= _NEAR)
+    close = (np.einsum("nd,nd->n", apart, apart) <= NEAR**2) & (np.abs(np.log(ratio)) <= NEAR)
     return np.asarray(found[close], dtype=np.intp)
 
 

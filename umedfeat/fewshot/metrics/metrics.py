@@ -58,6 +58,7 @@ METRICS: dict[str, Metric] = {
     "brier": Metric("Brier score", 0.0, "positive", greater_is_better=False),
     "log_loss": Metric("log-loss", 0.0, "positive", greater_is_better=False),
     "calibration_slope": Metric("calibration slope", 1.0, "real"),
+    "calibration_intercept": Metric("calibration intercept", 0.0, "real"),  # of fixed models on new patients alone
     "ece": Metric("ECE", 0.0, "unit", greater_is_better=False),
     "sensitivity": Metric("sensitivity", 1.0, "unit"),
     "specificity": Metric("specificity", 1.0, "unit"),

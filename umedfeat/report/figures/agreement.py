@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 from sklearn.metrics import roc_curve
 
 from umedfeat.arrays import Floats
-from umedfeat.fewshot.result import Predictions, ProbeResult
+from umedfeat.fewshot.result import Judged, Predictions
 from umedfeat.report.figures.axes import Axes, linear_ticks, series_class
 
 __all__ = ["calibration", "confusion", "onehot_of", "roc", "scatter"]
@@ -18,7 +18,7 @@ _CURVES = 7  # more lines than colours cannot be told apart
 _WIDTH, _HEIGHT = 420.0, 400.0
 
 
-def onehot_of(result: ProbeResult, part: Predictions) -> Floats:
+def onehot_of(result: Judged, part: Predictions) -> Floats:
     """(n, K) 0/1 truth of the test items."""
     truth = result.cohort.truth[part.items]
     if result.task == "multilabel":
@@ -27,7 +27,7 @@ def onehot_of(result: ProbeResult, part: Predictions) -> Floats:
     return hits
 
 
-def confusion(result: ProbeResult, part: Predictions) -> Markup:
+def confusion(result: Judged, part: Predictions) -> Markup:
     """Mean counts over the draws, shaded by the share of the true class (rows)."""
     classes = result.cohort.classes
     truth = np.asarray(result.cohort.truth[part.items], dtype=np.intp)
@@ -50,7 +50,7 @@ def confusion(result: ProbeResult, part: Predictions) -> Markup:
     )
 
 
-def roc(result: ProbeResult, part: Predictions) -> Markup:
+def roc(result: Judged, part: Predictions) -> Markup:
     """One step line per class (the first draw thick, the others thin): sensitivity over 1 - specificity."""
     axes = _unit_square("1 - specificity", "sensitivity", "ROC curves")
     hits = onehot_of(result, part)
@@ -62,7 +62,7 @@ def roc(result: ProbeResult, part: Predictions) -> Markup:
     return axes.svg()
 
 
-def calibration(result: ProbeResult, part: Predictions) -> Markup:
+def calibration(result: Judged, part: Predictions) -> Markup:
     """Observed frequency over mean predicted probability, in ten equal bins, all draws together."""
     axes = _unit_square("predicted probability", "observed frequency", "Calibration")
     hits = onehot_of(result, part)
@@ -83,7 +83,7 @@ def calibration(result: ProbeResult, part: Predictions) -> Markup:
     return axes.svg()
 
 
-def scatter(result: ProbeResult, part: Predictions) -> Markup:
+def scatter(result: Judged, part: Predictions) -> Markup:
     """Predicted over true value, first draw."""
     truth = np.asarray(result.cohort.truth[part.items], dtype=np.float64)
     predicted = part.values[0, :, 0].astype(np.float64)
@@ -108,7 +108,7 @@ def scatter(result: ProbeResult, part: Predictions) -> Markup:
     return axes.svg()
 
 
-def _columns(result: ProbeResult) -> list[int]:
+def _columns(result: Judged) -> list[int]:
     return [1] if result.task == "binary" else list(range(len(result.cohort.classes)))
 
 

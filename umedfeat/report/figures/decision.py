@@ -9,7 +9,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from umedfeat.fewshot.metrics.operating import net_benefit
-from umedfeat.fewshot.result import Predictions, ProbeResult
+from umedfeat.fewshot.result import Judged, Predictions
 from umedfeat.report.figures.axes import Axes, linear_ticks, series_class
 
 __all__ = ["THRESHOLDS", "benefit_of", "decision_curve"]
@@ -18,14 +18,14 @@ __all__ = ["THRESHOLDS", "benefit_of", "decision_curve"]
 THRESHOLDS = np.linspace(0.01, 0.99, 99)
 
 
-def benefit_of(result: ProbeResult, part: Predictions) -> npt.NDArray[np.float64]:
+def benefit_of(result: Judged, part: Predictions) -> npt.NDArray[np.float64]:
     """(T,) net benefit at each of THRESHOLDS, mean over the draws."""
     hit = np.asarray(result.cohort.truth[part.items]) == 1
     each = [net_benefit(values[:, 1].astype(np.float64), hit, THRESHOLDS) for values in part.values]
     return np.asarray(np.mean(each, axis=0))
 
 
-def decision_curve(result: ProbeResult, parts: Sequence[Predictions]) -> tuple[Markup, list[tuple[str, str]]]:
+def decision_curve(result: Judged, parts: Sequence[Predictions]) -> tuple[Markup, list[tuple[str, str]]]:
     """Net benefit over the threshold probability for each classifier, for everybody and for nobody, and the key.
 
     Args:

@@ -1,0 +1,75 @@
+"""Several models on one new cohort: paired over its patients, whatever encoder each of them needs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from study_cases import gaussian_cases, write_features
+
+from umedfeat.errors import CohortError, LeakageError, SetupError
+from umedfeat.fewshot.files import probe_file
+from umedfeat.fewshot.settings import ProbeSettings
+from umedfeat.prediction.comparing import ModelComparison, compare_models
+from umedfeat.prediction.fit import fit_file
+
+FAST = ProbeSettings(fractions=(1.0,), classifiers=("linear",), bootstrap=200)
+TRAINED, NEW = gaussian_cases(60, 1, 8, seed=0), gaussian_cases(80, 1, 8, seed=1)
+
+
+def _features(path: Path, rows: np.ndarray, labels: list[str], encoder: str, prefix: str) -> Path:
+    names = [f"{prefix}{k:03}.png" for k in range(len(rows))]
+    content = [f"{prefix}{k:060x}" for k in range(len(rows))]
+    options = {"patients": [f"{prefix}{k}" for k in range(len(rows))], "meta": {"label": labels}, "content": content}
+    return write_features(path, [row[None] for row in rows], names, encoder=encoder, **options)  # type: ignore[arg-type]
+
+
+def _model(folder: Path, rows: np.ndarray, encoder: str, classifier: str = "linear") -> Path:
+    folder.mkdir()
+    feats = _features(folder / "feats.h5", rows, TRAINED.labels, encoder, "old")
+    result = probe_file(feats, settings=FAST)
+    return fit_file(feats, result, classifier=classifier).save(folder / "model.safetensors")
+
+
+def _noise(rows: np.ndarray, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=rows.shape).astype(np.float32)
+
+
+def _compared(tmp_path: Path, known: str = "stop") -> ModelComparison:
+    models = [
+        _model(tmp_path / "good", TRAINED.features, "good"),
+        _model(tmp_path / "bad", _noise(TRAINED.features, 7), "bad"),
+    ]
+    models.append(_model(tmp_path / "also", TRAINED.features, "good", "prototype"))
+    files = [_features(tmp_path / "a.h5", NEW.features, NEW.labels, "good", "new")]
+    files.append(_features(tmp_path / "b.h5", _noise(NEW.features, 8), NEW.labels, "bad", "new"))
+    return compare_models(files, models, baseline="bad", settings=FAST, known=known)  # type: ignore[arg-type]
+
+
+def test_the_better_model_is_better_by_the_difference_of_their_figures(tmp_path: Path) -> None:
+    found = _compared(tmp_path)
+    assert found.names == ("good", "bad", "also") and found.baseline == "bad"
+    value = {
+        name: {row.metric: row.value for row in rows if not row.subgroup} for name, rows in found.estimates.items()
+    }
+    rows = {(row.encoder, row.metric): row for row in found.differences}
+    difference = rows["good", "auroc"]
+    assert difference.value == pytest.approx(value["good"]["auroc"] - value["bad"]["auroc"])
+    assert difference.low > 0.1 and difference.p < 0.01 and difference.p <= difference.p_holm <= 2 * difference.p + 1e-9
+    assert {name for name, _ in rows} == {"good", "also"}
+
+
+def test_a_model_whose_encoder_no_file_was_made_with_is_named(tmp_path: Path) -> None:
+    models = [_model(tmp_path / "good", TRAINED.features, "good"), _model(tmp_path / "bad", TRAINED.features, "bad")]
+    files = [_features(tmp_path / f"{name}.h5", NEW.features, NEW.labels, "good", "new") for name in "ab"]
+    with pytest.raises(SetupError, match=r"bad: none of a\.h5, b\.h5 was made with its encoder"):
+        compare_models(files, models, settings=FAST)
+    with pytest.raises(SetupError, match=r"a.h5: made with other settings: encoder\.name: bad → good"):
+        compare_models(files[:1], models, settings=FAST)
+    with pytest.raises(CohortError, match="two models or more"):
+        compare_models(files, models[:1], settings=FAST)
+    copy = Path(shutil.copy(models[0], tmp_path / "copy.safetensors"))
+    with pytest.raises(LeakageError, match="images of the training data"):
+        compare_models([tmp_path / "good" / "feats.h5"], [models[0], copy])

@@ -1,0 +1,129 @@
+"""External validation: figures of a fixed model are a study's figures, and its own patients are kept out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from study_cases import Cases, gaussian_cases, write_features
+
+from umedfeat.errors import CohortError, LeakageError
+from umedfeat.fewshot.files import probe_file
+from umedfeat.fewshot.metrics.calibration import calibration_intercept
+from umedfeat.fewshot.result import ProbeResult
+from umedfeat.fewshot.settings import ProbeSettings
+from umedfeat.prediction.apply import apply_probe
+from umedfeat.prediction.external import INTERCEPT, Validation, has_own_labels, validate
+from umedfeat.prediction.fit import fit_file
+from umedfeat.prediction.overlap import trained_patients
+from umedfeat.prediction.saved import SavedProbe
+from umedfeat.report.files import write_study
+
+FAST = ProbeSettings(fractions=(1.0,), classifiers=("linear",), bootstrap=200)
+
+
+def _written(path: Path, cases: Cases, labels: list[str] | None = None, *, prefix: str = "") -> Path:
+    rows = [row[None] for row in cases.features]
+    names = [f"{prefix}i{k:03}.png" for k in range(len(rows))]
+    patients = [prefix + name for name in cases.patients]
+    content = [f"{prefix}{k:063x}" for k in range(len(rows))]
+    meta = {"label": cases.labels if labels is None else labels}
+    return write_features(path, rows, names, patients=patients, meta=meta, content=content)
+
+
+def _study(feats: Path, folder: Path, **options: object) -> tuple[SavedProbe, ProbeResult]:
+    result = probe_file(feats, settings=replace(FAST, **options))  # type: ignore[arg-type]
+    write_study(result, folder)
+    probe = fit_file(feats, result)
+    probe.save(folder / "model.safetensors")
+    return probe, result
+
+
+@pytest.mark.parametrize("unit", ["item", "tile", "patient"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_on_the_test_set_of_the_study_it_says_what_the_study_said(unit: str, classes: int, tmp_path: Path) -> None:
+    feats = _written(tmp_path / "feats.h5", gaussian_cases(60, 2, 8, classes=classes))
+    probe, result = _study(feats, tmp_path / "probe", unit=unit)
+    trained = trained_patients(probe, tmp_path / "probe" / "splits.json")
+    found = validate(apply_probe(probe, feats), settings=FAST, known="skip", trained=trained)
+    assert len(found.cohort.names) == len(result.folds[0].tests["test"])
+    ours = {row.metric: (row.value, row.low, row.high) for row in found.estimates if row.metric != INTERCEPT}
+    theirs = {row.metric: (row.value, row.low, row.high) for row in result.estimates if row.budget == "100 %"}
+    assert ours.keys() == theirs.keys()
+    for metric, expected in theirs.items():
+        np.testing.assert_allclose(ours[metric], expected, atol=1e-6, err_msg=metric)
+    assert found.significance is not None and found.significance.p == result.significance[0].p
+
+
+def test_training_patients_and_images_are_refused_and_named(tmp_path: Path) -> None:
+    feats = _written(tmp_path / "feats.h5", gaussian_cases(40, 2, 8))
+    probe, _ = _study(feats, tmp_path / "probe")
+    trained = trained_patients(probe, tmp_path / "probe" / "splits.json")
+    assert trained is not None and len(trained) == 28
+    found = apply_probe(probe, feats)
+    with pytest.raises(LeakageError, match=r"28 patients stand in training and in the new cohort: p\d+.*56 items are"):
+        validate(found, settings=FAST, trained=trained)
+    with pytest.raises(LeakageError, match=r"56 items are images of the training data"):
+        validate(found, settings=FAST)
+    silent = replace(found, probe=replace(probe, novelty=None))
+    notes = validate(silent, settings=FAST).warnings
+    assert any("no splits.json" in note and "keeps no features" in note for note in notes)
+    others = apply_probe(probe, _written(tmp_path / "new.h5", gaussian_cases(40, 2, 8, seed=5), prefix="new-"))
+    assert not any(
+        "not looked for" in note.lower() for note in validate(others, settings=FAST, trained=trained).warnings
+    )
+
+
+def test_a_model_names_no_patient(tmp_path: Path) -> None:
+    feats = _written(tmp_path / "feats.h5", gaussian_cases(40, 2, 8), prefix="SECRET")
+    _study(feats, tmp_path / "probe")
+    assert b"SECRET" not in (tmp_path / "probe" / "model.safetensors").read_bytes()
+
+
+def _validated(tmp_path: Path, labels: list[str] | None = None, **options: object) -> Validation:
+    feats = _written(tmp_path / "feats.h5", gaussian_cases(40, 2, 8))
+    probe, _ = _study(feats, tmp_path / "probe")
+    cases = gaussian_cases(40, 2, 8, seed=5)
+    new = _written(tmp_path / "new.h5", cases, labels, prefix="new-")
+    return validate(apply_probe(probe, new), settings=replace(FAST, **options), trained=frozenset())  # type: ignore[arg-type]
+
+
+def test_a_class_that_nobody_carries_stays_a_class(tmp_path: Path) -> None:
+    found = _validated(tmp_path, ["class0"] * 80)
+    assert found.cohort.classes == ("class0", "class1")
+    assert np.isnan(found.estimate("auroc").value) and found.estimate("specificity").value > 0.5
+    assert np.isnan(found.estimate(INTERCEPT).value) and found.significance is None
+    assert any("no patient of 'class1'" in note for note in found.warnings)
+
+
+def test_an_unknown_class_is_refused_and_can_be_merged_or_left_out(tmp_path: Path) -> None:
+    labels = ["grade 3" if k < 4 else name for k, name in enumerate(gaussian_cases(40, 2, 8, seed=5).labels)]
+    with pytest.raises(CohortError, match=r"'grade 3' among them.*class0, class1"):
+        _validated(tmp_path, labels)
+    assert len(_validated(tmp_path, labels, drop_class=("grade 3",)).cohort.ids) == 76
+    merged = _validated(tmp_path, labels, merge=("grade 3+class1=class1",), label_of="item")
+    assert len(merged.cohort.ids) == 80
+
+
+def test_own_labels_are_seen(tmp_path: Path) -> None:
+    feats = _written(tmp_path / "feats.h5", gaussian_cases(40, 2, 8))
+    probe, _ = _study(feats, tmp_path / "probe")
+    cases = gaussian_cases(10, 2, 8, seed=5)
+    for labels, seen in ((cases.labels, True), ([""] * 20, False), (["other"] * 20, False)):
+        path = _written(tmp_path / f"new{seen}.h5", cases, labels, prefix="new-")
+        assert has_own_labels(apply_probe(probe, path)) is seen
+        path.unlink()
+
+
+def test_the_intercept_is_what_a_logistic_regression_with_an_offset_finds() -> None:
+    rng = np.random.default_rng(3)
+    odds = rng.normal(0, 2, 4000)
+    hit = (rng.random(4000) < 1 / (1 + np.exp(-(odds - 0.7)))).astype(float)
+    chance = 1 / (1 + np.exp(-odds))
+    weights = np.vstack([np.ones(4000), rng.multinomial(4000, np.full(4000, 1 / 4000), size=200)])
+    found = calibration_intercept(chance, hit, np.arange(4000), weights)
+    assert found[0] == pytest.approx(-0.7, abs=0.1)
+    assert (1 / (1 + np.exp(-(odds + found[0])))).sum() == pytest.approx(hit.sum(), rel=1e-9)
+    assert found[1:].std() == pytest.approx(0.045, rel=0.3)  # 1 / sqrt(sum p (1 - p))
