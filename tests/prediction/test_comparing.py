@@ -10,10 +10,10 @@ import pytest
 from study_cases import gaussian_cases, write_features
 
 from umedfeat.errors import CohortError, LeakageError, SetupError
-from umedfeat.fewshot.files import probe_file
+from umedfeat.fewshot.files import read_subject
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.prediction.comparing import ModelComparison, compare_models
-from umedfeat.prediction.fit import fit_file
+from umedfeat.prediction.fit import Saving, study_and_fit
 
 FAST = ProbeSettings(fractions=(1.0,), classifiers=("linear",), bootstrap=200)
 TRAINED, NEW = gaussian_cases(60, 1, 8, seed=0), gaussian_cases(80, 1, 8, seed=1)
@@ -29,8 +29,9 @@ def _features(path: Path, rows: np.ndarray, labels: list[str], encoder: str, pre
 def _model(folder: Path, rows: np.ndarray, encoder: str, classifier: str = "linear") -> Path:
     folder.mkdir()
     feats = _features(folder / "feats.h5", rows, TRAINED.labels, encoder, "old")
-    result = probe_file(feats, settings=FAST)
-    return fit_file(feats, result, classifier=classifier).save(folder / "model.safetensors")
+    _, probe = study_and_fit(read_subject(feats, FAST), Saving(classifier))
+    assert probe is not None
+    return probe.save(folder / "model.safetensors")
 
 
 def _noise(rows: np.ndarray, seed: int) -> np.ndarray:

@@ -10,13 +10,13 @@ import pytest
 from study_cases import Cases, gaussian_cases, write_features
 
 from umedfeat.errors import CohortError, LeakageError
-from umedfeat.fewshot.files import probe_file
+from umedfeat.fewshot.files import read_subject
 from umedfeat.fewshot.metrics.calibration import calibration_intercept
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.prediction.apply import apply_probe
 from umedfeat.prediction.external import INTERCEPT, Validation, has_own_labels, validate
-from umedfeat.prediction.fit import fit_file
+from umedfeat.prediction.fit import Saving, study_and_fit
 from umedfeat.prediction.overlap import trained_patients
 from umedfeat.prediction.saved import SavedProbe
 from umedfeat.report.files import write_study
@@ -34,10 +34,10 @@ def _written(path: Path, cases: Cases, labels: list[str] | None = None, *, prefi
 
 
 def _study(feats: Path, folder: Path, **options: object) -> tuple[SavedProbe, ProbeResult]:
-    result = probe_file(feats, settings=replace(FAST, **options))  # type: ignore[arg-type]
-    write_study(result, folder)
-    probe = fit_file(feats, result)
-    probe.save(folder / "model.safetensors")
+    settings = replace(FAST, **options)  # type: ignore[arg-type]
+    result, probe = study_and_fit(read_subject(feats, settings), Saving())
+    assert probe is not None
+    write_study(result, folder, probe)
     return probe, result
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from umedfeat.errors import CohortError, SetupError
 from umedfeat.fewshot.cohort.cohort import Cohort
-from umedfeat.fewshot.cohort.hospital import LabelTable
+from umedfeat.fewshot.cohort.sources import Labelling
 from umedfeat.fewshot.compare import paired_differences
 from umedfeat.fewshot.result import Difference, Estimate, Predictions
 from umedfeat.fewshot.settings import ProbeSettings
@@ -49,13 +49,10 @@ class ModelComparison:
 def compare_models(
     features: Sequence[Path],
     models: Sequence[Path],
+    labelling: Labelling | None = None,
+    settings: ProbeSettings | None = None,
     *,
     baseline: str = "",
-    label: str = "",
-    labels: Path | LabelTable | None = None,
-    patient: str = "",
-    unmatched: str = "stop",
-    settings: ProbeSettings | None = None,
     known: Known = "stop",
 ) -> ModelComparison:
     """Apply each model to the feature file that it fits, and compare them where all of them may be tested.
@@ -63,7 +60,7 @@ def compare_models(
     Args:
         features: of the same inputs; one file an encoder. models: two saved probes or more, of the same classes.
         baseline: name of a model (its folder or file); the last by default.
-        label, labels, patient, unmatched, settings, known: see ``validate``.
+        labelling, settings, known: see ``validate``.
 
     Raises:
         SetupError: no file fits a model.
@@ -77,16 +74,8 @@ def compare_models(
     validations = {}
     for name, probe in probes.items():
         trained = trained_patients(probe, paths[name].with_name("splits.json"))
-        validations[name] = validate(
-            apply_probe(probe, _fitting(name, probe, features)),
-            label=label,
-            labels=labels,
-            patient=patient,
-            unmatched=unmatched,
-            settings=settings,
-            known=known,
-            trained=trained,
-        )
+        found = apply_probe(probe, _fitting(name, probe, features))
+        validations[name] = validate(found, labelling, settings, known=known, trained=trained)
     reference = validations[chosen]
     parts = _shared(validations, reference.cohort)
     return ModelComparison(

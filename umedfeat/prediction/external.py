@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,9 +15,8 @@ import numpy as np
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.build import build_known
 from umedfeat.fewshot.cohort.cohort import Cohort
-from umedfeat.fewshot.cohort.hospital import LabelTable
 from umedfeat.fewshot.cohort.labels import encode_known
-from umedfeat.fewshot.cohort.sources import Labelled, flow_of, kept_of, label_items, selected
+from umedfeat.fewshot.cohort.sources import Labelled, Labelling, flow_of, kept_of, selected
 from umedfeat.fewshot.evaluate import evaluate, stratum_of, test_patients
 from umedfeat.fewshot.metrics.bootstrap import interval, patient_weights
 from umedfeat.fewshot.metrics.calibration import calibration_intercept
@@ -98,12 +96,9 @@ class Validation:
 
 def validate(
     found: Predicted,
-    *,
-    label: str = "",
-    labels: Path | LabelTable | None = None,
-    patient: str = "",
-    unmatched: str = "stop",
+    labelling: Labelling | None = None,
     settings: ProbeSettings | None = None,
+    *,
     known: Known = "stop",
     trained: frozenset[str] | None = None,
 ) -> Validation:
@@ -111,8 +106,8 @@ def validate(
 
     Args:
         found: what a saved probe predicted (``umedfeat.predict``).
-        label, labels, patient, unmatched: where truth and patients come from, as for ``umedfeat.fewshot.probe_file``;
-            of the file's own columns the one that the model was trained on comes first.
+        labelling: where truth and patients come from; by default the file's own column (or class folders) of the
+            label that the model was trained on.
         settings: where, drop_class, merge, label_of, subgroups, threshold, bootstrap, confidence and seed count.
         known: "skip" leaves training patients and training images out, "stop" refuses them.
         trained: pseudonyms of the training patients, if known (``overlap.trained_patients``).
@@ -123,8 +118,10 @@ def validate(
     """
     probe = found.probe
     chosen = replace(settings or ProbeSettings(), task=probe.task, unit=probe.unit, pool="mean")
-    asked = label or ("" if labels is not None else own_column(found))
-    labelled = label_items(found.table, label=asked, labels=labels, patient=patient, unmatched=unmatched)
+    where = labelling or Labelling()
+    if where.labels is None and not where.label:
+        where = replace(where, label=own_column(found))
+    labelled = where.of(found.table)
     labelled, notes = _unseen(found, selected(labelled, chosen), known, trained)
     cohort = _cohort_of(found, labelled, chosen)
     chosen = replace(chosen.settled(cohort.meta), split="")
@@ -160,7 +157,7 @@ def own_column(found: Predicted) -> str:
 def has_own_labels(found: Predicted) -> bool:
     """Does the feature file itself say, of some items, what the model predicts?"""
     try:
-        labelled = label_items(found.table, label=own_column(found), unmatched="skip")
+        labelled = Labelling(label=own_column(found), unmatched="skip").of(found.table)
         encode_known(labelled.labels.tolist(), found.probe.task, found.probe.classes)
     except CohortError:
         return False
