@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import threading
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -244,14 +246,14 @@ def test_rows_of_tiles_decode_each_stream_once(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(slide_mosaic, "CACHE_BYTES", 18 * 3 * 128 * 160)
     monkeypatch.setattr(slide_pixels, "_BLOCK_PIXELS", 1)
     decoded: list[int] = []
-    decode = slide_direct.DirectLevel._decode
+    decode = slide_direct._decode
 
-    def counted(level: Any, index: int) -> np.ndarray:
+    def counted(file: Any, table: Any, index: int) -> Block:
         decoded.append(index)
-        return decode(level, index)
+        return decode(file, table, index)
 
     chosen = policy(mpp=0.5, tile_size=100)
-    monkeypatch.setattr(slide_direct.DirectLevel, "_decode", counted)
+    monkeypatch.setattr(slide_direct, "_decode", counted)
     _, tiles = all_tiles(path, chosen)
     assert len(tiles) == 8 * 6
     probes = 14  # two openings
@@ -328,3 +330,17 @@ def test_damage_in_an_ome_tiff_is_told_too(tmp_path: Path) -> None:
     with pytest.raises(RegionUnreadable, match="piece 4 is damaged"):
         backend.read(0, 300, 300, 50, 50)
     backend.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # its open file
+def test_a_reader_that_nobody_holds_gives_its_decoded_tiles_back(tmp_path: Path) -> None:
+    """By counting references alone: 128 MB a slide must not wait for the garbage collector."""
+    backend = opened(jpeg_slide(tmp_path / "a.svs", tissue_like(400, 400)))
+    backend.read(0, 0, 0, 300, 300)
+    level = weakref.ref(next(one for one in backend._direct.values() if one is not None))
+    gc.disable()
+    try:
+        del backend
+        assert level() is None
+    finally:
+        gc.enable()

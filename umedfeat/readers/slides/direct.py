@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ class DirectLevel:
         self._table = table
         self.decoder = table.decode.name
         self._file = SharedFile(path)
-        self._mosaic = Mosaic(table.size, table.tile, self._decode)
+        # no bound method: a cycle would keep the decoded tiles until the garbage collector comes by
+        self._mosaic = Mosaic(table.size, table.tile, partial(_decode, self._file, table))
 
     def read(self, x: int, y: int, width: int, height: int) -> Block:
         """A rectangle of the level, which may reach beyond the slide.
@@ -104,19 +106,20 @@ class DirectLevel:
         self._file.close()
         self._mosaic.clear()
 
-    def _decode(self, index: int) -> Block:
-        length = int(self._table.lengths[index])
-        try:
-            data = self._file.bytes_at(int(self._table.offsets[index]), length)
-            if len(data) < length:
-                raise Unusual("cut off")
-        except (ValueError, OSError) as error:
-            raise Unusual(str(error)) from error
-        tile = self._table.decode(data)
-        width, height = self._table.tile
-        if tile.shape != (height, width, 3) or tile.dtype != np.uint8:
-            raise Unusual("pixels of another shape")
-        return Block(tile)
+
+def _decode(file: SharedFile, table: _Table, index: int) -> Block:
+    length = int(table.lengths[index])
+    try:
+        data = file.bytes_at(int(table.offsets[index]), length)
+        if len(data) < length:
+            raise Unusual("cut off")
+    except (ValueError, OSError) as error:
+        raise Unusual(str(error)) from error
+    tile = table.decode(data)
+    width, height = table.tile
+    if tile.shape != (height, width, 3) or tile.dtype != np.uint8:
+        raise Unusual("pixels of another shape")
+    return Block(tile)
 
 
 def _table_of(path: Path, size: tuple[int, int]) -> _Table:

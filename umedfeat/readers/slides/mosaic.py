@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from umedfeat.arrays import RGB
+from umedfeat.arrays import RGB, Mask
 from umedfeat.readers.slides.backends import Block
 
 __all__ = ["Mosaic"]
@@ -44,7 +44,7 @@ class Mosaic:
         left, top, right, bottom = max(0, x), max(0, y), min(level_width, x + width), min(level_height, y + height)
         inside = (right - left, bottom - top) == (width, height)
         out: RGB = np.empty((height, width, 3), np.uint8) if inside else np.full((height, width, 3), 255, np.uint8)
-        scanned = np.zeros((height, width), bool)
+        scanned: Mask | None = None if inside else np.zeros((height, width), bool)
         if right <= left or bottom <= top:
             return Block(out, scanned)
         for row in range(top // piece_height, -(-bottom // piece_height)):
@@ -56,8 +56,11 @@ class Mosaic:
                 part = np.s_[max(top, y0) - y0 : y1 - y0, max(left, x0) - x0 : x1 - x0]
                 place = np.s_[max(top, y0) - y : y1 - y, max(left, x0) - x : x1 - x]
                 out[place] = block.rgb[part]
-                scanned[place] = True if block.scanned is None else block.scanned[part]
-        return Block(out, None if scanned.all() else scanned)
+                if scanned is None and block.scanned is not None:
+                    scanned = np.ones((height, width), bool)
+                if scanned is not None:
+                    scanned[place] = True if block.scanned is None else block.scanned[part]
+        return Block(out, None if scanned is None or scanned.all() else scanned)
 
     def clear(self) -> None:
         """Forget all pieces."""
