@@ -105,3 +105,19 @@ def test_schedule() -> None:
     assert learning_rate(settings, 50, 0.5) == pytest.approx(0.5)
     assert learning_rate(settings, 100, 1.0) == 0
     assert [image_size(settings, share) for share in (0, 0.74, 0.76, 0.93, 0.94, 1)] == [64, 64, 96, 96, 128, 128]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forwards_in_bfloat16_are_nearly_those_in_float32(kind: str) -> None:
+    """Losses and sums stay in float32; the gradient points the same way."""
+    task = task_of(kind)
+    found = []
+    for precision in ("fp32", "bf16"):
+        model = Model(TinyBackbone(), [task], 0)
+        value = accumulate(model, task, batch_of(task), 1.0, precision)
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        assert gradient.dtype == torch.float32 and bool(gradient.isfinite().all())
+        found.append((value, gradient))
+    (exact, wanted), (rounded, gradient) = found
+    assert rounded == pytest.approx(exact, rel=0.02)
+    assert float(torch.nn.functional.cosine_similarity(wanted, gradient, dim=0)) > 0.99

@@ -23,6 +23,10 @@ Examples:
   umedfeat extract --input x/ --out f.h5 --weights my-encoder.safetensors
 
 \b
+Several GPUs or machines: torchrun starts one process each; they share the tasks of every round.
+  torchrun --nproc-per-node 4 -m umedfeat pretrain tasks.yaml --out my-encoder.safetensors
+
+\b
 Interrupted or killed? Run the same command again: it continues.
 The task file is described in docs/pretraining.md.
 Exit codes: 0 done, 2 set-up, or a guard stopped the training, 3 leakage, 130 interrupted.
@@ -122,13 +126,15 @@ def command(
     (.train) holds the checkpoint, log.csv, scores.csv and report.html.
     """
     from umedfeat.pretraining import TrainSettings, pretrain
+    from umedfeat.pretraining.crew import is_first
     from umedfeat.report.training_page import write_training_report
 
     settings = TrainSettings(image_sizes=values.pop("image_size"), **values)
     if dry_run:
         click.echo(_forecast(tasks, encoder, weights, settings, device, offline, as_json))
         return
-    with TrainBar(progress) as bar:
+    first = is_first()
+    with TrainBar(progress if first else "none") as bar:
         result = pretrain(
             tasks,
             out,
@@ -140,6 +146,8 @@ def command(
             overwrite=overwrite,
             tell=bar.update,
         )
+    if not first:
+        return
     report = write_training_report(result)
     click.echo(json.dumps(result.to_dict()) if as_json else f"{summary_text(result)}\nreport        {report}")
 

@@ -40,19 +40,29 @@ class Loader:
         batch: images of a task that does not say.
         policy: of the readers.
         cache_bytes: how much of what was read is kept.
+        own: places of the tasks whose batches are made; None: all of them.
     """
 
     def __init__(
-        self, tasks: Sequence[Task], batch: int, policy: Policy, *, seed: int, cache_bytes: int, device: str
+        self,
+        tasks: Sequence[Task],
+        batch: int,
+        policy: Policy,
+        *,
+        seed: int,
+        cache_bytes: int,
+        device: str,
+        own: Sequence[int] | None = None,
     ) -> None:
         self._tasks, self._device = tasks, device
+        self._own = range(len(tasks)) if own is None else own
         self._samplers = [Sampler(task, task.spec.batch or batch, seed) for task in tasks]
         self._pictures = Pictures(policy, cache_bytes)
         self._thread = ThreadPoolExecutor(1, "loader", initializer=torch.set_num_threads, initargs=(1,))
         self.waited = 0.0  # seconds that the trainer stood still for a batch
 
     def batches(self, first: int, size_of: Callable[[int], int]) -> Iterator[Ready]:
-        """Every task's batch of round ``first``, of the next, and so on without end.
+        """The own tasks' batches of round ``first``, of the next, and so on without end.
 
         Args:
             size_of: side of the images of a round; asked once, when its first batch is begun.
@@ -84,7 +94,7 @@ class Loader:
         number = first
         while True:
             size = size_of(number)
-            yield from ((number, task, size) for task in range(len(self._tasks)))
+            yield from ((number, task, size) for task in self._own)
             number += 1
 
     def _ready(self, number: int, place: int, size: int) -> Ready:

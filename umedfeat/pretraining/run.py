@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from umedfeat.encoders.runtimes.torch_runtime import choose_device
 from umedfeat.encoders.weights.trained import write_trained
 from umedfeat.errors import OutputError
 from umedfeat.policy import Policy
+from umedfeat.pretraining.crew import assembled
 from umedfeat.pretraining.examples import Task
 from umedfeat.pretraining.export import card_of, stored_tensors
 from umedfeat.pretraining.gallery import Shown
@@ -112,6 +112,8 @@ def pretrain(
 ) -> TrainResult:
     """Train an encoder on many labelled tasks; the same call continues a training that was interrupted.
 
+    Under ``torchrun`` the processes share the tasks of every round. Each returns the result; the first writes files.
+
     Args:
         tasks: YAML file, see docs/pretraining.md.
         out: the encoder's file, ``.safetensors``; ``load_encoder(weights=out)`` loads it. A folder of the same name
@@ -131,13 +133,16 @@ def pretrain(
     if out.suffix != ".safetensors":
         raise OutputError(f"{out}: the encoder is written as .safetensors", remedy=f"--out {out.stem}.safetensors")
     ready = prepare(tasks, encoder=encoder, weights=weights, settings=settings, policy=policy, offline=offline)
-    folder = _folder(out, overwrite=overwrite)
-    training = Training(ready.tasks, ready.start, settings, policy, folder, ready.fingerprint, choose_device(device))
-    try:
-        training.run(tell)
-        return _finished(training, ready, out, policy)
-    finally:
-        training.close()
+    with assembled() as crew:
+        folder = _folder(out, overwrite=overwrite and crew.writes)
+        crew.gather("the folder is ready")
+        chosen = crew.device(device)
+        training = Training(ready.tasks, ready.start, settings, policy, folder, ready.fingerprint, chosen, crew)
+        try:
+            training.run(tell)
+            return _finished(training, ready, out, policy, writes=crew.writes)
+        finally:
+            training.close()
 
 
 def folder_of(out: Path) -> Path:
@@ -156,7 +161,7 @@ def _folder(out: Path, *, overwrite: bool) -> Path:
     return folder
 
 
-def _finished(training: Training, ready: Prepared, out: Path, policy: Policy) -> TrainResult:
+def _finished(training: Training, ready: Prepared, out: Path, policy: Policy, *, writes: bool) -> TrainResult:
     settings, trainer = training.settings, training.trainer
     ends, gallery = training.ends(), training.gallery()
     alphas: list[dict[str, Any]] = []
@@ -171,7 +176,8 @@ def _finished(training: Training, ready: Prepared, out: Path, policy: Policy) ->
         "heldout": training.journal.looks[-1]["scores"] if training.journal.looks else {},
     }
     card = card_of(out.stem, ready.start, ready.tasks, settings, policy, facts)
-    write_trained(out, stored_tensors(ready.start, weights, training.some_images()), card)
+    if writes:
+        write_trained(out, stored_tensors(ready.start, weights, training.some_images()), card)
     journal = training.journal
     return TrainResult(
         out, folder_of(out), ready.tasks, trainer.done, trainer.seconds, float(alpha), alphas,

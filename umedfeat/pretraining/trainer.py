@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+from umedfeat.pretraining.crew import ALONE, Crew
 from umedfeat.pretraining.examples import Task
 from umedfeat.pretraining.guards import FaultCounter
 from umedfeat.pretraining.heads import Batch
@@ -57,7 +58,8 @@ class Trainer:
     Attributes:
         model: learns.
         tasks: in the order of a round.
-        loader: their batches.
+        loader: the batches of the own tasks.
+        crew: the processes that share the work. own: places of the tasks that this one takes; None: all.
         done: rounds so far; ``seconds``: of training so far, over all sittings.
         average: running average of the parameters, which is what is evaluated and exported.
     """
@@ -69,12 +71,15 @@ class Trainer:
     done: int = 0
     seconds: float = 0.0
     faults: FaultCounter = field(default_factory=FaultCounter)
+    crew: Crew = ALONE
+    own: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         self._weights: list[torch.Tensor] = [p for p in self.model.parameters() if p.requires_grad]
         self.average = [parameter.detach().clone() for parameter in self._weights]
         self.optimizer = torch.optim.AdamW(_groups(self.model, self.settings), lr=self.settings.lr)
         self._shares = _shares(self.tasks)
+        self._own = range(len(self.tasks)) if self.own is None else self.own
 
     @property
     def share(self) -> float:
@@ -96,19 +101,27 @@ class Trainer:
     def _round(self, ready: Iterator[Ready]) -> Round:
         begin, waited = time.monotonic(), self.loader.waited
         rate = learning_rate(self.settings, self.done, self.share)
-        losses, size = {}, 0
-        for task, share in zip(self.tasks, self._shares, strict=True):
-            found = next(ready)
+        own, size = {}, 0
+        for place in self._own:
+            found, task = next(ready), self.tasks[place]
             size = found.size
-            losses[task.name] = accumulate(self.model, task, found.batch, share, self.settings.precision)
-            self.faults.seen(task.name, finite=losses[task.name] - losses[task.name] == 0)
+            own[task.name] = accumulate(self.model, task, found.batch, self._shares[place], self.settings.precision)
         self._step(rate)
+        told = self.crew.gather((own, time.monotonic() - begin, self.loader.waited - waited))
+        losses = self._checked({name: loss for part, _, _ in told for name, loss in part.items()})
         self.done += 1
-        taken = time.monotonic() - begin
+        taken = max(seconds for _, seconds, _ in told)  # the same for all, whose schedules may follow the clock
         self.seconds += taken
-        return Round(self.done, losses, rate, size, taken, self.loader.waited - waited)
+        return Round(self.done, losses, rate, size, taken, max(stood for _, _, stood in told))
+
+    def _checked(self, losses: Mapping[str, float]) -> dict[str, float]:
+        """The losses in the order of the tasks; those that are not finite are counted."""
+        for task in self.tasks:
+            self.faults.seen(task.name, finite=losses[task.name] - losses[task.name] == 0)
+        return {task.name: losses[task.name] for task in self.tasks}
 
     def _step(self, rate: float) -> None:
+        self.crew.add_gradients(self._weights)
         norm = nn.utils.clip_grad_norm_(self._weights, self.settings.clip)
         finite = bool(torch.isfinite(norm))
         self.faults.seen(_STEP, finite=finite)

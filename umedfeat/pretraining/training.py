@@ -21,6 +21,7 @@ from umedfeat.naming import content_sha256
 from umedfeat.policy import Policy
 from umedfeat.pretraining.backbones import freeze_first
 from umedfeat.pretraining.checkpoint import read_state, write_state
+from umedfeat.pretraining.crew import ALONE, Crew, deal
 from umedfeat.pretraining.evaluation import features_of, guard_examples, heldout_scores
 from umedfeat.pretraining.examples import Example, Task
 from umedfeat.pretraining.gallery import Shown, gallery_of
@@ -50,6 +51,7 @@ class Training:
         settings, policy, device: as in ``pretrain``.
         folder: for the checkpoint and the journal; None keeps nothing (a dry run).
         fingerprint: of everything that decides the result.
+        crew: the processes that share the work; each holds everything, and takes some of the tasks of every round.
     """
 
     def __init__(
@@ -61,18 +63,24 @@ class Training:
         folder: Path | None,
         fingerprint: str,
         device: str,
+        crew: Crew = ALONE,
     ) -> None:
         self.tasks = [task for task in tasks if task.spec.role == "train"]
         self.settings, self.folder, self._fingerprint = settings, folder, fingerprint
-        cache = int(_CACHE_SHARE * (usable_memory() or _USUAL_MEMORY))
-        self.loader = Loader(self.tasks, settings.batch, policy, seed=settings.seed, cache_bytes=cache, device=device)
+        self._crew = crew
+        own = deal(self.tasks, settings.batch, crew.size)[crew.rank]
+        cache = int(_CACHE_SHARE * (usable_memory() or _USUAL_MEMORY)) // crew.local
+        self.loader = Loader(
+            self.tasks, settings.batch, policy, seed=settings.seed, cache_bytes=cache, device=device, own=own
+        )
         self._threads = torch.get_num_threads()
-        torch.set_num_threads(max(1, usable_cores() - 1))  # one core reads; threads that wait for each other cost most
+        # one core reads; threads that wait for each other cost most
+        torch.set_num_threads(max(1, usable_cores() // crew.local - 1))
         self._start_state = _copied(start.backbone)
         freeze_first(start.backbone.blocks(), settings.trainable)
         model = Model(start.backbone, self.tasks, settings.seed).to(device)
         self.model = model.to(memory_format=torch.channels_last)
-        self.trainer = Trainer(self.model, self.tasks, settings, self.loader)
+        self.trainer = Trainer(self.model, self.tasks, settings, self.loader, crew=crew, own=own)
         self.journal = Journal()
         self._guarded = guard_examples(self.tasks)
         self._start_features: torch.Tensor | None = None
@@ -109,10 +117,11 @@ class Training:
                     looked = int(share * _LOOKS)
                     self._timed(self.look)
                 tell(share, _line(done))
-                if time.monotonic() - saved > _CHECKPOINT_SECONDS or stop.is_set():
+                stopping = any(self._crew.gather(stop.is_set()))
+                if time.monotonic() - saved > _CHECKPOINT_SECONDS or stopping:
                     self.save()
                     saved = time.monotonic()
-                if stop.is_set():
+                if stopping:
                     raise Interrupted(f"stopped after round {done.number}", remedy="the same command continues it")
         self.save()
 
@@ -129,7 +138,7 @@ class Training:
 
     def save(self) -> None:
         """Write the checkpoint and the journal."""
-        if self.folder is None:
+        if self.folder is None or not self._crew.writes:
             return
         state = {**self.trainer.state(), "journal": self.journal.to_json()}
         write_state(self.folder / "checkpoint.pt", state, self._fingerprint)
@@ -170,7 +179,7 @@ class Training:
     def _timed(self, work: Callable[[], None]) -> None:
         begin = time.monotonic()
         work()
-        self.trainer.seconds += time.monotonic() - begin
+        self.trainer.seconds += max(self._crew.gather(time.monotonic() - begin))
 
 
 def _copied(backbone: Any) -> dict[str, torch.Tensor]:
