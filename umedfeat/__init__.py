@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from umedfeat.fewshot import compare, probe
     from umedfeat.policy import Policy
     from umedfeat.prediction.saved import SavedProbe
-    from umedfeat.pretraining import pretrain
+    from umedfeat.pretraining.run import pretrain
     from umedfeat.store import FeatureFile
 
 #: Feature files of others are untrusted: HDF5 loads no filter plugin for them. It reads this when it is first imported.
@@ -48,7 +48,7 @@ _HOME = {
     "extract": "umedfeat.extraction.run",
     "list_encoders": "umedfeat.encoders",
     "load_encoder": "umedfeat.encoders",
-    "pretrain": "umedfeat.pretraining",
+    "pretrain": "umedfeat.pretraining.run",
     "predict": "umedfeat.extraction.predicting",
     "probe": "umedfeat.fewshot",
     "similar": "umedfeat.extraction.similar",

@@ -15,13 +15,13 @@ from tiny_backbone import TinyBackbone
 
 from umedfeat.errors import SetupError
 from umedfeat.policy import Policy
-from umedfeat.pretraining import TrainSettings
 from umedfeat.pretraining.cases import CaseHead
 from umedfeat.pretraining.evaluation import cases_of, heldout_scores
 from umedfeat.pretraining.examples import Task
 from umedfeat.pretraining.loader import Loader
 from umedfeat.pretraining.model import Model
 from umedfeat.pretraining.sampler import Sampler, even_draws
+from umedfeat.pretraining.settings import TrainSettings
 from umedfeat.pretraining.spec import read_task_file
 from umedfeat.pretraining.tasks import load_task
 from umedfeat.pretraining.trainer import Trainer

@@ -12,7 +12,8 @@ from drawn_tasks import draw_images, write_tasks
 from PIL import Image
 
 import umedfeat
-from umedfeat.pretraining import TrainSettings, pretrain
+from umedfeat.pretraining.run import pretrain
+from umedfeat.pretraining.settings import TrainSettings
 
 
 @pytest.mark.slow

@@ -83,8 +83,19 @@ def test_faults_are_named(tmp_path: Path, text: str, said: str) -> None:
         {"alpha": "half"},
         {"holdout": 1.0},
         {"precision": "fp8"},
+        {"storage": "int4"},
+        {"ema": 1.0},
+        {"seed": 0.5},
+        {"batch": True},
+        {"lr": float("nan")},
     ],
 )
 def test_settings_that_cannot_train(wrong: dict[str, object]) -> None:
-    with pytest.raises(SetupError):
+    with pytest.raises(SetupError) as fault:
         TrainSettings(**wrong)  # type: ignore[arg-type]
+    assert next(iter(wrong)) in fault.value.message and fault.value.remedy
+
+
+def test_settings_are_kept_in_one_way() -> None:
+    written = TrainSettings(image_sizes="128, 224", alpha="0.5", holdout="0.15")  # type: ignore[arg-type]
+    assert written == TrainSettings(image_sizes=(128, 224), alpha=0.5, holdout=0.15)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Setting",
     "encoder_options",
+    "gather",
+    "given",
     "identity_options",
     "input_options",
     "log_options",
@@ -93,13 +95,13 @@ class Setting(NamedTuple):
         return click.option(*flag.split(), self.key, help=self.help, **{**kind, **default, **changes})
 
 
-def _given(settings: Sequence[Setting], values: Mapping[str, Any], owner: type) -> dict[str, Any]:
+def given(settings: Sequence[Setting], values: Mapping[str, Any], owner: type) -> dict[str, Any]:
     """The fields of one owner that the command line names; the others keep their defaults."""
     own = [setting for setting in settings if setting.owner is owner]
     return {setting.field: values[setting.key] for setting in own if values[setting.key] is not None}
 
 
-def _gather(
+def gather(
     command: Any, options: Sequence[Decorator], name: str, keys: Sequence[str], build: Callable[..., Any]
 ) -> Any:
     """Add options whose values (``keys``) reach the command as one argument: ``name=build(**values)``."""
@@ -175,18 +177,18 @@ _POLICY = (
 
 def _policy(**values: Any) -> Policy:
     return Policy(
-        slide=SlidePolicy(**_given(_POLICY, values, SlidePolicy)),
-        intensity=IntensityPolicy(**_given(_POLICY, values, IntensityPolicy)),
-        volume=VolumePolicy(**_given(_POLICY, values, VolumePolicy)),
-        image=ImagePolicy(**_given(_POLICY, values, ImagePolicy)),
-        limits=Limits(**_given(_POLICY, values, Limits)),
+        slide=SlidePolicy(**given(_POLICY, values, SlidePolicy)),
+        intensity=IntensityPolicy(**given(_POLICY, values, IntensityPolicy)),
+        volume=VolumePolicy(**given(_POLICY, values, VolumePolicy)),
+        image=ImagePolicy(**given(_POLICY, values, ImagePolicy)),
+        limits=Limits(**given(_POLICY, values, Limits)),
     )
 
 
 def policy_options(command: Any) -> Any:
     """Everything that decides the pixels → ``policy: Policy`` (sizes open where the encoder decides)."""
     options = [setting.option() for setting in _POLICY]
-    return _gather(command, options, "policy", [setting.key for setting in _POLICY], _policy)
+    return gather(command, options, "policy", [setting.key for setting in _POLICY], _policy)
 
 
 _NAMES = "umedpt, tissue-concepts, unicorn, wsc-tiny, efficientnet-lite0, imagenet-swinv2-t or timm:<name>."
@@ -208,14 +210,14 @@ _ENCODER = (
 
 
 def _encoder(**values: Any) -> EncoderChoice:
-    return EncoderChoice(**_given(_ENCODER, values, EncoderChoice))
+    return EncoderChoice(**given(_ENCODER, values, EncoderChoice))
 
 
 def encoder_options(command: Any, default: str = EncoderChoice.name) -> Any:
     """Which network, where and how → ``choice: EncoderChoice``."""
     name, *others = _ENCODER
     options = [name.option(default=default), *(setting.option() for setting in others)]
-    return _gather(command, options, "choice", [setting.key for setting in _ENCODER], _encoder)
+    return gather(command, options, "choice", [setting.key for setting in _ENCODER], _encoder)
 
 
 class ShardType(click.ParamType[tuple[int, int]]):
@@ -247,13 +249,13 @@ _RUN = (
 
 
 def _run(**values: Any) -> RunSettings:
-    return RunSettings(**_given(_RUN, values, RunSettings))
+    return RunSettings(**given(_RUN, values, RunSettings))
 
 
 def run_options(command: Any) -> Any:
     """How the machine and the output are used → ``run: RunSettings``."""
     options = [setting.option() for setting in _RUN]
-    return _gather(command, options, "run", [setting.key for setting in _RUN], _run)
+    return gather(command, options, "run", [setting.key for setting in _RUN], _run)
 
 
 _IDENTITY_OPTIONS: list[Decorator] = [
@@ -283,7 +285,7 @@ def _pseudonyms(id_key: Path | None, keep_ids: bool) -> Pseudonyms:
 
 def identity_options(command: Any) -> Any:
     """How patients are told apart → ``pseudonyms: Pseudonyms``. Stands below ``log_options``: it may warn."""
-    return _gather(command, _IDENTITY_OPTIONS, "pseudonyms", ("id_key", "keep_ids"), _pseudonyms)
+    return gather(command, _IDENTITY_OPTIONS, "pseudonyms", ("id_key", "keep_ids"), _pseudonyms)
 
 
 _LOG_OPTIONS: list[Decorator] = [
@@ -307,4 +309,4 @@ def _log(verbose: int, quiet: bool, log_json: bool, progress: str | None) -> str
 
 def log_options(command: Any) -> Any:
     """Verbosity and progress → ``progress: str`` ("bar", "json" or "none"), logging configured."""
-    return _gather(command, _LOG_OPTIONS, "progress", ("verbose", "quiet", "log_json", "progress"), _log)
+    return gather(command, _LOG_OPTIONS, "progress", ("verbose", "quiet", "log_json", "progress"), _log)

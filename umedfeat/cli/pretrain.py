@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from umedfeat.cli.options import log_options
+from umedfeat.cli.train_options import train_options
 
 if TYPE_CHECKING:
-    from umedfeat.pretraining import TrainResult, TrainSettings
+    from umedfeat.pretraining.run import TrainResult
+    from umedfeat.pretraining.settings import TrainSettings
 
 __all__ = ["command"]
 
@@ -33,37 +35,6 @@ Exit codes: 0 done, 2 set-up, or a guard stopped the training, 3 leakage, 130 in
 """
 
 
-class SizesType(click.ParamType[Any]):
-    """Sides of images in pixels, separated by commas."""
-
-    name = "sizes"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        parts = str(value).replace(" ", "").split(",")
-        if not all(part.isascii() and part.isdecimal() for part in parts):
-            self.fail(f"{value!r} is not a number of pixels, or several separated by commas", param, ctx)
-        return tuple(int(part) for part in parts)
-
-
-class ShareType(click.ParamType[Any]):
-    """A number from 0 to 1, or a word that stands for a rule."""
-
-    name = "share"
-
-    def __init__(self, word: str) -> None:
-        self.word = word
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        if value == self.word:
-            return self.word
-        try:
-            return float(value)
-        except ValueError:
-            return self.fail(f"{value!r} is neither {self.word!r} nor a number from 0 to 1", param, ctx)
-
-
 @click.command(epilog=EPILOG)
 @click.argument("tasks", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The encoder: a .safetensors file.")
@@ -77,31 +48,8 @@ class ShareType(click.ParamType[Any]):
 @click.option(
     "--weights", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its file, instead of a download."
 )
-@click.option("--minutes", type=float, default=120.0, show_default=True, help="Of training, over all sittings.")
-@click.option("--rounds", type=int, help="Instead of minutes: rounds of one batch of every task.")
-@click.option(
-    "--image-size", type=SizesType(), default="128", show_default=True, help="Pixels; several: larger ones at the end."
-)
-@click.option("--batch", type=int, default=8, show_default=True, help="Images of a task in a round.")
-@click.option("--trainable", default="all", show_default=True, help="all, or last-N blocks of the encoder.")
-@click.option("--lr", type=float, default=1e-4, show_default=True, help="Of the encoder; higher kills features.")
-@click.option(
-    "--alpha",
-    type=ShareType("auto"),
-    default="auto",
-    show_default=True,
-    help="Share of the trained weights in the mix with the start.",
-)
-@click.option(
-    "--holdout",
-    type=ShareType("split"),
-    default="split",
-    show_default=True,
-    help="The column split, or a share of the patients.",
-)
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Forwards.")
+@train_options
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn.")
 @click.option("--offline", is_flag=True, envvar="UMEDFEAT_OFFLINE", help="Never use the network.")
 @click.option("--overwrite", is_flag=True, help="Start anew instead of continuing.")
 @click.option("--dry-run", is_flag=True, help="Print tasks, leaks, time and memory; nothing is written.")
@@ -118,18 +66,17 @@ def command(
     dry_run: bool,
     as_json: bool,
     progress: str,
-    **values: Any,
+    settings: TrainSettings,
 ) -> None:
     """Train an encoder on many labelled tasks: classes, several labels, values, masks and boxes.
 
     Memory is that of the largest task, whatever their number. Beside the encoder a folder of the same name
     (.train) holds the checkpoint, log.csv, scores.csv and report.html.
     """
-    from umedfeat.pretraining import TrainSettings, pretrain
     from umedfeat.pretraining.crew import is_first
+    from umedfeat.pretraining.run import pretrain
     from umedfeat.report.training_page import write_training_report
 
-    settings = TrainSettings(image_sizes=values.pop("image_size"), **values)
     if dry_run:
         click.echo(_forecast(tasks, encoder, weights, settings, device, offline, as_json))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,9 @@ from umedfeat.pretraining.examples import Task
 from umedfeat.pretraining.settings import TrainSettings
 from umedfeat.pretraining.start import Start
 
-__all__ = ["card_of", "stored_tensors"]
+__all__ = ["card_of", "half_tensors", "whole_tensors"]
+
+log = logging.getLogger("umedfeat")
 
 _HALF_COSINE = 0.9999
 
@@ -58,21 +61,28 @@ def _task_card(task: Task) -> dict[str, Any]:
     }
 
 
-def stored_tensors(start: Start, state: Mapping[str, torch.Tensor], images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The exported tensors: float16 where features of ``images`` keep a cosine of 0.9999 to float32's, else float32.
+def whole_tensors(start: Start, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The exported tensors of a state of the encoder: what was trained, bit for bit."""
+    return {name: tensor.cpu() for name, tensor in start.backbone.exported(state).items()}
+
+
+def half_tensors(start: Start, state: Mapping[str, torch.Tensor], images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The same in float16 where features of ``images`` keep a cosine of 0.9999 to float32's, else in float32.
 
     Args:
-        state: of the encoder.
         images: (n, 3, S, S) in [0, 1] that decide.
     """
-    whole = {name: tensor.cpu() for name, tensor in start.backbone.exported(state).items()}
+    whole = whole_tensors(start, state)
     half = {name: _halved(tensor) for name, tensor in whole.items()}
     exact, rounded = (
         _features(start.architecture, {name: _widened(tensor) for name, tensor in tensors.items()}, images)
         for tensors in (whole, half)
     )
     cosine = torch.nn.functional.cosine_similarity(exact, rounded, dim=1).min()
-    return half if float(cosine) >= _HALF_COSINE else whole
+    if float(cosine) >= _HALF_COSINE:
+        return half
+    log.warning("stored as float32: float16 would turn features by a cosine of %.6f", float(cosine))
+    return whole
 
 
 def _widened(tensor: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from umedfeat.errors import OutputError
 from umedfeat.policy import Policy
 from umedfeat.pretraining.crew import assembled
 from umedfeat.pretraining.examples import Task
-from umedfeat.pretraining.export import card_of, stored_tensors
+from umedfeat.pretraining.export import card_of, half_tensors, whole_tensors
 from umedfeat.pretraining.gallery import Shown
 from umedfeat.pretraining.leaks import digests_of, refuse_leaks
 from umedfeat.pretraining.mixing import choose_alpha, mixed
@@ -177,7 +177,10 @@ def _finished(training: Training, ready: Prepared, out: Path, policy: Policy, *,
     }
     card = card_of(out.stem, ready.start, ready.tasks, settings, policy, facts)
     if writes:
-        write_trained(out, stored_tensors(ready.start, weights, training.some_images()), card)
+        half = settings.storage == "fp16"
+        images = training.some_images() if half else None
+        tensors = whole_tensors(ready.start, weights) if images is None else half_tensors(ready.start, weights, images)
+        write_trained(out, tensors, card)
     journal = training.journal
     return TrainResult(
         out, folder_of(out), ready.tasks, trainer.done, trainer.seconds, float(alpha), alphas,

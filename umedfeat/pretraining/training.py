@@ -39,6 +39,8 @@ log = logging.getLogger("umedfeat")
 _USUAL_MEMORY = 8 << 30  # where the system does not tell
 _CACHE_SHARE = 0.25  # of the memory that is free
 _CHECKPOINT_SECONDS = 120.0
+#: Settings that decide nothing before the training has ended.
+_AFTERWARDS = ("alpha", "storage")
 _LOOKS = 10  # at the held-out images, over the run
 
 
@@ -235,7 +237,7 @@ def fingerprint_of(
         for task in tasks
         if task.spec.role == "train"
     ]
-    deciding = {key: value for key, value in settings.to_dict().items() if key != "alpha"}
+    deciding = {key: value for key, value in settings.to_dict().items() if key not in _AFTERWARDS}
     whole = json.dumps([facts, start.architecture, start.sha256, deciding, policy.to_dict()], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()
 

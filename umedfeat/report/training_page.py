@@ -15,10 +15,10 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw
 
 from umedfeat.errors import OutputError
-from umedfeat.pretraining import TrainResult
 from umedfeat.pretraining.examples import Boxes
 from umedfeat.pretraining.gallery import Shown
 from umedfeat.pretraining.masks import IGNORED
+from umedfeat.pretraining.run import TrainResult
 from umedfeat.pretraining.scores import METRICS
 from umedfeat.report.figures.axes import Axes, linear_ticks, series_class
 from umedfeat.report.templating import render
