@@ -17,6 +17,7 @@ from umedfeat.policy import (
     IntensityPolicy,
     Limits,
     Policy,
+    RoiPolicy,
     SlidePolicy,
     TissuePolicy,
     VolumePolicy,
@@ -30,7 +31,7 @@ OTHER: dict[str, dict[str, Any]] = {
     },
     "intensity": {
         "ct_window": "lung", "window": "file", "suv": "0,20", "percentiles": (1.0, 99.0), "bright_tail": 0.5,
-        "ct_air": -2000.0, "hu_offset": -1024.0,
+        "ct_air": -2000.0, "hu_offset": -1024.0, "rgb": "windows",
     },
     "volume": {
         "plane": "coronal", "slices": "every-2", "volume_index": "mean", "frames": "3", "include_derived": True,
@@ -40,7 +41,8 @@ OTHER: dict[str, dict[str, Any]] = {
         "thumbnail_mpp": 4.0, "block_mpp": 8.0, "closing": 32.0, "speck": 1.0, "hole": 1.0, "crumb": 1.0,
         "ink_texture": 0.1, "faint": 0.2,
     },
-    "image": {"size": 256, "fit": "crop", "tile": True},
+    "image": {"size": 256, "fit": "crop", "tile": True, "spacing": 1.0},
+    "roi": {"margin": 5.0, "size": 60.0},
 }  # fmt: skip
 #: Versions of arithmetic: legal in one value only.
 FIXED = {"tissue": {"rules"}}
@@ -50,6 +52,7 @@ SECTIONS = {
     "volume": VolumePolicy,
     "image": ImagePolicy,
     "tissue": TissuePolicy,
+    "roi": RoiPolicy,
 }
 
 

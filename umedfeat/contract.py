@@ -45,6 +45,7 @@ __all__ = [
     "Plan",
     "Reader",
     "RegionUnreadable",
+    "Roi",
     "Sink",
     "Skipped",
     "Slots",
@@ -63,6 +64,28 @@ Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 REGION = np.dtype([("x", "<i8"), ("y", "<i8"), ("slice", "<i4"), ("tissue", "<f4"), ("position", "<f4")])
 
 
+class Roi(NamedTuple):
+    """A region of interest that a manifest row names: a mask, a box or a point.
+
+    Attributes:
+        mask: file of numbered regions, or None.
+        label: number or name of the region in the mask; "" all of them.
+        box: two corners in LPS millimetres (six numbers), of a flat image in millimetres from its top-left corner
+            (four numbers).
+        point: the same of one point (three or two numbers).
+    """
+
+    mask: Path | None = None
+    label: str = ""
+    box: tuple[float, ...] = ()
+    point: tuple[float, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What tells it from other regions of the same image and mask."""
+        return " ".join([self.label, *(f"{number:g}" for number in (*self.box, *self.point))]).strip()
+
+
 @dataclass(frozen=True)
 class Source:
     """One input that will become one item of the feature file.
@@ -79,6 +102,7 @@ class Source:
         mpp: declared micrometres per pixel (manifest) or None.
         meta: the manifest's further columns (label, centre, split …), stored under /items/meta/<name>.
         selector: what tells this source from others in the same files (a series key as JSON); "" if nothing does.
+        roi: the region of interest that is cut out, or None for the whole.
     """
 
     id: str
@@ -94,6 +118,23 @@ class Source:
     mpp: float | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
     selector: str = ""
+    roi: Roi | None = None
+
+    @property
+    def content(self) -> tuple[Path, ...]:
+        """The files that decide what it is: its own, and the mask of its region of interest."""
+        mask = self.roi.mask if self.roi else None
+        return self.files if mask is None else (*self.files, mask)
+
+    @property
+    def cut(self) -> str:
+        """What of these files is cut out, besides what a mask says; "" for the whole."""
+        return self.roi.text if self.roi else ""
+
+    @property
+    def kept_meta(self) -> Mapping[str, str]:
+        """``meta`` without the path of a mask, which may name people."""
+        return self.meta if self.roi is None else {key: value for key, value in self.meta.items() if key != "mask"}
 
 
 @dataclass(frozen=True)

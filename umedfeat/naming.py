@@ -164,22 +164,27 @@ class Identity(NamedTuple):
     files_stat: str
 
 
-def identify(files: Iterable[Path], part: str, stat: str) -> Identity:
+def identify(files: Iterable[Path], part: str, stat: str, cut: str = "") -> Identity:
     """The one place where the content of an item gets its identity.
 
     Args:
         files: of the source, in its order.
         part: what of the files the item is ("" for all of them).
         stat: ``files_stat`` of them, taken before they were read.
+        cut: what a manifest says is cut out of them.
     """
-    digest = content_sha256(files)
+    digest = content_sha256(files, cut)
     content = hashlib.sha256(f"{digest} {part}".encode()).hexdigest() if part else digest
     return Identity(content, digest, stat)
 
 
-def files_stat(files: Iterable[Path]) -> str:
-    """32 hex digits of the sizes and times of change of some files, in their order; "" if one cannot be asked."""
-    digest = hashlib.sha256()
+def files_stat(files: Iterable[Path], cut: str = "") -> str:
+    """32 hex digits of the sizes and times of change of some files, in their order; "" if one cannot be asked.
+
+    Args:
+        cut: what a manifest says is cut out of them.
+    """
+    digest = hashlib.sha256(cut.encode())
     try:
         for path in files:
             facts = path.stat()
@@ -189,15 +194,18 @@ def files_stat(files: Iterable[Path]) -> str:
     return digest.hexdigest()[:32]
 
 
-def content_sha256(files: Iterable[Path]) -> str:
+def content_sha256(files: Iterable[Path], cut: str = "") -> str:
     """Identity of the bytes of some files, cheap enough for slides on a network disk.
 
     Up to 64 MiB in total every byte is hashed. Above that: the size of each file and 64 blocks of 1 MiB, evenly
     spread over it, the first and the last among them. File names do not matter, their order does.
+
+    Args:
+        cut: what a manifest says is cut out of them.
     """
     paths = list(files)
     sizes = [path.stat().st_size for path in paths]
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(cut.encode())
     for path, size in zip(paths, sizes, strict=True):
         digest.update(size.to_bytes(8, "little"))
         with path.open("rb") as stream:

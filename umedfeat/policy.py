@@ -18,6 +18,7 @@ from umedfeat.errors import SetupError
 from umedfeat.rules import OneOf, Ruled, Within, Written, setting
 
 __all__ = [
+    "CT_RGB",
     "CT_WINDOWS",
     "DEFAULT_SIDE",
     "FITS",
@@ -26,6 +27,7 @@ __all__ = [
     "IntensityPolicy",
     "Limits",
     "Policy",
+    "RoiPolicy",
     "SlidePolicy",
     "TissuePolicy",
     "VolumePolicy",
@@ -39,6 +41,10 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
     "bone": (-500.0, 1300.0),
     "brain": (0.0, 80.0),
 }
+
+#: Windows that ``--rgb windows`` shows as red, green and blue.
+CT_RGB = ("lung", "soft-tissue", "bone")
+CHANNELS = ("grey", "neighbours", "windows")
 
 PLANES = ("acquired", "axial", "coronal", "sagittal")
 FITS = ("pad", "squash", "crop")
@@ -79,6 +85,22 @@ def _selection(text: str) -> str:
     if text != "all" and not (_is_number(number) and int(number) > 0):
         raise ValueError("all, a number from 1, or every-K (e.g. every-3)")
     return text
+
+
+def _slice_selection(text: str) -> str:
+    """As ``_selection``, or every-Kmm with K above 0, as "every-{:g}mm"."""
+    if not (text.startswith("every-") and text.endswith("mm")):
+        try:
+            return _selection(text)
+        except ValueError:
+            raise ValueError("all, a number from 1, every-K (every-3), or every-Kmm (every-5mm)") from None
+    try:
+        step = float(text[len("every-") : -len("mm")])
+    except ValueError:
+        step = math.nan
+    if not (math.isfinite(step) and step > 0):
+        raise ValueError("every-Kmm: K is millimetres above 0, e.g. every-5mm")
+    return f"every-{step:g}mm"
 
 
 def _volume_index(text: str) -> str:
@@ -186,6 +208,8 @@ class IntensityPolicy(Ruled):
         hu_offset: added to the values of a CT whose file does not tell their unit (NIfTI); None: they are Hounsfield
             units, and a volume without air is asked about.
         ct_air: values of a CT below this many HU are sentinels outside of the field of view: background.
+        rgb: what red, green and blue show of grey images: "grey" (three times the same), "neighbours" (2.5-D: the slice
+            before, the slice, the slice behind) or "windows" (CT: the windows of CT_RGB; other images stay grey).
     """
 
     ct_window: str = setting("soft-tissue", Written(_ct_window))
@@ -195,6 +219,7 @@ class IntensityPolicy(Ruled):
     bright_tail: float = setting(0.1, Within(0, 49))
     hu_offset: float | None = setting(None, Within(-(2.0**31), 2.0**31), unset=None)
     ct_air: float = setting(-1024.0, Within(-(2.0**31), 2.0**31))
+    rgb: str = setting("grey", OneOf(CHANNELS))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -209,7 +234,8 @@ class VolumePolicy(Ruled):
 
     Attributes:
         plane: "acquired", "axial", "coronal" or "sagittal".
-        slices: "all", "N" (N slices, evenly spaced) or "every-K".
+        slices: "all", "N" (N slices, evenly spaced), "every-K", or "every-Kmm" (the slices next to every K
+            millimetres).
         volume_index: which volume of a 4-D file: "N", "mean" or "all"; "" refuses 4-D files.
         frames: frames of a cine: "all", "N" (evenly spaced) or "every-K".
         include_derived: read derived, projection and MIP series too.
@@ -221,7 +247,7 @@ class VolumePolicy(Ruled):
     """
 
     plane: str = setting("acquired", OneOf(PLANES))
-    slices: str = setting("all", Written(_selection))
+    slices: str = setting("all", Written(_slice_selection))
     volume_index: str = setting("", Written(_volume_index))
     frames: str = setting("all", Written(_selection))
     include_derived: bool = False
@@ -239,12 +265,28 @@ class ImagePolicy(Ruled):
     Attributes:
         size: side in pixels of the square that the encoder sees; 0: the encoder's own.
         fit: "pad" (letterbox on black), "squash" (ignore the aspect ratio) or "crop" (centre square).
+        spacing: millimetres per pixel of the square, so that things look as large as they are whatever the field of
+            view: the middle of the image, or of its region of interest, black beyond the image. None: ``fit`` decides.
         tile: tile flat images without known scale into ``SlidePolicy.tile_size`` squares instead of resizing.
     """
 
     size: int = setting(0, _SIDE, unset=0)
     fit: str = setting("pad", OneOf(FITS))
     tile: bool = False
+    spacing: float | None = setting(None, Within(0, 1000, open_low=True), unset=None)
+
+
+@dataclass(frozen=True)
+class RoiPolicy(Ruled):
+    """Regions of interest that a manifest names: masks, boxes and points.
+
+    Attributes:
+        margin: millimetres around the region on each side; the square around it holds both.
+        size: side of a fixed field of view in millimetres, centred on the region; None: as large as the region.
+    """
+
+    margin: float = setting(0.0, Within(0, 10_000))
+    size: float | None = setting(None, Within(0, 10_000, open_low=True), unset=None)
 
 
 @dataclass(frozen=True)
@@ -277,7 +319,13 @@ class Policy:
     volume: VolumePolicy = field(default_factory=VolumePolicy)
     image: ImagePolicy = field(default_factory=ImagePolicy)
     tissue: TissuePolicy = field(default_factory=TissuePolicy)
+    roi: RoiPolicy = field(default_factory=RoiPolicy)
     limits: Limits = field(default_factory=Limits, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.image.spacing is not None and self.roi.size is not None:
+            message = "spacing and roi_size both set the field of view"
+            raise SetupError(message, remedy="--spacing, or --roi-size")
 
     def sized(self, side: int = DEFAULT_SIDE) -> Policy:
         """The policy with ``side`` pixels (an encoder's own) wherever it leaves a size open.
@@ -312,6 +360,7 @@ class Policy:
             volume=VolumePolicy(**settings["volume"]),
             image=ImagePolicy(**settings["image"]),
             tissue=TissuePolicy(**settings.get("tissue", {})),  # earlier files: the same numbers, not yet written
+            roi=RoiPolicy(**settings.get("roi", {})),
         )
 
     def sha256(self) -> str:

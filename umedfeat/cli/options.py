@@ -17,7 +17,7 @@ import click
 
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.extraction.settings import RunSettings, parse_shard
-from umedfeat.policy import ImagePolicy, IntensityPolicy, Limits, Policy, SlidePolicy, VolumePolicy
+from umedfeat.policy import ImagePolicy, IntensityPolicy, Limits, Policy, RoiPolicy, SlidePolicy, VolumePolicy
 from umedfeat.rules import OneOf, Rule, Within, rule_of
 
 if TYPE_CHECKING:
@@ -157,7 +157,8 @@ _POLICY = (
     ),
     Setting(IntensityPolicy, "suv", "PET: LO,HI in SUV by body weight."),
     Setting(VolumePolicy, "plane", "Volumes: which slices."),
-    Setting(VolumePolicy, "slices", "Volumes: all, N (evenly spaced) or every-K."),
+    Setting(VolumePolicy, "slices", "Volumes: all, N (evenly spaced), every-K or every-Kmm (every-5mm)."),
+    Setting(IntensityPolicy, "rgb", "Grey images: grey, neighbours (2.5-D) or windows (CT: lung, soft-tissue, bone)."),
     Setting(VolumePolicy, "volume_index", "4-D volumes: a number, mean or all (an item each)."),
     Setting(VolumePolicy, "frames", "Cine: all, N frames (evenly spaced) or every-K."),
     Setting(VolumePolicy, "include_derived", "DICOM: read derived, projection and MIP series too."),
@@ -167,6 +168,9 @@ _POLICY = (
     Setting(VolumePolicy, "modality", "NIfTI and flat images that do not tell: taken as this (CT is windowed)."),
     Setting(ImagePolicy, "size", "Whole images: side in pixels.  [default: the encoder's]", "--image-size"),
     Setting(ImagePolicy, "fit", "Whole images: how they become square."),
+    Setting(ImagePolicy, "spacing", "Whole images: mm per pixel of the square, whatever the field of view."),
+    Setting(RoiPolicy, "margin", "Manifest columns mask, box, point: mm around the region.", "--roi-margin"),
+    Setting(RoiPolicy, "size", "Manifest columns mask, box, point: side in mm, centred on the region.", "--roi-size"),
     Setting(ImagePolicy, "tile", "Flat images: cut into tiles instead of resizing the whole."),
     Setting(Limits, "max_pixels", "Refuse larger images."),
     Setting(Limits, "max_voxels", "Refuse larger volumes."),
@@ -181,6 +185,7 @@ def _policy(**values: Any) -> Policy:
         intensity=IntensityPolicy(**given(_POLICY, values, IntensityPolicy)),
         volume=VolumePolicy(**given(_POLICY, values, VolumePolicy)),
         image=ImagePolicy(**given(_POLICY, values, ImagePolicy)),
+        roi=RoiPolicy(**given(_POLICY, values, RoiPolicy)),
         limits=Limits(**given(_POLICY, values, Limits)),
     )
 

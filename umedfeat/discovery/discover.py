@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from umedfeat.contract import Collected, Failure, Found, Skipped, Source
-from umedfeat.discovery.manifest import is_manifest, read_manifest, refuse_remote, with_manifest_rows
+from umedfeat.discovery.manifest import is_manifest, once, read_manifest, refuse_remote, with_manifest_rows
 from umedfeat.discovery.patience import Overdue, each_in_time, in_time
 from umedfeat.discovery.walk import Walked, sniff_all, unanswered, walk
 from umedfeat.disk.regular import kind_of
@@ -61,7 +61,7 @@ def discover_files(walked: Walked, policy: Policy, pseudonyms: Pseudonyms, *, se
         SetupError: two inputs would get one id or one mask.
     """
     found, skipped, failures = walked
-    claims, unclaimed, unread = sniff_all(found, seconds)
+    claims, unclaimed, unread = sniff_all(once(found), seconds)
     skipped += unclaimed
     failures += unread
     sources: list[Source] = []

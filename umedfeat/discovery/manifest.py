@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -12,13 +12,14 @@ from pathlib import Path
 
 from umedfeat.contract import Failure, Found, Source
 from umedfeat.discovery.patience import Overdue, each_in_time
+from umedfeat.discovery.regions import names_region, region_of
 from umedfeat.discovery.table import COLUMNS, ManifestRow, has_path_column, read_rows
 from umedfeat.discovery.walk import Walked, unanswered, walk
 from umedfeat.disk.regular import kind_of
 from umedfeat.errors import SetupError
 from umedfeat.naming import Pseudonyms, printable
 
-__all__ = ["is_manifest", "read_manifest", "refuse_remote", "with_manifest_rows"]
+__all__ = ["is_manifest", "once", "read_manifest", "refuse_remote", "with_manifest_rows"]
 
 _REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 #: Scheme → the extra that will bring it.
@@ -128,25 +129,38 @@ def _relative(place: str, root: str, cell: str) -> str:
 
 
 def _refuse_repeated(name: str, found: Sequence[Found]) -> None:
-    seen: set[str] = set()
+    """One row an input, but for the regions of interest of one image, each with an id of its own."""
+    seen: dict[str, Mapping[str, str]] = {}
     for file in found:
-        if file.name in seen:
-            raise SetupError(f"{name}: {file.name} is listed twice", remedy="one row per input")
-        seen.add(file.name)
+        rows = [file.row, seen.setdefault(file.name, file.row)]
+        if rows[0] is not rows[1] and not all(row.get("id") and names_region(row) for row in rows):
+            remedy = "one row per input; several regions of interest of one image need an id each"
+            raise SetupError(f"{name}: {file.name} is listed twice", remedy=remedy)
 
 
 def with_manifest_rows(sources: Sequence[Source], found: Sequence[Found], pseudonyms: Pseudonyms) -> list[Source]:
     """Lay the manifest's columns over what the readers said; the manifest wins where it speaks."""
-    rows = {file.path: file.row for file in found if file.row}
-    if not rows:
-        return list(sources)
-    owners = Counter(id(rows[source.files[0]]) for source in sources if source.files[0] in rows)
+    rows: dict[Path, list[Mapping[str, str]]] = defaultdict(list)
+    for file in found:
+        if file.row:
+            rows[file.path].append(file.row)
+    owners = Counter(id(row) for source in sources for row in rows.get(source.files[0], ()))
     described = []
     for source in sources:
-        _refuse_contradictions(source, [(file, rows[file]) for file in source.files if file in rows])
-        row = rows.get(source.files[0])
-        described.append(_described(source, row, owners[id(row)] > 1, pseudonyms) if row else source)
+        told = [(file, rows[file]) for file in source.files if file in rows]
+        for together in zip(*(own for _, own in told), strict=False):
+            _refuse_contradictions(source, list(zip((file for file, _ in told), together, strict=True)))
+        own = rows.get(source.files[0], [])
+        described += [_described(source, row, owners[id(row)] > 1, pseudonyms) for row in own] or [source]
     return described
+
+
+def once(found: Sequence[Found]) -> list[Found]:
+    """The files; those that several rows of a manifest list, for their regions of interest, once."""
+    kept: dict[object, Found] = {}
+    for number, file in enumerate(found):
+        kept.setdefault(file.path if file.row else number, file)
+    return list(kept.values())
 
 
 def _refuse_contradictions(source: Source, rows: Sequence[tuple[Path, Mapping[str, str]]]) -> None:
@@ -173,6 +187,7 @@ def _described(source: Source, row: Mapping[str, str], shared: bool, pseudonyms:
         mpp=_number(row["mpp"], source.name) if row.get("mpp") else source.mpp,
         modality=row.get("modality") or source.modality,
         meta={key: value for key, value in row.items() if key not in COLUMNS},
+        roi=region_of(row, row.home if isinstance(row, ManifestRow) else "", source.name),
     )
 
 

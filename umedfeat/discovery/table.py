@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,12 +28,17 @@ _SHARED_CELLS = 100_000
 
 
 class ManifestRow(Mapping[str, str]):
-    """One row, lean enough for millions of them: column → cell. ``line``: where it begins in the file."""
+    """One row, lean enough for millions of them: column → cell.
 
-    __slots__ = ("_cells", "_places", "line")
+    Attributes:
+        line: where it begins in the file.
+        home: folder that relative paths in its cells start from.
+    """
 
-    def __init__(self, places: Mapping[str, int], cells: tuple[str, ...], line: int) -> None:
-        self._places, self._cells, self.line = places, cells, line
+    __slots__ = ("_cells", "_places", "home", "line")
+
+    def __init__(self, places: Mapping[str, int], cells: tuple[str, ...], line: int, home: str = "") -> None:
+        self._places, self._cells, self.line, self.home = places, cells, line, home
 
     def __getitem__(self, column: str) -> str:
         place = self._places[column]
@@ -71,6 +77,9 @@ def read_rows(path: Path) -> list[ManifestRow]:
         except UnicodeDecodeError as error:
             fault = "not UTF-8 text (probably in an older Windows encoding)"
             raise _fault(path.name, _line_that_is_no_text(path, encoding), fault, _AS_UTF8) from error
+    home = os.path.abspath(path.parent)  # noqa: PTH100 - links must not be resolved
+    for row in rows:
+        row.home = home
     if not rows:
         raise SetupError(f"{path.name}: the manifest has no rows", remedy="one row per input below the header")
     return rows

@@ -14,6 +14,7 @@ _OPTIONS = {
     "ct_window": ("--window", "CT in Hounsfield units"),
     "window": ("--grey-window", "grey images that are no CT in Hounsfield units"),
     "suv": ("--suv", "PET in SUV"),
+    "rgb": ("--rgb", "CT in Hounsfield units"),
 }
 
 
@@ -32,6 +33,7 @@ def unused_windows(policy: IntensityPolicy, used: Collection[str]) -> list[str]:
     """
     usual = IntensityPolicy()
     asked = [name for name in _OPTIONS if getattr(policy, name) != getattr(usual, name) and name not in used]
+    asked = [name for name in asked if (name, policy.rgb) != ("rgb", "neighbours")]  # of any grey image
     return [
         f"{_OPTIONS[name][0]} {getattr(policy, name)} changed nothing: no input is {_OPTIONS[name][1]}"
         for name in asked

@@ -64,7 +64,9 @@ def _refuse_failures(spec: TaskSpec, failures: Sequence[Failure]) -> None:
 
 
 def _declared(source: Source, spec: TaskSpec) -> Source:
-    return replace(source, modality=spec.modality) if spec.modality else source
+    """A task's masks are what it learns, so nothing is cut out by them."""
+    whole = replace(source, roi=None)
+    return replace(whole, modality=spec.modality) if spec.modality else whole
 
 
 def _kept(row: Mapping[str, str], spec: TaskSpec) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from umedfeat.contract import Format, Reader, Source
+from umedfeat.errors import UnsupportedInput
 from umedfeat.policy import Policy
 
 __all__ = ["READERS", "open_reader", "reader_format", "settled", "sniff"]
@@ -53,6 +54,9 @@ def open_reader(source: Source, policy: Policy, prepared: Mapping[str, Any] | No
     Raises:
         InputError: the source cannot be opened.
     """
+    if source.roi is not None and source.format == "slide":
+        message = f"{source.name}: a region of interest of a slide is no column of the manifest"
+        raise UnsupportedInput(message, remedy="--mask-dir takes masks and GeoJSON of slides")
     opener: Callable[..., Reader] = reader_format(source.format).open_source
     return opener(source, policy, prepared)
 

@@ -136,7 +136,7 @@ class FeatureStore:
         """
         if source.id in self.done:
             columns = {name: getattr(source, name) for name in ("patient", "study", "series", "accession")}
-            self._described[source.id] = Described(columns, source.meta)
+            self._described[source.id] = Described(columns, source.kept_meta)
 
     def resume(self, sources: Sequence[Source], present: Sequence[Source], *, prune: bool = False) -> Resumption:
         """What of this run's sources is left to embed; what is done is described as it is today.

@@ -61,12 +61,12 @@ def sort_out(sources: Sequence[Source], present: Iterable[Source], recorded: Map
     """
     new = [source for source in sources if source.id not in recorded]
     known = [source for source in sources if source.id in recorded]
-    stats = {source.id: files_stat(source.files) for source in known}
+    stats = {source.id: files_stat(source.content, source.cut) for source in known}
     doubtful = [s for s in known if not stats[s.id] or stats[s.id] != recorded[s.id].files_stat]
-    hashes = _hashes({source.files for source in doubtful})
-    changed = [s for s in doubtful if not _same_content(recorded[s.id], hashes[s.files])]
+    hashes = _hashes(doubtful)
+    changed = [s for s in doubtful if not _same_content(recorded[s.id], hashes[s.id])]
     ids = {source.id for source in (*new, *changed)}
-    touched = {s.id: (hashes[s.files], stats[s.id]) for s in doubtful if s.id not in ids}
+    touched = {s.id: (hashes[s.id], stats[s.id]) for s in doubtful if s.id not in ids}
     found = list(present)
     there, names = {source.id for source in found}, {source.name for source in found}
     return Resumption(
@@ -77,16 +77,17 @@ def sort_out(sources: Sequence[Source], present: Iterable[Source], recorded: Map
     )
 
 
-def _hashes(groups: Iterable[tuple[Path, ...]]) -> dict[tuple[Path, ...], str]:
-    """Content of groups of files; "" where one cannot be read (reading it again will tell why)."""
+def _hashes(sources: Sequence[Source]) -> dict[str, str]:
+    """id → content of the files; "" where one cannot be read (reading it again will tell why)."""
+    wanted = {(source.content, source.cut) for source in sources}
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="content") as threads:
-        wanted = list(groups)
-        return dict(zip(wanted, threads.map(_hash, wanted), strict=True))
+        hashes = dict(zip(wanted, threads.map(_hash, wanted), strict=True))
+    return {source.id: hashes[source.content, source.cut] for source in sources}
 
 
-def _hash(files: tuple[Path, ...]) -> str:
+def _hash(content: tuple[tuple[Path, ...], str]) -> str:
     try:
-        return content_sha256(files)
+        return content_sha256(*content)
     except OSError:
         return ""
 

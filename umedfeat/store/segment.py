@@ -244,8 +244,8 @@ def _rows_of(item: Item, dtype: str) -> Rows:
 def _contents_of(items: list[Item], rows: list[Rows]) -> Contents:
     described = [item_row(item, rows_sha256(part)) for item, part in zip(items, rows, strict=True)]
     embedding = np.stack([mean_embedding(item.features) for item in items])
-    names = sorted({name for item in items for name in item.source.meta})
-    meta = {name: text_array([str(item.source.meta.get(name, "")) for item in items]) for name in names}
+    names = sorted({name for item in items for name in item.source.kept_meta})
+    meta = {name: text_array([str(item.source.kept_meta.get(name, "")) for item in items]) for name in names}
     return Contents(
         items=table_of(described, ITEM_COLUMNS),
         embedding=iter([embedding]),

@@ -74,11 +74,11 @@ class OpenReaders:
 def plan_source(job: Job, policy: Policy) -> Planned:
     """Open, plan and close one source."""
     source, begin = job.source, time.perf_counter()
-    stat = files_stat(source.files)
+    stat = files_stat(source.content, source.cut)
     try:
         with named_faults(source), contextlib.closing(open_reader(source, policy)) as reader:
             plan = reader.plan()
-            plan = replace(plan, **identify(source.files, plan.part, stat)._asdict())
+            plan = replace(plan, **identify(source.content, plan.part, stat, source.cut)._asdict())
             planned = time.perf_counter()
             pixels = _only_region(reader, plan) if job.read and len(plan.regions) == 1 else None
     except InputError as error:

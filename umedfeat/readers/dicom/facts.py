@@ -15,7 +15,16 @@ from umedfeat.readers.dicom.header import intent_of
 from umedfeat.readers.dicom.numbers import comma_decimals, number_of, numbers_of, texts_of
 from umedfeat.readers.dicom.pixels import claims_hounsfield, is_lossy, is_secondary_capture, stored_bits_exceeded
 
-__all__ = ["affine_of", "detail_of", "is_calibrated", "pixel_facts", "pixel_spacing", "positive_pair", "thickness_of"]
+__all__ = [
+    "affine_of",
+    "detail_of",
+    "is_calibrated",
+    "pixel_facts",
+    "pixel_spacing",
+    "positive_pair",
+    "thickness_of",
+    "told_spacing",
+]
 
 #: Defined terms of ViewPosition (PS3.3 C.7.3.1, C.8.7.1, C.8.11.5, C.8.11.7) and the usual mammography views.
 _VIEWS = frozenset({
@@ -33,6 +42,8 @@ _NUMBERS = (
     "WindowCenter",
     "WindowWidth",
 )
+
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 
 def pixel_facts(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> dict[str, Json]:
@@ -78,12 +89,16 @@ def detail_of(dataset: pydicom.Dataset, decoder: str) -> dict[str, Json]:
     return detail
 
 
+def told_spacing(dataset: pydicom.Dataset) -> tuple[float, float] | None:
+    """(row, column) millimetres of a pixel; None where the header does not tell. Of radiographs: at the detector."""
+    pairs = (positive_pair(numbers_of(dataset, tag)) for tag in _SPACINGS)
+    return next((pair for pair in pairs if pair is not None), None)
+
+
 def pixel_spacing(dataset: pydicom.Dataset) -> tuple[float, float]:
     """(row, column) distance of pixels: millimetres where the header tells them, else their ratio."""
-    for tag in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        pair = positive_pair(numbers_of(dataset, tag))
-        if pair is not None:
-            return pair
+    if (told := told_spacing(dataset)) is not None:
+        return told
     aspect = numbers_of(dataset, "PixelAspectRatio")
     return (aspect[0] / aspect[1], 1.0) if len(aspect) == 2 and min(aspect) > 0 else (1.0, 1.0)
 

@@ -19,6 +19,7 @@ from umedfeat.readers.dicom.facts import (
     pixel_spacing,
     positive_pair,
     thickness_of,
+    told_spacing,
 )
 from umedfeat.readers.dicom.frames import FrameVolume, chosen_volume, functional_group, volumes_in
 from umedfeat.readers.dicom.load import load, parsing
@@ -77,6 +78,7 @@ class FramesStack:
             affine=affine,
             origins=origins,
             pixel_spacing=spacing,
+            measured=told_spacing(dataset) is not None,
             colour=is_colour(dataset) and not self._grey_colours,
             invert=is_inverted(dataset),
             calibrated=is_calibrated(dataset, modality, name) and not self._grey_colours,

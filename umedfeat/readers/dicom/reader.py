@@ -115,12 +115,12 @@ def open_source(source: Source, policy: Policy, prepared: Mapping[str, Any] | No
         told = json.loads(source.selector or "{}")
         if "series" in told:
             stack: Any = SeriesStack(source.files, source.name, modality, carry, told["series"], limit)
-            return VolumeReader(stack, policy, prepared)
+            return VolumeReader(stack, policy, prepared, source.roi)
         volume = str(told.get("volume", ""))
         stack = FramesStack(source.path, source.name, modality, volume or policy.volume.volume_index, limit)
         if volume:
             stack.facts = replace(stack.facts, part=volume)
-        return VolumeReader(stack, policy, prepared)
+        return VolumeReader(stack, policy, prepared, source.roi)
 
 
 def _header_and_reason(file: Found, policy: Policy) -> tuple[DicomHeader, str | None] | InputError:

@@ -13,7 +13,15 @@ from umedfeat.arrays import Floats32, Mask
 from umedfeat.contract import Json, RegionUnreadable
 from umedfeat.errors import UnreadableInput
 from umedfeat.readers.dicom.decode import FrameDecoder
-from umedfeat.readers.dicom.facts import affine_of, detail_of, is_calibrated, pixel_facts, pixel_spacing, thickness_of
+from umedfeat.readers.dicom.facts import (
+    affine_of,
+    detail_of,
+    is_calibrated,
+    pixel_facts,
+    pixel_spacing,
+    thickness_of,
+    told_spacing,
+)
 from umedfeat.readers.dicom.load import load, parsing
 from umedfeat.readers.dicom.numbers import number_of, numbers_of, texts_of
 from umedfeat.readers.dicom.pixels import grey_of, is_colour, is_float, is_inverted, physical, voi_of
@@ -72,6 +80,7 @@ class SeriesStack:
             affine=None if origins is None else affine_of(orientation, spacing, origins, thickness_of(first)),
             origins=origins,
             pixel_spacing=spacing,
+            measured=told_spacing(first) is not None,
             colour=is_colour(first) and not self._grey_colours,
             invert=is_inverted(first),
             calibrated=is_calibrated(first, modality, name) and not self._grey_colours,

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.contract import Collected, Found, Reader, RegionUnreadable, Source
-from umedfeat.errors import UnreadableInput
+from umedfeat.errors import UnreadableInput, UnsupportedInput
 from umedfeat.naming import Pseudonyms, stem_of
 from umedfeat.policy import Policy
 from umedfeat.readers.images.decode import decode, read_header
@@ -63,8 +63,11 @@ def open_source(source: Source, policy: Policy, prepared: Mapping[str, Any] | No
     """
     stack = RasterStack(source, policy, dict(prepared or {}).get("stack"))
     if policy.image.tile:
+        if source.roi is not None:
+            message = f"{source.name}: a region of interest is cut out, not tiled"
+            raise UnsupportedInput(message, remedy="leave out --tile, or the columns mask, box and point")
         return TileReader(stack, source, policy, prepared)
-    return VolumeReader(stack, policy, prepared)
+    return VolumeReader(stack, policy, prepared, source.roi)
 
 
 class RasterStack:
@@ -95,6 +98,8 @@ class RasterStack:
             cols=header.width,
             rows=header.height,
             slices=len(header.pages),
+            pixel_spacing=_millimetres(source),
+            measured=source.mpp is not None,
             colour=bool(carried["displayed"]),
             invert=bool(carried["invert"]),
             calibrated=bool(carried["calibrated"]),
@@ -143,6 +148,12 @@ class RasterStack:
     def close(self) -> None:
         """Nothing is held open."""
         self._cache = None
+
+
+def _millimetres(source: Source) -> tuple[float, float]:
+    """(row, column) of a pixel, where a manifest tells; else the ratio alone."""
+    side = 1.0 if source.mpp is None else source.mpp / 1000
+    return side, side
 
 
 def _shrunk(header: Header, policy: Policy) -> dict[str, str]:

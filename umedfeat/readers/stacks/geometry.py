@@ -177,14 +177,21 @@ def stored_view(count: int, spacing: tuple[float, float]) -> View:
     return View(2, "stored", False, False, False, np.arange(count), nothing, spacing, float("nan"))
 
 
-def select(count: int, rule: str) -> npt.NDArray[np.int64]:
-    """Indices of the slices that "all", "N" (centres of N equal parts) or "every-K" (0, K, 2K …) keep.
+def select(count: int, rule: str, positions: npt.NDArray[np.float64] | None = None) -> npt.NDArray[np.int64]:
+    """Indices of the slices that a rule keeps.
+
+    Args:
+        rule: "all", "N" (centres of N equal parts), "every-K" (0, K, 2K …) or "every-Kmm" (the slices next to 0, K,
+            2K … millimetres from the first, each once).
+        positions: (count,) millimetres of the slices, ascending; for the last rule.
 
     Raises:
         ValueError: another rule.
     """
     if rule == "all":
         return np.arange(count)
+    if rule.startswith("every-") and rule.endswith("mm") and positions is not None:
+        return _next_to(positions, float(rule[len("every-") : -len("mm")]))
     step = rule.removeprefix("every-")
     if not step.isdecimal() or int(step) < 1:
         raise ValueError(f"{rule!r} is neither all, N nor every-K")
@@ -192,6 +199,16 @@ def select(count: int, rule: str) -> npt.NDArray[np.int64]:
         return np.arange(0, count, int(step))
     wanted = min(int(rule), count)
     return np.floor((np.arange(wanted) + 0.5) * count / wanted).astype(np.int64)
+
+
+def _next_to(positions: npt.NDArray[np.float64], step: float) -> npt.NDArray[np.int64]:
+    """Indices of the slices next to every ``step`` millimetres; the first of two that are equally near."""
+    wanted = np.arange(positions[0], positions[-1] + 1e-6, step) if len(positions) else np.empty(0)
+    right = np.clip(np.searchsorted(positions, wanted), 1, max(1, len(positions) - 1))
+    if len(positions) < 2:
+        return np.arange(len(positions))
+    nearer_left = wanted - positions[right - 1] <= positions[right] - wanted
+    return np.unique(np.where(nearer_left, right - 1, right)).astype(np.int64)
 
 
 def _alone(marks: list[bool]) -> int | None:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,7 +23,9 @@ __all__ = [
     "Range",
     "Statistics",
     "StoredVoi",
+    "field_placement",
     "fit_square",
+    "in_square",
     "linear_voi",
     "percentile_statistics",
     "placement",
@@ -37,6 +40,7 @@ Displayed = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 #: A window or look-up table stored with the image: values of one slice to [0, 1] (before inversion).
 StoredVoi = Callable[[Floats32], Floats32]
 
+_ROUNDING = 1e-6  # of a pixel
 _STRIP = 256  # rows that are resampled at a time
 _FILTER = Image.Resampling.BILINEAR
 
@@ -87,7 +91,11 @@ def fit_square(image: Displayed, size: int, fit: str, *, spacing: tuple[float, f
         fit: "pad" (everything visible, letterbox on 0), "squash" (aspect ratio given up) or "crop" (centre square).
         spacing: (row, column) distance of the pixels in any one unit.
     """
-    place = placement(image.shape[:2], size, fit, spacing=spacing)
+    return in_square(image, size, placement(image.shape[:2], size, fit, spacing=spacing))
+
+
+def in_square(image: Displayed, size: int, place: Placement) -> Floats32:
+    """Resample a part of an image into its place in a (size, size) square; the rest of the square is 0."""
     fitted = resample(image, (place.rows, place.cols), place.box)
     if (place.rows, place.cols) == (size, size):
         return fitted
@@ -131,6 +139,32 @@ def placement(shape: tuple[int, ...], size: int, fit: str, *, spacing: tuple[flo
     scale = size / max(height, width)
     rows, cols = max(1, round(height * scale)), max(1, round(width * scale))
     return Placement(whole, (size - rows) // 2, (size - cols) // 2, rows, cols)
+
+
+def field_placement(shape: tuple[int, ...], size: int, field: tuple[float, float, float, float]) -> Placement:
+    """Where a field of view that may reach beyond an image lies in a square; pixels beyond the image stay black.
+
+    Args:
+        shape: (rows, columns) of the image.
+        size: side of the square.
+        field: (left, top, right, bottom) in pixels of the image, fractions and places outside allowed.
+
+    Raises:
+        ValueError: less than one pixel of the square shows the image.
+    """
+    left, first_col, right, cols = _visible(field[0], field[2], shape[1], size)
+    top, first_row, bottom, rows = _visible(field[1], field[3], shape[0], size)
+    return Placement((left, top, right, bottom), first_row, first_col, rows, cols)
+
+
+def _visible(begin: float, end: float, length: int, size: int) -> tuple[float, int, float, int]:
+    """Of one side of a field: (begin of the visible part, first pixel in the square, end, number of pixels)."""
+    scale = size / (end - begin)
+    first = max(0, math.ceil(-begin * scale - _ROUNDING))
+    last = min(size, math.floor((length - begin) * scale + _ROUNDING))
+    if last <= first:
+        raise ValueError("the field of view lies beside the image")
+    return max(0.0, begin + first / scale), first, min(float(length), begin + last / scale), last - first
 
 
 def _displayed(scaled: Floats32, background: Mask, padding: Mask | None, invert: bool) -> Floats32:

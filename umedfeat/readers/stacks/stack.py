@@ -30,7 +30,8 @@ class StackFacts:
             (cine frames, pages): stored orientation and order, positions NaN, ``policy.volume.frames`` selects.
         origins: (slices, 3) LPS millimetres of every slice's first voxel where the distances vary (missing slices).
         acquired_axis: storage axis across which the scanner took its slices: 0 column, 1 row, 2 slice.
-        pixel_spacing: (row, column) millimetres where there is no affine.
+        pixel_spacing: (row, column) distance of the pixels where there is no affine; their ratio counts.
+        measured: it is in millimetres (with an affine everything is).
         colour: slices are displayed as they are: (rows, cols, 3) or (rows, cols), uint8 or float32 in [0, 1].
         invert: MONOCHROME1: inverted after the window.
         calibrated: values are in the modality's units (False: a CT without HU; falls back to percentiles, recorded).
@@ -53,6 +54,7 @@ class StackFacts:
     origins: npt.NDArray[np.float64] | None = None
     acquired_axis: int = 2
     pixel_spacing: tuple[float, float] = (1.0, 1.0)
+    measured: bool = False
     colour: bool = False
     invert: bool = False
     calibrated: bool = True
@@ -68,6 +70,11 @@ class StackFacts:
     def shape(self) -> tuple[int, int, int]:
         """(columns, rows, slices)."""
         return self.cols, self.rows, self.slices
+
+    @property
+    def in_millimetres(self) -> bool:
+        """Is the size of the pixels known?"""
+        return self.affine is not None or self.measured
 
 
 class SliceStack(Protocol):

@@ -1,44 +1,35 @@
 """The one Reader of everything that has slices: CT, MR, PET, NIfTI, cine, pages.
 
 A format supplies a SliceStack: stored slices, in physical units, with an affine. VolumeReader decides the plane, the
-display orientation, which slices, the intensity limits of the whole volume, and the square that the encoder sees.
+display orientation, which slices, the intensity limits of the whole volume, and the square that the encoder sees::
+
+    StoredSlices ─ Levels (window) ─ View (upright) ─ Box (field of view) ─→ square
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from umedfeat.arrays import Floats32, Mask
-from umedfeat.contract import Json, Plan, RegionUnreadable, make_regions
-from umedfeat.errors import EmptyImage, NotPlanned, TooLarge, UnreadableInput, UnsupportedInput
-from umedfeat.policy import Policy, VolumePolicy
-from umedfeat.readers.stacks.geometry import IN_PLANE, View, select, shear_degrees, spacings, stored_view, view_of
-from umedfeat.readers.stacks.intensity import (
-    Range,
-    Statistics,
-    fit_square,
-    percentile_statistics,
-    placement,
-    through_voi,
-    to_rgb,
-    to_unit,
-)
+from umedfeat.contract import Json, Plan, RegionUnreadable, Roi, make_regions
+from umedfeat.errors import NotPlanned
+from umedfeat.policy import Policy
+from umedfeat.readers.stacks.field import Box, Reach, box_of, field_of, place_of
+from umedfeat.readers.stacks.geometry import select
+from umedfeat.readers.stacks.intensity import in_square, to_rgb
+from umedfeat.readers.stacks.levels import Levels, constant_image
 from umedfeat.readers.stacks.spool import Spool
 from umedfeat.readers.stacks.stack import SliceStack, StackFacts, volumes_of
-from umedfeat.readers.stacks.windows import Percentiles, choose_window, percentile_range
+from umedfeat.readers.stacks.stored import StoredSlices
+from umedfeat.readers.stacks.views import check_size, displayed_shape, planned_view, spacing_text
 
 __all__ = ["SliceStack", "StackFacts", "VolumeReader", "volumes_of"]
 
-
-_MAX_SLICES = 1_000_000
-_LIKE_CT = "values look like Hounsfield units: declare modality CT (--modality, manifest) to window them"
-_KEPT_BYTES = 64 << 20
-_BELOW_FAT = -200.0  # Hounsfield units: lung and air lie below, tissue does not
-_SAMPLE = 16  # pixels apart
+_NEIGHBOURS = (-1, 0, 1)
 
 
 class VolumeReader:
@@ -48,6 +39,7 @@ class VolumeReader:
         stack: owned from here on; closed with the reader.
         policy: plane, slices, windows, size and fit.
         prepared: ``Plan.prepared`` of an earlier plan, or None.
+        roi: the region of interest that is cut out, or None.
 
     Raises:
         TooLarge: a slice has more pixels than ``policy.limits.max_pixels``.
@@ -55,30 +47,38 @@ class VolumeReader:
         UnreadableInput: the geometry is broken.
     """
 
-    def __init__(self, stack: SliceStack, policy: Policy, prepared: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, stack: SliceStack, policy: Policy, prepared: Mapping[str, Any] | None = None, roi: Roi | None = None
+    ) -> None:
         self._stack = stack
         self._facts = stack.facts
         self._policy = policy.sized()
-        self._view = _view(self._facts, policy)
-        self._prepared: dict[str, Any] = dict(prepared or {})
+        self._roi = roi
+        self._view = planned_view(self._facts, policy)
+        told = dict(prepared or {})
         self._planned = prepared is not None
+        self._neighbours = policy.intensity.rgb == "neighbours" and not self._facts.colour
+        self._slices = StoredSlices(stack, policy.intensity, len(_NEIGHBOURS) if self._neighbours else 1)
+        self._levels = Levels(stack, self._slices, policy.intensity, told)
+        self._field = Box(*told["field"]) if told.get("field") else None
         self._spool: Spool | None = None
-        self._last: tuple[int, Floats32, Mask | None] | None = None
-        _check_size(self._facts, self._view, policy)
+        check_size(self._facts, self._view, policy)
 
     def plan(self) -> Plan:
         """One region per selected slice, in display order."""
         facts, view, image = self._facts, self._view, self._policy.image
-        kept = self._selected()
-        intensity = self._decide_intensity()
+        holding, region = self._region()
+        kept = self._selected(holding)
+        intensity = self._levels.decide()
         self._planned = True
-        cols, rows = self._displayed_shape()
+        cols, rows = displayed_shape(facts, view)
         detail: dict[str, Json] = {
             **facts.detail,
             **({} if facts.calibrated or facts.modality != "CT" else {"hounsfield": False}),
             "plane": view.plane,
             "intensity": intensity,
-            "fit": image.fit,
+            **({"channels": "the slices before, at and behind"} if self._neighbours else {}),
+            **region,
             "slices_selected": len(kept),
             "slices_total": len(view.order),
         }
@@ -91,9 +91,9 @@ class VolumeReader:
             width=cols,
             height=rows,
             depth=len(view.order),
-            spacing=_spacing_text(view, facts),
+            spacing=spacing_text(view, facts),
             detail=detail,
-            prepared={**self._prepared, "stack": dict(facts.carry)},
+            prepared={**self._levels.prepared, "field": self._field, "stack": dict(facts.carry)},
             part=facts.part,
         )
 
@@ -113,15 +113,31 @@ class VolumeReader:
             message = f"{self._facts.name}: read() before plan(), which finds the intensity limits of the whole input"
             raise NotPlanned(message, remedy="call plan() first, or open it with Plan.prepared of an earlier plan")
         k = int(self._view.order[index])
-        shown = self._view.show(self._window(*self._across(k), k=k))
+        voi_slice = k if self._view.axis == 2 else self._facts.slices // 2
+        shown = self._view.show(self._levels.apply(*self._across(k), voi_slice))
         if len(self._view.order) == 1 and shown.min() == shown.max():
-            raise _constant(self._facts, "as displayed")
+            raise constant_image(self._facts, "as displayed")
         return shown
 
     @property
     def facts(self) -> StackFacts:
         """What is known about the stack without its pixels."""
         return self._facts
+
+    @property
+    def field(self) -> tuple[float, float, float, float] | None:
+        """(left, top, right, bottom) of the field of view in pixels of a displayed slice; None for all of it."""
+        return self._field
+
+    def outlined(self, index: int) -> Mask | None:
+        """(rows, columns) bool: the mask of the region of interest in displayed slice ``index``, if there is one."""
+        from umedfeat.readers.regions.extent import marks_of
+
+        marks = None if self._roi is None else marks_of(self._roi, self._facts)
+        if marks is None:
+            return None
+        k = int(self._view.order[index])
+        return self._view.show(np.take(marks, k, axis=2 - self._view.axis))
 
     def aligned(self, index: int, grid: npt.NDArray[Any]) -> Floats32:
         """A map on the stack's own grid (a mask), shown and fitted as slice ``index`` is: (size, size) float32.
@@ -131,246 +147,67 @@ class VolumeReader:
         """
         k = int(self._view.order[index])
         stored = np.take(grid, k, axis=2 - self._view.axis).astype(np.float32)
-        image = self._policy.image
-        return fit_square(self._view.show(stored), image.size, image.fit, spacing=self._view.spacing)
+        return self._in_square(self._view.show(stored))
 
     def placed(self, corners: Floats32) -> Floats32:
         """Boxes (n, 4) left, top, right, bottom in pixels of the displayed image → in pixels of the square."""
-        cols, rows = self._displayed_shape()
-        image = self._policy.image
-        return placement((rows, cols), image.size, image.fit, spacing=self._view.spacing).moved(corners)
+        return place_of(self._field, self._facts, self._view, self._policy).moved(corners)
 
     def close(self) -> None:
         """Close the stack and remove temporary files."""
         if self._spool is not None:
             self._spool.close()
             self._spool = None
-        self._last = None
-        self._stack.close()
+        self._slices.close()
 
     def _read_one(self, index: int) -> npt.NDArray[np.generic] | RegionUnreadable:
         try:
-            shown = self.displayed(index)
+            if not self._neighbours:
+                return to_rgb(self._in_square(self.displayed(index)))
+            last = len(self._view.order) - 1
+            beside = [self.displayed(min(max(0, index + step), last)) for step in _NEIGHBOURS]
+            channels: Floats32 = np.stack(beside, axis=-1)
+            return self._in_square(channels)
         except RegionUnreadable as fault:
             return fault
-        image = self._policy.image
-        return to_rgb(fit_square(shown, image.size, image.fit, spacing=self._view.spacing))
+
+    def _in_square(self, shown: Floats32 | npt.NDArray[np.uint8]) -> Floats32:
+        place = place_of(self._field, self._facts, self._view, self._policy)
+        return in_square(shown, self._policy.image.size, place)
 
     def _across(self, k: int) -> tuple[Floats32, Mask | None]:
         """Slice k across the view's axis, as stored."""
         if self._view.axis == 2:
-            return self._slice(k)
+            return self._slices(k)
         if self._spool is None:
             channels = 3 if self._facts.colour else 1
-            self._spool = Spool(self._padded_slice, self._facts.shape, self._view.axis, channels, self._facts.name)
+            self._spool = Spool(
+                self._slices.without_padding, self._facts.shape, self._view.axis, channels, self._facts.name
+            )
         return self._spool.slice(k), None
 
-    def _slice(self, k: int) -> tuple[Floats32, Mask | None]:
-        """Stored slice k; what lies below the Hounsfield scale is padding in every format.
+    def _region(self) -> tuple[npt.NDArray[np.int64], dict[str, Json]]:
+        """(displayed slices that hold the region of interest, facts to store); sets the field of view."""
+        facts, view = self._facts, self._view
+        every = np.arange(len(view.order))
+        said: dict[str, Json] = {"fit": self._policy.image.fit}
+        box: Box | None = None
+        if self._roi is not None:
+            from umedfeat.readers.regions.extent import extent_of  # readers of masks, where there is one
 
-        The last small one is kept: a single image is counted, looked at and shown one after the other.
-        """
-        if self._last is None or self._last[0] != k:
-            values, padding = self._stack.slice(k)
-            offset = self._policy.intensity.hu_offset
-            if offset and self._facts.modality == "CT" and not self._facts.units_told:
-                values = values + np.float32(offset)
-            if self._facts.modality == "CT" and self._facts.calibrated and not self._facts.colour:
-                below = values < self._policy.intensity.ct_air
-                padding = below if padding is None else padding | below
-            if values.nbytes > _KEPT_BYTES:
-                return values, padding
-            self._last = (k, values, padding)
-        return self._last[1:]
+            extent = extent_of(self._roi, facts)
+            every = every[np.isin(view.order, extent.holds[view.axis])]
+            box = box_of(Reach(extent.low, extent.high), facts, view)
+            said["region"] = extent.told
+        self._field = field_of(box, facts, view, self._policy)
+        if self._field is not None:
+            side = (self._field.right - self._field.left) * view.spacing[1]
+            said["fit"] = f"field of view {side:.4g} {'mm' if facts.in_millimetres else 'px'}"
+            place_of(self._field, facts, view, self._policy)  # refuses a field beside the image
+        return every, said
 
-    def _padded_slice(self, k: int) -> Floats32:
-        try:
-            values, padding = self._slice(k)
-        except RegionUnreadable as fault:
-            message = f"{self._facts.name}: slice {k} is unreadable ({fault}); it would cross every resliced image"
-            raise UnreadableInput(message, remedy="--plane acquired") from fault
-        return values if padding is None else np.where(padding, np.float32(np.nan), values)
-
-    def _window(self, values: Floats32, padding: Mask | None, k: int) -> Floats32:
-        if self._facts.colour:
-            return values if values.dtype == np.uint8 else np.nan_to_num(values, nan=0.0)
-        if self._prepared["voi"]:
-            voi = self._stack.stored_voi(k if self._view.axis == 2 else self._facts.slices // 2)
-            if voi is None:
-                raise RegionUnreadable("this slice has no stored window")
-            return through_voi(values, voi, padding, invert=self._facts.invert)
-        limits = Range(self._prepared["low"], self._prepared["high"], "")
-        return to_unit(values, limits, padding, invert=self._facts.invert)
-
-    def _selected(self) -> npt.NDArray[np.int64]:
+    def _selected(self, holding: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Those of the displayed slices that the policy takes."""
         volume = self._policy.volume
         rule = volume.slices if self._facts.affine is not None else volume.frames
-        return select(len(self._view.order), rule)
-
-    def _decide_intensity(self) -> Json:
-        """Fix the limits in ``prepared`` and say what was done."""
-        if self._facts.colour:
-            self._refuse_constant("colour")
-            return {"window": "full range"}
-        window, setting = choose_window(self._policy.intensity, self._facts)
-        if setting == "ct_window" and not self._facts.units_told and self._policy.intensity.hu_offset is None:
-            self._refuse_without_air()
-        said: dict[str, Json] = {"setting": setting}
-        if isinstance(window, Percentiles) or self._facts.floating:
-            counted = window if isinstance(window, Percentiles) else self._policy.intensity.percentiles
-            statistics = percentile_statistics(self._readable_slices, counted)
-            said |= {"nonfinite": statistics.nonfinite, **_hint(self._facts, statistics)}
-            if isinstance(window, Percentiles):
-                said |= _not_in_suv(self._facts, window)
-                window = percentile_range(statistics, window, self._facts.name)
-        if isinstance(window, Range):
-            self._prepared = {"voi": False, "low": window.low, "high": window.high}
-            self._refuse_constant(f"window {window.how}: {window.low:g} to {window.high:g}")
-            return {"window": window.how, "low": window.low, "high": window.high, **said}
-        self._require_stored_voi()
-        self._prepared = {"voi": True}
-        self._refuse_constant("the stored window")
-        return {"window": "file", **said}
-
-    def _readable_slices(self) -> Iterator[tuple[Floats32, Mask | None]]:
-        faults: list[RegionUnreadable] = []
-        for k in range(self._facts.slices):
-            try:
-                yield self._slice(k)
-            except RegionUnreadable as fault:
-                faults.append(fault)
-        if len(faults) == self._facts.slices:
-            raise _unreadable(self._facts, faults)
-
-    def _refuse_without_air(self) -> None:
-        """Hounsfield units that were only declared: a CT without anything below −200 is shifted, or has no air."""
-        lowest = np.inf
-        for k in sorted(range(self._facts.slices), key=lambda k: abs(k - self._facts.slices // 2)):
-            values, _ = self._slice(k)
-            lowest = min(lowest, float(np.nanmin(values, initial=np.inf)))
-            if lowest < _BELOW_FAT:
-                return
-        message = f"{self._facts.name}: declared as CT, but no value lies below {_BELOW_FAT:g} (lowest {lowest:g})"
-        remedy = "--hu-offset -1024 if the values are shifted, --hu-offset 0 if they are Hounsfield units"
-        raise UnsupportedInput(message, remedy=remedy)
-
-    def _require_stored_voi(self) -> None:
-        if self._stack.stored_voi(self._facts.slices // 2) is None:
-            message = f"{self._facts.name}: no window is stored in the file"
-            raise UnsupportedInput(message, remedy="--window percentile, a preset, or LO,HI")
-
-    def _refuse_constant(self, how: str) -> None:
-        """Refuse a volume that is one grey; one varied slice (looked for from the centre outwards) is enough."""
-        count = self._facts.slices
-        faults: list[RegionUnreadable] = []
-        low, high = np.inf, -np.inf
-        for k in sorted(range(count), key=lambda k: abs(k - count // 2)):
-            try:
-                values, padding = self._slice(k)
-                if self._varies(values, padding, k):
-                    return
-            except RegionUnreadable as fault:
-                faults.append(fault)
-                continue
-            kept = values[np.isfinite(values) if padding is None else np.isfinite(values) & ~padding]
-            if kept.size:
-                low, high = min(low, float(kept.min())), max(high, float(kept.max()))
-        if len(faults) == count:
-            raise _unreadable(self._facts, faults)
-        raise _constant(self._facts, how, (low, high))
-
-    def _varies(self, values: Floats32, padding: Mask | None, k: int) -> bool:
-        """Does a slice show more than one grey? A sample that varies is proof enough."""
-        for step in (_SAMPLE, 1):
-            part = (slice(None, None, step), slice(None, None, step))
-            shown = self._window(values[part], None if padding is None else padding[part], k)
-            if shown.min() != shown.max():
-                return True
-        return False
-
-    def _displayed_shape(self) -> tuple[int, int]:
-        rows, cols = (self._facts.shape[i] for i in IN_PLANE[self._view.axis])
-        return (rows, cols) if self._view.swap else (cols, rows)
-
-
-def _hint(facts: StackFacts, statistics: Statistics) -> dict[str, Json]:
-    """Air and bone in Hounsfield units are hard to mistake, but a modality is declared, never guessed."""
-    like_ct = facts.modality == "unknown" and -4096 <= statistics.minimum <= -900 and statistics.maximum >= 200
-    return {"hint": _LIKE_CT} if like_ct else {}
-
-
-def _not_in_suv(facts: StackFacts, window: Percentiles) -> dict[str, Json]:
-    """PET that should be shown in SUV says why it is not."""
-    told = facts.detail.get("suv")
-    missing = told.get("missing") if isinstance(told, dict) else None
-    return {"hint": f"PET not in SUV ({missing}): shown up to the {window.high:g}th percentile"} if missing else {}
-
-
-def _constant(facts: StackFacts, how: str, values: tuple[float, float] | None = None) -> EmptyImage:
-    """``values``: lowest and highest value outside padding, (inf, -inf) where there is none."""
-    what = "every slice" if facts.slices > 1 else "the image"
-    low, high = values or (0.0, 1.0)
-    if low > high:
-        return EmptyImage(f"{facts.name}: {what} is nothing but padding ({how})", remedy="leave it out")
-    told = f"; its values are {low:g} to {high:g}" if values and low < high else ""
-    remedy = "choose another window, or leave it out" if low < high else "leave it out"
-    return EmptyImage(f"{facts.name}: {what} is constant ({how}{told})", remedy=remedy)
-
-
-def _unreadable(facts: StackFacts, faults: Sequence[RegionUnreadable]) -> UnreadableInput:
-    which = f"none of {facts.slices} slices can be read" if facts.slices > 1 else "its only slice cannot be read"
-    return UnreadableInput(f"{facts.name}: {which}: {faults[0]}", remedy="export or copy it again from its origin")
-
-
-def _view(facts: StackFacts, policy: Policy) -> View:
-    plane = policy.volume.plane
-    if facts.affine is None:
-        if plane != "acquired":
-            _refuse_plane(facts, plane, "its orientation in the patient is unknown")
-        return stored_view(facts.slices, facts.pixel_spacing)
-    try:
-        view = view_of(facts.affine, facts.shape, plane, facts.acquired_axis, facts.origins)
-    except ValueError as error:
-        raise UnreadableInput(f"{facts.name}: {error}", remedy="repair the header's orientation") from error
-    if view.axis != facts.acquired_axis:
-        _check_reslicing(facts, policy.volume)
-    return view
-
-
-def _check_reslicing(facts: StackFacts, policy: VolumePolicy) -> None:
-    plane = policy.plane
-    if facts.affine is None or facts.shape[facts.acquired_axis] < 2:
-        _refuse_plane(facts, plane, "it has a single slice")
-    tilt = shear_degrees(facts.affine, facts.acquired_axis)
-    if tilt > policy.max_shear:
-        _refuse_plane(facts, plane, f"its slices are sheared by {tilt:.1f} degrees (gantry tilt)")
-    if facts.origins is not None and _out_of_step(facts.origins) > policy.max_step_error:
-        _refuse_plane(facts, plane, "its slices are not evenly spaced (missing slices?)")
-
-
-def _out_of_step(origins: npt.NDArray[np.float64]) -> float:
-    steps = np.linalg.norm(np.diff(origins, axis=0), axis=1)
-    usual = float(np.median(steps))
-    return float(np.abs(steps / usual - 1).max()) if usual > 0 else np.inf
-
-
-def _refuse_plane(facts: StackFacts, plane: str, why: str) -> NoReturn:
-    raise UnsupportedInput(f"{facts.name}: no {plane} slices: {why}", remedy="--plane acquired")
-
-
-def _check_size(facts: StackFacts, view: View, policy: Policy) -> None:
-    if max(facts.shape) > _MAX_SLICES:
-        raise UnsupportedInput(f"{facts.name}: {facts.shape} voxels", remedy="no side may exceed 1,000,000")
-    pixels = max(facts.rows * facts.cols, int(np.prod([facts.shape[i] for i in IN_PLANE[view.axis]])))
-    if pixels > policy.limits.max_pixels:
-        message = f"{facts.name}: a slice has {pixels} pixels, more than {policy.limits.max_pixels}"
-        raise TooLarge(message, remedy="raise --max-pixels if this is right")
-
-
-def _spacing_text(view: View, facts: StackFacts) -> str:
-    if facts.affine is None and facts.pixel_spacing == (1.0, 1.0):
-        return ""
-    step = view.step if facts.affine is not None else 0.0
-    if facts.affine is not None and step == 0.0:
-        step = spacings(facts.affine)[view.axis]
-    return "\\".join(f"{value:.6g}" for value in (step, *view.spacing))
+        return holding[select(len(holding), rule, self._view.positions[holding])]

@@ -10,12 +10,20 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from umedfeat.errors import EmptyImage
-from umedfeat.policy import CT_WINDOWS, IntensityPolicy
+from umedfeat.policy import CT_RGB, CT_WINDOWS, IntensityPolicy
 from umedfeat.readers.stacks.intensity import Range
 from umedfeat.readers.stacks.percentiles import Statistics
 from umedfeat.readers.stacks.stack import StackFacts
 
-__all__ = ["Percentiles", "WindowChoice", "choose_window", "parse_window", "percentile_range"]
+__all__ = [
+    "Percentiles",
+    "WindowChoice",
+    "choose_window",
+    "parse_window",
+    "percentile_range",
+    "shows_windows",
+    "windows_as_rgb",
+]
 
 _TRACERS = frozenset({"PT", "NM"})
 _VESSELS = frozenset({"XA"})
@@ -52,6 +60,16 @@ def choose_window(policy: IntensityPolicy, facts: StackFacts) -> WindowChoice:
         return WindowChoice(Percentiles(tail, 100 - tail), "")
     bright = facts.modality in _TRACERS or facts.bolus
     return WindowChoice(Percentiles(usual[0], 100 - tail) if bright else Percentiles(*usual), "")
+
+
+def shows_windows(policy: IntensityPolicy, facts: StackFacts) -> bool:
+    """Are three windows shown as red, green and blue? Of a CT in Hounsfield units, where the policy asks for it."""
+    return policy.rgb == "windows" and facts.modality == "CT" and facts.calibrated and not facts.colour
+
+
+def windows_as_rgb() -> list[Range]:
+    """The windows of red, green and blue."""
+    return [Range(*CT_WINDOWS[name], how=name) for name in CT_RGB]
 
 
 def _window(text: str, policy: IntensityPolicy) -> Range | Percentiles | Literal["file"]:

@@ -76,7 +76,7 @@ def open_source(source: Source, policy: Policy, prepared: Mapping[str, Any] | No
         stack = NiftiStack(read_header(source.path, source.name), source.name, modality, rule, policy.limits)
     if source.selector:
         stack.facts = replace(stack.facts, part=source.selector)
-    return VolumeReader(stack, policy, prepared)
+    return VolumeReader(stack, policy, prepared, source.roi)
 
 
 class NiftiStack:
