@@ -90,14 +90,17 @@ def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--only", default="", help="scenarios whose name holds this")
     options = parser.parse_args()
     fitting.LinearProbe = Recorded
     seeds = range(FIRST_SEED, FIRST_SEED + options.studies)
     table_head()
     for name, (sizes, distances) in DROPS.items():
-        table_rows(name, (drop_study(sizes, distances, seed) for seed in seeds))
+        if options.only in name:
+            table_rows(name, (drop_study(sizes, distances, seed) for seed in seeds))
     for name, (patients, distance, noise) in DIFFERENCES.items():
-        table_rows(name, (difference_study(patients, distance, noise, seed) for seed in seeds))
+        if options.only in name:
+            table_rows(name, (difference_study(patients, distance, noise, seed) for seed in seeds))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 __all__ = ["in_order"]
 
@@ -20,5 +21,15 @@ def in_order(function: Callable[[Work], Done], pieces: Iterable[Work], jobs: int
     The work is linear algebra, which releases the interpreter; each thread gets one core of it, so that the numbers do
     not depend on ``jobs``.
     """
-    with threadpool_limits(1), ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(function, pieces)
+    with _libraries().limit(limits=1):
+        if jobs == 1:
+            yield from map(function, pieces)
+        else:
+            with ThreadPoolExecutor(jobs) as pool:
+                yield from pool.map(function, pieces)
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """The libraries of linear algebra, looked up once: it takes longer than a small study."""
+    return ThreadpoolController()

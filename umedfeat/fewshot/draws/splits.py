@@ -17,6 +17,8 @@ from umedfeat.fewshot.settings import ProbeSettings, SavedSplits
 
 __all__ = ["divide", "hold_out", "refuse_leaks"]
 
+#: How often patients are dealt anew where a side lacks a class.
+_DEALS = 100
 _TRAIN = frozenset({"train", "training", "pool"})
 _TEST = frozenset({"test", "testing", "holdout", "hold-out", "heldout", "held-out"})
 
@@ -78,7 +80,7 @@ def hold_out(cohort: Cohort, patients: Ints, share: float, rng: np.random.Genera
         CohortError: no such draw exists.
     """
     count = max(1, round(share * len(patients)))
-    for _ in range(100):
+    for _ in range(_DEALS):
         order, least = labelling_order(cohort.carries[patients], cohort.stratum[patients], rng)
         test = patients[order[: max(count, least)]]
         pool = np.setdiff1d(patients, test)
@@ -111,18 +113,27 @@ def _cross_validation(cohort: Cohort, settings: ProbeSettings, rng: np.random.Ge
         )
     folds = []
     for partition in range(settings.cv_repeats):
-        fold = patient_folds(cohort.carries, cohort.stratum, settings.cv, rng)
+        fold = _dealt(cohort, settings.cv, rng)
         for number in range(settings.cv):
-            pool, test = everyone[fold != number], everyone[fold == number]
-            if not _covers(cohort, pool, everyone):
-                raise CohortError(
-                    f"--cv {settings.cv}: a fold would leave no patient of some class for training",
-                    remedy="use fewer folds, or a hold-out",
-                )
-            folds.append(
-                Fold(f"fold {number + 1} of partition {partition + 1}", partition, pool, {"out-of-fold": test})
-            )
+            name = f"fold {number + 1} of partition {partition + 1}"
+            folds.append(Fold(name, partition, everyone[fold != number], {"out-of-fold": everyone[fold == number]}))
     return tuple(folds)
+
+
+def _dealt(cohort: Cohort, folds: int, rng: np.random.Generator) -> Ints:
+    """(P,) fold of each patient, every class on the training side of each.
+
+    One deal is enough where patients carry one class each; where they carry several, another may be needed.
+    """
+    everyone = np.arange(cohort.n_patients)
+    for _ in range(_DEALS):
+        fold = patient_folds(cohort.carries, cohort.stratum, folds, rng)
+        if all(_covers(cohort, np.flatnonzero(fold != number), everyone) for number in range(folds)):
+            return fold
+    raise CohortError(
+        f"--cv {folds}: a fold would leave no patient of some class for training",
+        remedy="use fewer folds, or a hold-out",
+    )
 
 
 def _train_and_test(cohort: Cohort, settings: ProbeSettings) -> Fold:
