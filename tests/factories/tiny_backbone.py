@@ -23,6 +23,7 @@ class TinyBackbone(nn.Module):
 
     channels = (8, 8, 16, 24)
     dim = 24
+    fixed_size: int | None = None
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ __all__ = ["STRIDES", "Backbone", "TimmBackbone", "freeze_first"]
 
 #: Pixels of the image per step of each map.
 STRIDES = (4, 8, 16, 32)
+_ANY_SIDE = 64
 
 
 class Backbone(Protocol):
@@ -28,10 +29,12 @@ class Backbone(Protocol):
     Attributes:
         channels: of the four maps that the decoders see.
         dim: length of the vector.
+        fixed_size: the only side of images in pixels that the network takes; None: any multiple of 32.
     """
 
     channels: tuple[int, int, int, int]
     dim: int
+    fixed_size: int | None
 
     def pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:
         """(n, 3, H, W) RGB in [0, 1] → maps (n, C, H / stride, W / stride) of STRIDES; ``vector`` takes the deepest."""
@@ -72,10 +75,12 @@ class TimmBackbone(nn.Module):
         self.register_buffer("std", start.std, persistent=False)
         self._last = getattr(network, "output_fmt", "NCHW")
         self._indices = _indices(network, name)
+        self.fixed_size = start.fixed_size
+        side = start.fixed_size or _ANY_SIDE
         with torch.inference_mode():
-            maps = self.eval().pyramid(torch.zeros(1, 3, 64, 64))
+            maps = self.eval().pyramid(torch.zeros(1, 3, side, side))
             self.dim = int(self.vector(maps[-1]).shape[1])
-        sides = tuple(64 // part.shape[-1] for part in maps)
+        sides = tuple(side // part.shape[-1] for part in maps)
         if sides != STRIDES:
             raise SetupError(f"{name} gives maps of strides {sides}", remedy="a CNN or Swin with strides 4, 8, 16, 32")
         self.channels = (maps[0].shape[1], maps[1].shape[1], maps[2].shape[1], maps[3].shape[1])

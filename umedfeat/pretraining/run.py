@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from umedfeat.encoders.weights.trained import write_trained
-from umedfeat.errors import OutputError
+from umedfeat.errors import OutputError, SetupError
 from umedfeat.policy import Policy
 from umedfeat.pretraining.crew import assembled
 from umedfeat.pretraining.examples import Task
@@ -24,7 +24,7 @@ from umedfeat.pretraining.start import Start, load_start
 from umedfeat.pretraining.tasks import load_task
 from umedfeat.pretraining.training import Training, fingerprint_of
 
-__all__ = ["Prepared", "TrainResult", "folder_of", "prepare", "pretrain"]
+__all__ = ["Prepared", "TrainResult", "folder_of", "prepare", "pretrain", "refuse_other_sizes"]
 
 log = logging.getLogger("umedfeat")
 
@@ -94,7 +94,20 @@ def prepare(
     digests = digests_of(loaded)
     refuse_leaks(loaded, digests)
     start = load_start(encoder, None if weights is None else Path(weights), offline=offline)
+    refuse_other_sizes(start, settings)
     return Prepared(loaded, start, fingerprint_of(loaded, start, settings, policy, digests))
+
+
+def refuse_other_sizes(start: Start, settings: TrainSettings) -> None:
+    """Some networks take images of one size alone.
+
+    Raises:
+        SetupError: the settings ask for others.
+    """
+    fixed = start.backbone.fixed_size
+    if fixed is not None and settings.image_sizes != (fixed,):
+        message = f"{start.name} takes images of {fixed} pixels only, not {','.join(map(str, settings.image_sizes))}"
+        raise SetupError(message, remedy=f"--image-size {fixed}")
 
 
 def pretrain(

@@ -33,6 +33,8 @@ class UmedptBackbone(nn.Module):
         order: of the squeezer's parts. The decoders see the squeezer's map in either order.
     """
 
+    fixed_size: int | None = None
+
     def __init__(self, checkpoint: Checkpoint, order: PoolOrder) -> None:
         super().__init__()
         config, tensors = checkpoint.config, checkpoint.tensors
