@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import checked_links
 from study_cases import gaussian_cases, write_features
 
+from umedfeat.cli import run
 from umedfeat.errors import CohortError, LeakageError, SetupError
 from umedfeat.fewshot.files import read_subject
 from umedfeat.fewshot.settings import ProbeSettings
@@ -74,3 +78,32 @@ def test_a_model_whose_encoder_no_file_was_made_with_is_named(tmp_path: Path) ->
     copy = Path(shutil.copy(models[0], tmp_path / "copy.safetensors"))
     with pytest.raises(LeakageError, match="images of the training data"):
         compare_models([tmp_path / "good" / "feats.h5"], [models[0], copy])
+
+
+def test_the_command_writes_tables_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = [
+        _model(tmp_path / "ours", TRAINED.features, "e"),
+        _model(tmp_path / "noise", _noise(TRAINED.features, 7), "e"),
+    ]
+    new = _features(tmp_path / "new.h5", NEW.features, NEW.labels, "e", "new")
+    command = [
+        "compare",
+        str(new),
+        "--model",
+        str(models[0]),
+        "--model",
+        str(models[1]),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert run([*command, "--bootstrap", "200"]) == 0
+    assert "ours is better than noise: macro-F1 +0." in capsys.readouterr().out
+    checked_links((tmp_path / "out" / "report.html").read_text())
+    rows = list(csv.DictReader((tmp_path / "out" / "differences.csv").read_text().splitlines()))
+    assert {row["model"] for row in rows} == {"ours"} and {"macro_f1", "auroc"} <= {row["metric"] for row in rows}
+    told = list(csv.DictReader((tmp_path / "out" / "validation.csv").read_text().splitlines()))
+    assert {row["model"] for row in told} == {"ours", "noise"}
+    assert run([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["baseline"] == "noise"
+    assert run([*command, "--fraction", "0.5", "--cv", "5"]) == 2
+    assert "nothing is fitted: leave --fraction, --cv out" in capsys.readouterr().err

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import checked_links
 from study_cases import Cases, gaussian_cases, write_features
 
+from umedfeat.cli import run
 from umedfeat.errors import CohortError, LeakageError
 from umedfeat.fewshot.files import read_subject
 from umedfeat.fewshot.metrics.calibration import calibration_intercept
@@ -127,3 +131,41 @@ def test_the_intercept_is_what_a_logistic_regression_with_an_offset_finds() -> N
     assert found[0] == pytest.approx(-0.7, abs=0.1)
     assert (1 / (1 + np.exp(-(odds + found[0])))).sum() == pytest.approx(hit.sum(), rel=1e-9)
     assert found[1:].std() == pytest.approx(0.045, rel=0.3)  # 1 / sqrt(sum p (1 - p))
+
+
+def test_the_command_writes_figures_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    feats = _written(tmp_path / "feats.h5", gaussian_cases(40, 2, 8))
+    _study(feats, tmp_path / "probe")
+    cases = gaussian_cases(40, 2, 8, seed=5)
+    new = _written(tmp_path / "new.h5", cases, prefix="new-")
+    table = tmp_path / "truth.csv"
+    table.write_text("id,label\n" + "".join(f"new-i{k:03},{name}\n" for k, name in enumerate(cases.labels)))
+    model, out = str(tmp_path / "probe" / "model.safetensors"), tmp_path / "predict" / "predictions.csv"
+    told = {}
+    for options in ([], ["--labels", str(table)]):
+        assert run(["predict", str(new), "--model", model, "--out", str(out), "--json", *options]) == 0
+        told = json.loads(capsys.readouterr().out)["validation"]
+        assert told["patients"] == 40 and told["items"] == 80
+    rows = list(csv.DictReader((tmp_path / "predict" / "validation.csv").read_text().splitlines()))
+    assert {row["metric"] for row in rows} >= {"macro_f1", "auroc", "calibration_slope", "calibration_intercept", "ppv"}
+    auroc = next(row for row in rows if row["metric"] == "auroc")
+    assert 0.5 < float(auroc["low"]) < float(auroc["value"]) < float(auroc["high"]) < 1 and auroc["study_value"]
+    page = (tmp_path / "predict" / "index.html").read_text()
+    checked_links(page)
+    assert "On 40 patients (80 items) that it was not trained on" in page and "calibration intercept" in page
+    assert (tmp_path / "predict" / "figures" / "calibration.svg").is_file()
+    items = list(csv.DictReader(out.read_text().splitlines()))
+    assert [row["label"] for row in items] == cases.labels
+    assert run(["predict", str(new), "--model", model, "--out", str(out)]) == 0
+    assert "in the study" in capsys.readouterr().out
+    assert run(["predict", str(feats), "--model", model, "--out", str(out), "--label", "label"]) == 3
+    assert "28 patients stand in training and in the new cohort" in capsys.readouterr().err
+    assert run(["predict", str(feats), "--model", model, "--out", str(out), "--label", "label", "--known", "skip"]) == 0
+
+
+def test_a_class_column_of_a_multiclass_model_has_an_intercept_each(tmp_path: Path) -> None:
+    feats = _written(tmp_path / "feats.h5", gaussian_cases(60, 2, 8, classes=3))
+    probe, _ = _study(feats, tmp_path / "probe")
+    new = _written(tmp_path / "new.h5", gaussian_cases(60, 2, 8, classes=3, seed=5), prefix="new-")
+    found = validate(apply_probe(probe, new), settings=FAST)
+    assert [row.subgroup for row in found.estimates if row.metric == INTERCEPT] == [f"class=class{k}" for k in range(3)]

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from umedfeat.cli.study_options import command_line, labelling_of, settings_of, study_options
+from umedfeat.cli.study_options import (
+    command_line,
+    judging_of,
+    labelling_of,
+    refuse_fitting,
+    settings_of,
+    study_options,
+)
+
+if TYPE_CHECKING:
+    from umedfeat.prediction.external import Known
 
 __all__ = ["command"]
 
@@ -17,17 +27,35 @@ Examples:
   umedfeat compare umedpt.h5 imagenet.h5
   umedfeat compare umedpt.h5 imagenet.h5 random.h5 --baseline imagenet.h5 --margin 0.01
   umedfeat compare a.h5 b.h5 --labels labels.csv --label-of item --classifier linear
+  umedfeat compare new.h5 --model ours/model.safetensors --model theirs/model.safetensors
 
 \b
 The last file is the baseline unless --baseline says otherwise. Labels, patients and
-further columns are those of the first file (or of --labels).
+further columns are those of the first file (or of --labels). With --model nothing is fitted: each saved
+probe is applied to the file of its encoder, and all are compared on the same labelled patients.
 Exit codes: 0 done, 2 no study can be made of this, 3 leakage.
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--baseline", default="", help="File or encoder that the others are compared with.  [default: the last]")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Saved probes, applied as they are instead of fitting anything. Repeatable.",
+)
+@click.option(
+    "--known",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="With --model: labelled items of training patients, or training images themselves.",
+)
+@click.option(
+    "--baseline", default="", help="File, encoder or model that the others are compared with.  [default: the last]"
+)
 @click.option(
     "--margin",
     type=click.FloatRange(0),
@@ -47,9 +75,14 @@ def command(
     jobs: int | None,
     out: Path | None,
     as_json: bool,
+    models: tuple[Path, ...],
+    known: Known,
     **options: Any,
 ) -> None:
-    """Which encoder needs less data? Paired differences, and the data needed to match the baseline."""
+    """Which encoder needs less data? Or, with --model: which saved probe is better on these patients? Paired."""
+    if models:
+        _compare_models(files, models, known, baseline, out or files[0].parent / "compare", as_json, options)
+        return
     from umedfeat.fewshot.files import compare_files
     from umedfeat.report.comparison_page import write_comparison_report
     from umedfeat.report.files import comparison_summary, folder_name, write_comparison
@@ -79,4 +112,24 @@ def command(
     links = {name: f"{folder_name(name)}/report.html" for name in comparison.names}
     report = write_comparison_report(comparison, folder, links)
     text = json.dumps(comparison_summary(comparison)) if as_json else render_comparison(comparison)
+    click.echo(text if as_json else f"{text}\n\nReport: {report}\nWritten to {folder}/")
+
+
+def _compare_models(
+    files: tuple[Path, ...],
+    models: tuple[Path, ...],
+    known: Known,
+    baseline: str,
+    folder: Path,
+    as_json: bool,
+    options: dict[str, Any],
+) -> None:
+    from umedfeat.prediction.comparing import compare_models
+    from umedfeat.report.models_page import models_summary, render_models, write_models
+
+    refuse_fitting("--model")
+    labelling, settings = judging_of(options)
+    found = compare_models(files, models, labelling, settings, baseline=baseline, known=known)
+    report = write_models(found, folder)
+    text = json.dumps(models_summary(found)) if as_json else render_models(found)
     click.echo(text if as_json else f"{text}\n\nReport: {report}\nWritten to {folder}/")

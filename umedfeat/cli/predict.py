@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from umedfeat.cli.options import identity_options, log_options, run_options
+from umedfeat.cli.study_options import judging_of, judging_options
 
 if TYPE_CHECKING:
     from umedfeat.extraction.settings import RunSettings
     from umedfeat.naming import Pseudonyms
     from umedfeat.prediction.apply import Predicted
+    from umedfeat.prediction.external import Known, Validation
 
 __all__ = ["command"]
 
@@ -22,11 +24,13 @@ Examples:
   umedfeat predict new.h5 --model probe/model.safetensors
   umedfeat predict new-slides/ --model probe/model.safetensors --out predict/predictions.csv
   umedfeat predict new.h5 --model probe/model.safetensors --images new-slides/ --class malignant
+  umedfeat predict new.h5 --model probe/model.safetensors --labels truth.csv     (external validation)
 
 \b
 The model is what `umedfeat probe` leaves in probe/model.safetensors. Features of other settings are refused; images
 are embedded with the model's encoder and policy, resumed if they were begun. Beside predictions.csv lie patients.csv,
-index.html, and of slides heatmaps/: PNG, QuPath GeoJSON and OME-TIFF.
+index.html, and of slides heatmaps/: PNG, QuPath GeoJSON and OME-TIFF. Where labels are known (--labels, or the
+column that the model was trained on), validation.csv and the page tell how good the fixed model is.
 """
 
 
@@ -51,6 +55,14 @@ index.html, and of slides heatmaps/: PNG, QuPath GeoJSON and OME-TIFF.
 )
 @click.option("--device", default="auto", show_default=True, help="Where images are embedded: cpu, cuda:0 …")
 @click.option("--json", "as_json", is_flag=True, help="The summary and all predictions as JSON on stdout.")
+@judging_options
+@click.option(
+    "--known",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="Labelled items of training patients, or training images themselves.",
+)
 @run_options
 @log_options
 @identity_options
@@ -64,16 +76,21 @@ def command(
     weights: Path | None,
     device: str,
     as_json: bool,
+    known: Known,
     run: RunSettings,
     pseudonyms: Pseudonyms,
     progress: str,
+    **judging: Any,
 ) -> int:
-    """Apply a saved probe to new features or images."""
+    """Apply a saved probe to new features or images; where labels are known, tell how good it is."""
     from umedfeat.extraction.predicting import predict
+    from umedfeat.prediction.external import validate_if_labelled
+    from umedfeat.prediction.overlap import trained_patients
     from umedfeat.prediction.saved import SavedProbe
     from umedfeat.report.prediction_files import prediction_rows, summary_of_predictions, write_predictions
     from umedfeat.report.prediction_page import write_prediction_page
     from umedfeat.report.prediction_pictures import draw_all
+    from umedfeat.report.validation_files import write_validation
     from umedfeat.terminal.bar import Bar
     from umedfeat.terminal.progress import make_progress
 
@@ -92,26 +109,31 @@ def command(
             progress=make_progress(progress),
             on_rows=bar.update,
         )
+    labelling, settings = judging_of(judging)
+    trained = trained_patients(probe, model.with_name("splits.json"))
+    validation = validate_if_labelled(found, labelling, settings, known=known, trained=trained)
     shown_images = images or (inputs if found.table.path != inputs else None)
     drawn = draw_all(found, class_name, out.parent, shown_images, pseudonyms) if pictures else {}
-    write_predictions(found, out)
-    page = write_prediction_page(found, out.parent, drawn)
-    summary = summary_of_predictions(found)
+    write_predictions(found, out, validation)
+    if validation is not None:
+        write_validation(validation, out.parent)
+    page = write_prediction_page(found, out.parent, drawn, validation)
     if as_json:
-        click.echo(json.dumps({**summary, "predictions": list(prediction_rows(found))}, indent=2))
+        told = summary_of_predictions(found, validation)
+        click.echo(json.dumps({**told, "predictions": list(prediction_rows(found, validation))}, indent=2))
     else:
-        click.echo(_text(found, out, page))
+        click.echo(_text(found, validation, out, page))
     return 1 if found.table.failed else 0
 
 
-def _text(found: Predicted, out: Path, page: Path) -> str:
-    from umedfeat.report.prediction_files import summary_of_predictions
-    from umedfeat.report.prediction_tables import render_predictions
+def _text(found: Predicted, validation: Validation | None, out: Path, page: Path) -> str:
+    from umedfeat.report.prediction_tables import render_predictions, render_validation
 
-    summary = summary_of_predictions(found)
     lines = [render_predictions(found)]
-    if summary["without_features"]:
-        lines.append(f"{summary['without_features']} inputs without features (no tissue) were not predicted")
-    if summary["failed"]:
-        lines.append(f"{summary['failed']} inputs failed: umedfeat info {found.table.path} lists them")
+    if found.table.empty:
+        lines.append(f"{found.table.empty} inputs without features (no tissue) were not predicted")
+    if found.table.failed:
+        lines.append(f"{found.table.failed} inputs failed: umedfeat info {found.table.path} lists them")
+    if validation is not None:
+        lines.append("\n" + render_validation(validation))
     return "\n".join([*lines, "", f"Table: {out}", f"Page:  {page}"])

@@ -13,9 +13,19 @@ if TYPE_CHECKING:
     from umedfeat.fewshot.cohort.sources import Labelling
     from umedfeat.fewshot.settings import ProbeSettings
 
-__all__ = ["FractionsType", "command_line", "labelling_of", "settings_of", "study_options"]
+__all__ = [
+    "FractionsType",
+    "command_line",
+    "judging_of",
+    "judging_options",
+    "labelling_of",
+    "refuse_fitting",
+    "settings_of",
+    "study_options",
+]
 
 _SANITY_RUNS = 20
+_LABELLING = frozenset({"label", "labels", "by", "patient", "unmatched"})
 #: What a splits.json decides.
 _DRAWN = {
     "fractions": "fraction",
@@ -226,6 +236,49 @@ def study_options(command: Any) -> Any:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+#: Options that say what the truth is and how predictions are compared with it, whatever was predicted how.
+_JUDGING = (
+    "label", "labels", "by", "patient", "unmatched", "label_of", "where", "drop_class", "merge", "subgroups",
+    "threshold", "bootstrap", "seed",
+)  # fmt: skip
+
+
+def judging_options(command: Any) -> Any:
+    """Add the options of a study that also mean something for a classifier that is there already."""
+    for option in reversed(_OPTIONS):
+        if _parameter(option).name in _JUDGING:
+            command = option(command)
+    return command
+
+
+def _parameter(option: Callable[[Any], Any]) -> click.Parameter:
+    """What an option of the list adds to a command."""
+    parameter: click.Parameter = option(click.Command("")).params[0]
+    return parameter
+
+
+def judging_of(options: dict[str, Any]) -> tuple[Labelling, ProbeSettings]:
+    """What ``judging_options`` say, with the key of ``--id-key``; all that is in ``options``."""
+    id_key = click.get_current_context().params.get("id_key")
+    labelling = labelling_of(options | {"id_key": id_key, "event": ""})
+    given = {name: options[name] for name in _JUDGING if name not in _LABELLING}
+    return labelling, settings_of({"task": "auto", **given})
+
+
+def refuse_fitting(flag: str) -> None:
+    """Options of a study that mean nothing where nothing is fitted, and were given all the same.
+
+    Raises:
+        UsageError: naming them.
+    """
+    context = click.get_current_context()
+    fitting = [each for each in map(_parameter, _OPTIONS) if each.name not in {*_JUDGING, "id_key", "jobs"}]
+    typed = click.core.ParameterSource.COMMANDLINE
+    told = [each.opts[0] for each in fitting if context.get_parameter_source(str(each.name)) is typed]
+    if told:
+        raise click.UsageError(f"with {flag} nothing is fitted: leave {', '.join(told)} out")
 
 
 def labelling_of(options: dict[str, Any]) -> Labelling:

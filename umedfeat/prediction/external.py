@@ -6,13 +6,14 @@ Nothing is fitted and nothing is chosen. Metrics, intervals and p-values are tho
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from umedfeat.errors import CohortError
+from umedfeat.errors import CohortError, LeakageError
 from umedfeat.fewshot.cohort.build import build_known
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.cohort.labels import encode_known
@@ -37,7 +38,10 @@ __all__ = [
     "has_own_labels",
     "own_column",
     "validate",
+    "validate_if_labelled",
 ]
+
+log = logging.getLogger("umedfeat")
 
 #: What to do with training patients and training images among the new ones.
 Known = Literal["stop", "skip"]
@@ -139,6 +143,29 @@ def validate(
         studied=probe.tested,
         warnings=(*notes, *unknown, *cohort.warnings, *small_test_notes(cohort, TEST_SET, everyone)),
     )
+
+
+def validate_if_labelled(
+    found: Predicted,
+    labelling: Labelling,
+    settings: ProbeSettings,
+    *,
+    known: Known = "stop",
+    trained: frozenset[str] | None = None,
+) -> Validation | None:
+    """``validate`` where labels are asked for, or where the feature file has its own; None where it has none.
+
+    Labels that nobody asked for stop nothing: what is wrong with them is logged.
+    """
+    if labelling.labels is not None or labelling.label:
+        return validate(found, labelling, settings, known=known, trained=trained)
+    if not has_own_labels(found):
+        return None
+    try:
+        return validate(found, replace(labelling, unmatched="skip"), settings, known=known, trained=trained)
+    except (CohortError, LeakageError) as error:
+        log.warning("labels are there, but no performance is reported: %s", error)
+        return None
 
 
 def estimates_of(cohort: Cohort, part: Predictions, settings: ProbeSettings) -> tuple[Estimate, ...]:

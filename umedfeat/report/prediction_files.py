@@ -10,17 +10,21 @@ import numpy as np
 from umedfeat.errors import OutputError
 from umedfeat.naming import write_csv
 from umedfeat.prediction.apply import Predicted
+from umedfeat.prediction.external import Validation
+from umedfeat.report.validation_files import summary_of_validation
 
 __all__ = ["prediction_rows", "summary_of_predictions", "write_predictions"]
 
 
-def prediction_rows(found: Predicted) -> Iterator[dict[str, str]]:
-    """One row per item, in the order of the feature file: id, patient, prediction, a column per class, novelty."""
+def prediction_rows(found: Predicted, validation: Validation | None = None) -> Iterator[dict[str, str]]:
+    """One row per item, in the order of the feature file: id, patient, prediction, a column per class, novelty; the
+    label where there is a validation."""
     for item, name in enumerate(found.table.ids):
         yield {
             "id": str(name),
             "source": str(found.table.sources[item]),
             "patient": str(found.table.patients[item]),
+            **({} if validation is None else {"label": validation.truth.get(item, "")}),
             "predicted": found.said(item),
             **_chances(found, found.values[item]),
             "unlike_training_p": _number(found.usual[item]),
@@ -48,13 +52,16 @@ def _number(value: float) -> str:
     return f"{value:.8g}" if np.isfinite(value) else ""
 
 
-def write_predictions(found: Predicted, path: Path) -> list[Path]:
+def write_predictions(found: Predicted, path: Path, validation: Validation | None = None) -> list[Path]:
     """Write the items to ``path``, the patients to ``patients.csv`` beside it where patients are known.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    files = [(path, list(prediction_rows(found))), (path.with_name("patients.csv"), list(_patient_rows(found)))]
+    files = [
+        (path, list(prediction_rows(found, validation))),
+        (path.with_name("patients.csv"), list(_patient_rows(found))),
+    ]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return [_csv(place, rows) for place, rows in files if rows]
@@ -68,8 +75,8 @@ def _csv(path: Path, rows: Sequence[dict[str, str]]) -> Path:
     return path
 
 
-def summary_of_predictions(found: Predicted) -> dict[str, object]:
-    """The whole for machines: counts by prediction, flags, what was left out."""
+def summary_of_predictions(found: Predicted, validation: Validation | None = None) -> dict[str, object]:
+    """The whole for machines: counts by prediction, flags, what was left out, how good it is where that is known."""
     said = [found.said(item) for item in range(len(found.values))] if found.probe.classes else []
     return {
         "items": len(found.values),
@@ -77,6 +84,7 @@ def summary_of_predictions(found: Predicted) -> dict[str, object]:
         "unlike_training": int(found.flagged.sum()) if found.probe.novelty is not None else None,
         "without_features": found.table.empty,
         "failed": found.table.failed,
+        **({} if validation is None else {"validation": summary_of_validation(validation)}),
     }
 
 

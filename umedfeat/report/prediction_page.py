@@ -11,10 +11,13 @@ import numpy as np
 from umedfeat.errors import OutputError
 from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.prediction.apply import Predicted
+from umedfeat.prediction.external import Validation
 from umedfeat.prediction.novelty import FALSE_ALARMS
 from umedfeat.report.figures.axes import series_class
+from umedfeat.report.figures.files import write_figures
 from umedfeat.report.prediction_pictures import MOST_CARDS, NO_EVIDENCE, Evidence
 from umedfeat.report.templating import render
+from umedfeat.report.validation_section import section_of
 
 __all__ = ["write_prediction_page"]
 
@@ -32,10 +35,11 @@ class Chance(NamedTuple):
 
 
 class ItemCard(NamedTuple):
-    """One item on the page."""
+    """One item on the page; ``label`` is "" where it is not known."""
 
     name: str
     said: str
+    label: str
     chances: list[Chance]
     flagged: bool
     usual: str
@@ -43,17 +47,25 @@ class ItemCard(NamedTuple):
     evidence: Evidence
 
 
-def write_prediction_page(found: Predicted, folder: Path, evidence: Mapping[int, Evidence]) -> Path:
-    """Write ``folder/index.html``.
+def write_prediction_page(
+    found: Predicted, folder: Path, evidence: Mapping[int, Evidence], validation: Validation | None = None
+) -> Path:
+    """Write ``folder/index.html``, and the figures of a validation into ``folder/figures``.
 
     Args:
         evidence: item of the table → its pictures.
+        validation: how good the predictions are, where labels are known.
 
     Raises:
         OutputError: it cannot be written.
     """
     order = found.order
-    cards = [_card(found, int(item), evidence.get(int(item), NO_EVIDENCE)) for item in order[:MOST_CARDS]]
+    truth = {} if validation is None else validation.truth
+    cards = [
+        _card(found, int(item), evidence.get(int(item), NO_EVIDENCE), truth.get(int(item), ""))
+        for item in order[:MOST_CARDS]
+    ]
+    section = None if validation is None else section_of(validation)
     page = folder / "index.html"
     probe = found.probe
     try:
@@ -71,8 +83,11 @@ def write_prediction_page(found: Predicted, folder: Path, evidence: Mapping[int,
             rate=FALSE_ALARMS,
             empty=found.table.empty,
             failed=found.table.failed,
+            validation=section,
         )
         page.write_text(text, encoding="utf-8")
+        if section is not None:
+            write_figures(section.figures, folder / "figures")
     except OSError as error:
         raise OutputError(f"{page}: cannot be written ({error.strerror})", remedy="choose another --out") from error
     return page
@@ -85,7 +100,7 @@ def _measured(metric: str, row: Sequence[float | None]) -> str:
     return f"{METRICS[metric].label} {value:.3f}{interval}"
 
 
-def _card(found: Predicted, item: int, evidence: Evidence) -> ItemCard:
+def _card(found: Predicted, item: int, evidence: Evidence, label: str) -> ItemCard:
     chances = [
         Chance(name, 100 * float(value), series_class(k))
         for k, (name, value) in enumerate(zip(found.probe.classes, found.values[item], strict=False))
@@ -94,6 +109,7 @@ def _card(found: Predicted, item: int, evidence: Evidence) -> ItemCard:
     return ItemCard(
         name=str(found.table.ids[item]),
         said=found.said(item),
+        label=label,
         chances=chances,
         flagged=bool(found.flagged[item]),
         usual=f"{usual:.3f}" if np.isfinite(usual) else "",

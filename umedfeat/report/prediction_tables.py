@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from umedfeat.prediction.apply import Predicted
+from umedfeat.prediction.external import Validation
 from umedfeat.prediction.novelty import FALSE_ALARMS
+from umedfeat.report.validation_section import section_of
 from umedfeat.terminal.tables import render_table
 
-__all__ = ["render_predictions"]
+__all__ = ["render_predictions", "render_validation"]
 
 _MOST_ROWS = 20
 
@@ -29,6 +31,14 @@ def render_predictions(found: Predicted) -> str:
     text = render_table(["item", "predicted", *columns, "unlike training"], rows)
     more = f"\n… and {len(order) - _MOST_ROWS:,} more certain ones" if len(order) > _MOST_ROWS else ""
     return f"{text}{more}\n\n{_flag_line(found)}"
+
+
+def render_validation(validation: Validation) -> str:
+    """Headline, calibration, every metric beside that of the study, and what a reader must know."""
+    section = section_of(validation)
+    table = render_table(["metric", "here", "in the study"], [*section.rows, *section.operating])
+    notes = [f"Note: {warning}" for warning in section.warnings]
+    return "\n\n".join([section.headline, "\n".join([*section.calibrated, *notes]), table])
 
 
 def _flag_line(found: Predicted) -> str:
