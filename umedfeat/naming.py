@@ -49,6 +49,10 @@ IMAGE_SUFFIXES = frozenset(
         ".tiff",
         ".ome.tif",
         ".ome.tiff",
+        ".zarr",
+        ".ome.zarr",
+        ".vsi",
+        ".isyntax",
     }
     | {".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".hdr", ".mgz", ".mgh", ".par", ".rec"}
     | {".png", ".jpg", ".jpeg", ".bmp", ".webp"}

@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import tifffile
@@ -249,29 +250,38 @@ def write_philips(path: Path, pixels: RGB, mpp: float, *, levels: int = 2) -> Pa
     return path
 
 
-def write_czi(path: Path, pixels: RGB, mpp: float, *, levels: int = 2, pixel_type: int = 3) -> Path:
-    """Zeiss CZI: uncompressed sub-blocks of every level, their directory, and XML with the scale in metres.
+def write_czi(
+    path: Path, pixels: RGB, mpp: float, *, levels: int = 2, pixel_type: int = 3, compression: int = 0
+) -> Path:
+    """Zeiss CZI: sub-blocks of every level, their directory, and XML with the scale in metres.
 
     Args:
-        pixel_type: 3 is 8-bit BGR; others are only declared (0: grey, as in fluorescence; 4: 16-bit BGR).
+        pixels: (h, w, 3), or (channels, h, w) of grey ones for pixel type 0.
+        pixel_type: 3 is 8-bit BGR, 0 is grey, as in fluorescence; 4, 16-bit BGR, is only declared.
+        compression: 0 none, 1 JPEG, 4 JPEG XR, 5 Zstandard, 6 the same behind a header.
     """
-    height, width = pixels.shape[:2]
+    planes = [pixels] if pixel_type else list(pixels)
+    height, width = planes[0].shape[:2]
     body, entries, start = b"", [], 544
-    for level in range(levels):
-        step = PIECE * 2**level
-        for y in range(0, height, step):
-            for x in range(0, width, step):
-                part = pixels[y >> level :, x >> level :][:PIECE, :PIECE, ::-1].tobytes()
-                sides = min(PIECE, (width - x) >> level), min(PIECE, (height - y) >> level)
-                entry = _czi_entry((x, y), sides, level, start + len(body), pixel_type)
-                block = struct.pack("<iiq", 0, 0, len(part)) + entry
-                body += _czi_segment("ZISRAWSUBBLOCK", block.ljust(256, b"\0") + part)
-                entries.append(entry)
-        pixels = halved(pixels)
+    for channel, plane in enumerate(planes):
+        for level in range(levels):
+            step = PIECE * 2**level
+            for y in range(0, height, step):
+                for x in range(0, width, step):
+                    part = plane[y >> level :, x >> level :][:PIECE, :PIECE]
+                    data = _czi_pixels(np.ascontiguousarray(part), compression)
+                    sides = min(PIECE, (width - x) >> level), min(PIECE, (height - y) >> level)
+                    place = start + len(body)
+                    entry = _czi_entry((x, y), sides, level, place, pixel_type, compression, channel)
+                    block = struct.pack("<iiq", 0, 0, len(data)) + entry
+                    body += _czi_segment("ZISRAWSUBBLOCK", block.ljust(256, b"\0") + data)
+                    entries.append(entry)
+            plane = halved(np.repeat(plane[..., None], 3, 2))[..., 0] if plane.ndim == 2 else halved(plane)
     directory = start + len(body)
     body += _czi_segment("ZISRAWDIRECTORY", struct.pack("<i124x", len(entries)) + b"".join(entries))
     metadata = start + len(body)
-    xml = _czi_xml(width, height, mpp, {0: "Gray8", 3: "Bgr24", 4: "Bgr48"}[pixel_type]).encode()
+    names = ("DAPI", "CD3", "CD8", "CK")[: len(planes)] if not pixel_type else ()
+    xml = _czi_xml(width, height, mpp, {0: "Gray8", 3: "Bgr24", 4: "Bgr48"}[pixel_type], names).encode()
     body += _czi_segment("ZISRAWMETADATA", struct.pack("<ii248x", len(xml), 0) + xml)
     attachments = start + len(body)
     body += _czi_segment("ZISRAWATTDIR", bytes(256))
@@ -280,19 +290,41 @@ def write_czi(path: Path, pixels: RGB, mpp: float, *, levels: int = 2, pixel_typ
     return path
 
 
+def _czi_pixels(part: RGB, compression: int) -> bytes:
+    """As stored: blue first, but for JPEG and JPEG XR."""
+    if compression == 1:
+        return jpeg(part)
+    if compression == 4:
+        return imagecodecs.jpegxr_encode(part, level=1.0)
+    data = part[..., ::-1].tobytes() if part.ndim == 3 else part.tobytes()
+    return {0: data, 5: imagecodecs.zstd_encode(data), 6: b"\x03\x01\x00" + imagecodecs.zstd_encode(data)}[compression]
+
+
 def _czi_segment(kind: str, content: bytes) -> bytes:
     return struct.pack("<16sqq", kind.encode(), len(content), len(content)) + content
 
 
-def _czi_entry(corner: tuple[int, int], sides: tuple[int, int], level: int, place: int, pixel_type: int) -> bytes:
-    entry = struct.pack("<2siqiibb4xi", b"DV", pixel_type, place, 0, 0, 0, 0, 2)
-    for name, at, stored in zip("XY", corner, sides, strict=True):
-        entry += struct.pack("<4siifi", name.encode(), at, stored << level, 0.0, stored)
+def _czi_entry(
+    corner: tuple[int, int],
+    sides: tuple[int, int],
+    level: int,
+    place: int,
+    pixel_type: int,
+    compression: int = 0,
+    channel: int = 0,
+) -> bytes:
+    axes = [("X", corner[0], sides[0]), ("Y", corner[1], sides[1])] + [("C", channel, 1)] * (channel > 0)
+    entry = struct.pack("<2siqiibb4xi", b"DV", pixel_type, place, 0, compression, 0, 0, len(axes))
+    for name, at, stored in axes:
+        entry += struct.pack("<4siifi", name.encode(), at, stored << level if name != "C" else 1, 0.0, stored)
     return entry
 
 
-def _czi_xml(width: int, height: int, mpp: float, kind: str) -> str:
+def _czi_xml(width: int, height: int, mpp: float, kind: str, channels: tuple[str, ...] = ()) -> str:
     distances = "".join(f'<Distance Id="{axis}"><Value>{mpp * 1e-6!r}</Value></Distance>' for axis in "XY")
-    image = f"<Image><PixelType>{kind}</PixelType><SizeX>{width}</SizeX><SizeY>{height}</SizeY></Image>"
+    listed = "".join(f'<Channel Id="Channel:{k}" Name="{name}"><Fluor/></Channel>' for k, name in enumerate(channels))
+    dimensions = f"<Dimensions><Channels>{listed}</Channels></Dimensions>" if channels else ""
+    sizes = f"<SizeX>{width}</SizeX><SizeY>{height}</SizeY>"
+    image = f"<Image><PixelType>{kind}</PixelType>{sizes}{dimensions}</Image>"
     scaling = f"<Scaling><Items>{distances}</Items></Scaling>"
     return f"<ImageDocument><Metadata><Information>{image}</Information>{scaling}</Metadata></ImageDocument>"

@@ -13,7 +13,7 @@ from umedfeat.discovery.patience import Overdue, each_in_time, in_time
 from umedfeat.disk.regular import kind_of, open_regular
 from umedfeat.errors import UnreadableInput
 from umedfeat.naming import printable, stem_of
-from umedfeat.readers import sniff
+from umedfeat.readers import STORE_MARKERS, sniff
 
 __all__ = ["Walked", "sniff_all", "unanswered", "walk"]
 
@@ -54,6 +54,8 @@ def walk(folder: Path, root: Path, row: Mapping[str, str], seconds: float) -> Wa
             walked.failures.append(unanswered(name, entries))
         elif isinstance(entries, OSError):
             walked.failures.append(_fault(name, f"the folder cannot be read: {entries.strerror or entries}"))
+        elif marker := _marker(entries):
+            walked.found.append(Found(place / marker, name if name != "." else printable(place.name), row))
         else:
             hidden = any(part.startswith(".") for part in place.relative_to(folder).parts)
             files = [entry for entry in entries if not entry.folder]
@@ -78,6 +80,12 @@ def _entries(place: Path) -> list[_Entry] | OSError:
             )
     except OSError as error:
         return error
+
+
+def _marker(entries: Sequence[_Entry]) -> str:
+    """The file that makes a folder one input, or ""."""
+    files = {entry.name for entry in entries if entry.regular}
+    return next((name for name in STORE_MARKERS if name in files), "")
 
 
 def _kinds(place: Path, files: Sequence[_Entry], seconds: float) -> list[str | Overdue]:

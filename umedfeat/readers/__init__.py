@@ -15,7 +15,7 @@ from umedfeat.contract import Format, Reader, Source
 from umedfeat.errors import UnsupportedInput
 from umedfeat.policy import Policy
 
-__all__ = ["READERS", "open_reader", "reader_format", "settled", "sniff"]
+__all__ = ["READERS", "STORE_MARKERS", "open_reader", "reader_format", "settled", "sniff"]
 
 
 #: In the order in which they are asked. Slides before DICOM (a whole-slide DICOM is a slide) and before flat images
@@ -34,6 +34,9 @@ def reader_format(name: str) -> Format:
     found: Format = module
     return found
 
+
+#: Files that make their folder one input (a Zarr store), and stand for it; the first that is there.
+STORE_MARKERS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
 #: (suffix, first bytes) that only one format claims: the others need not be imported to say no. Of files with other
 #: suffixes all are asked: parts of slides hold PNG and JPEG too.

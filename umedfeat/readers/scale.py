@@ -129,6 +129,7 @@ def _from_header(properties: Mapping[str, str]) -> Scale | None:
     pairs = (
         ("ome.PhysicalSizeX", "ome.PhysicalSizeY", lambda value, axis: value * _ome_unit(properties, axis)),
         ("openslide.mpp-x", "openslide.mpp-y", lambda value, _: value),
+        ("scanner.mpp-x", "scanner.mpp-y", lambda value, _: value),
         ("aperio.MPP", "aperio.MPP", lambda value, _: value),
         ("qptiff.PixelSizeMicrons", "qptiff.PixelSizeMicrons", lambda value, _: value),
         ("tiff.XResolution", "tiff.YResolution", lambda value, _: _tiff_mpp(value, properties)),

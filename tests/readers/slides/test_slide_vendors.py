@@ -188,9 +188,8 @@ def test_a_mirax_slide_in_capital_letters_is_told_to_be_renamed(tmp_path: Path) 
     assert caught.value.remedy == "rename it to s.mrxs"
 
 
-@pytest.mark.parametrize(("pixel_type", "told"), [(0, "GRAY8 is not supported"), (4, "uint16")])
-def test_other_pixels_of_a_czi_are_refused_with_what_to_do(tmp_path: Path, pixel_type: int, told: str) -> None:
-    path = written(tmp_path, "Zeiss CZI", tissue_like(512, 512), 0.25, pixel_type=pixel_type)
-    with pytest.raises(UnsupportedInput, match=told) as caught:
+def test_deep_pixels_of_a_czi_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = written(tmp_path, "Zeiss CZI", tissue_like(512, 512), 0.25, pixel_type=4)
+    with pytest.raises(UnsupportedInput, match="uint16") as caught:
         planned(path, policy())
     assert "export" in caught.value.remedy

@@ -7,7 +7,6 @@ every PNG or JPEG, is a flat image.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -23,9 +22,14 @@ from umedfeat.readers.scale import believable_header
 from umedfeat.readers.slides.companions import companions_of, is_companion
 from umedfeat.readers.slides.dicom import WSI_CLASS, collect_dicom
 from umedfeat.readers.slides.foreign import is_foreign, refusal_of
+from umedfeat.readers.slides.isyntax_backend import is_isyntax
+from umedfeat.readers.slides.ome_zarr import is_store
 from umedfeat.readers.slides.opening import is_tiff, scanner_of
+from umedfeat.readers.slides.pictures import picture_sources, skipped_pictures
+from umedfeat.readers.slides.stores import collect_isyntax, collect_store, collect_vsi
 from umedfeat.readers.slides.tiff import TIFF_FAULTS, properties_of
 from umedfeat.readers.slides.tiff_layout import companions_of_set, kind_of, layout_of
+from umedfeat.readers.slides.vsi_layout import is_vsi
 
 __all__ = ["collect", "sniff"]
 
@@ -42,7 +46,7 @@ _USUAL_TILE = 224
 
 def sniff(path: Path, head: bytes) -> bool:
     """Is this a slide, or might it be one? TIFF tags are looked at, pixels are not."""
-    if is_foreign(path, head):
+    if is_foreign(path, head) or is_store(path) or is_vsi(path) or is_isyntax(head):
         return True
     if head[:4] in _TIFF_MAGIC:
         return scanner_of(path) is not None or _tiff_might_be(path)
@@ -65,13 +69,19 @@ def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> C
             continue
         if is_companion(file.path) or file.path in sets:
             collected.skipped.append(Skipped(file.name, "belongs to the slide beside it"))
+        elif is_store(file.path):
+            collect_store(file, collected)
+        elif is_vsi(file.path):
+            collect_vsi(file, collected)
+        elif _is_isyntax(file.path):
+            collect_isyntax(file, collected)
         elif (refusal := refusal_of(file.path, file.name)) is not None:
             collected.failures.append(refusal)
         elif is_tiff(file.path) and scanner_of(file.path) is None:
             facts = _tiff_facts(file.path, file.path.stat().st_mtime_ns)
             sets.update(facts.companions)
             collected.sources.extend(_of_tiff(file, facts, policy))
-            collected.skipped.extend(_left_out(file, facts))
+            collected.skipped.extend(skipped_pictures(file, facts.left_out))
         else:
             files = (file.path, *companions_of(file.path))
             collected.sources.append(Source(stem_of(file.name), "slide", file.path, files, file.name))
@@ -120,11 +130,7 @@ def _of_tiff(file: Found, facts: _Facts, policy: Policy) -> Iterator[Source]:
     if facts.plain and not _has_tiles(file, facts, policy):
         yield Source(stem, "raster", file.path, (file.path,), file.name)
         return
-    for number in range(facts.pictures):
-        alone = facts.pictures == 1
-        selector = "" if alone else json.dumps({"picture": number})
-        identity = stem if alone else f"{stem}-series{number + 1}"
-        yield Source(identity, "slide", file.path, files, file.name, selector=selector)
+    yield from picture_sources(file, files, facts.pictures)
 
 
 def _has_tiles(file: Found, facts: _Facts, policy: Policy) -> bool:
@@ -142,11 +148,6 @@ def _manifest_mpp(file: Found) -> float | None:
         return None  # the manifest's reader says so
 
 
-def _left_out(file: Found, facts: _Facts) -> Iterator[Skipped]:
-    for kind in facts.left_out:
-        yield Skipped(f"{file.name} [{kind}]", f"slide {kind}, not the tissue")
-
-
 def _tiff_might_be(path: Path) -> bool:
     try:
         with tifffile.TiffFile(path) as file:
@@ -155,7 +156,7 @@ def _tiff_might_be(path: Path) -> bool:
             pages = [page.aspage() for page in file.pages[:_FIRST_PAGES]]
             if any(page.is_tiled or max(page.imagewidth, page.imagelength) > _LARGE_SIDE for page in pages):
                 return True
-            if any(page.is_reduced or kind_of(page) for page in pages):
+            if any(page.is_reduced or page.subifds or kind_of(page) for page in pages):
                 return True
             one = len(file.pages) == 1 and pages[0].dtype == "uint8"
             return bool(one and believable_header(properties_of(pages[0])))
@@ -166,3 +167,8 @@ def _tiff_might_be(path: Path) -> bool:
 def _is_dicom(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(132)[128:] == b"DICM"
+
+
+def _is_isyntax(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return is_isyntax(stream.read(4096))

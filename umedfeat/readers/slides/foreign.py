@@ -11,13 +11,14 @@ __all__ = ["foreign_format", "is_foreign", "refusal_of"]
 _OME = "convert it to OME-TIFF"
 #: Suffix → what it is, and the way out.
 _FORMATS = {
-    ".isyntax": ("a Philips iSyntax slide", f"{_OME} (isyntax2raw and raw2ometiff), or export DICOM or TIFF"),
     ".i2syntax": ("a Philips iSyntax slide", f"{_OME} (isyntax2raw and raw2ometiff), or export DICOM or TIFF"),
     ".vsi": (
-        "an Olympus VSI slide: its pixels lie in the .ets files of the folder beside it",
-        f"{_OME} (bioformats2raw and raw2ometiff, or QuPath: File > Export images)",
+        "an Olympus VSI file without the folder _name_ of its pixels (.ets)",
+        f"copy that folder beside it, or {_OME} (bioformats2raw and raw2ometiff, or QuPath: File > Export images)",
     ),
-    ".ets": ("pixels of an Olympus VSI slide", f"{_OME} (bioformats2raw and raw2ometiff, or QuPath)"),
+    ".ets": ("pixels of an Olympus VSI slide without their .vsi", "copy the .vsi to where it was"),
+    ".zip": ("a zipped OME-Zarr store", "unpack it: the folder is read"),
+    ".ozx": ("a zipped OME-Zarr store", "unpack it (it is a zip file): the folder is read"),
     ".sdpc": ("a Sqray SDPC slide", f"{_OME}, or export TIFF from the scanner's viewer"),
     ".dyj": ("a DYJ slide", f"{_OME}, or export TIFF from the scanner's viewer"),
     ".kfb": ("a KFBIO slide", "export TIFF or SVS with the scanner's converter"),
@@ -29,26 +30,17 @@ _FORMATS = {
     ".zvi": ("a Zeiss ZVI file", f"{_OME} (bioformats2raw and raw2ometiff, or Fiji)"),
     ".oir": ("an Olympus OIR file", f"{_OME} (bioformats2raw and raw2ometiff, or Fiji)"),
 }
-_TEXTS = (b"DPUfsImport", b"DPScannedImage")  # iSyntax begins with its XML header
 
 
 def foreign_format(path: Path, head: bytes) -> str:
     """Key of the format: the suffix that its files usually have; "" for none of them."""
     suffix = path.suffix.lower()
-    if any(text in head for text in _TEXTS):
-        return ".isyntax"
     if head[:4] == b"SIS\0":
         return ".ets"
-    if _has_ets(path):
-        return ".vsi"
+    if suffix == ".zip" and not path.name.lower().endswith(".zarr.zip"):
+        return ""
     binary = bool(head) and b"\0" in head
     return suffix if suffix in _FORMATS and binary else ""
-
-
-def _has_ets(path: Path) -> bool:
-    """Is there ``_name_/stack…/frame….ets`` beside it, as beside a VSI?"""
-    folder = path.with_name(f"_{path.stem}_")
-    return folder.is_dir() and next(folder.glob("stack*/*.ets"), None) is not None
 
 
 def is_foreign(path: Path, head: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import openslide
@@ -13,10 +14,16 @@ from umedfeat.errors import InputError, UnsupportedInput
 from umedfeat.policy import Policy
 from umedfeat.readers.slides.backends import SlideBackend
 from umedfeat.readers.slides.companions import refuse_missing_companions
+from umedfeat.readers.slides.czi_backend import CziBackend
 from umedfeat.readers.slides.dicom_backend import DicomBackend, contradiction_of, read_instances, spacings_of
+from umedfeat.readers.slides.isyntax_backend import IsyntaxBackend, is_isyntax
+from umedfeat.readers.slides.ome_zarr import is_store
 from umedfeat.readers.slides.openslide import OpenSlideBackend
 from umedfeat.readers.slides.streams import colours_of_stream
 from umedfeat.readers.slides.tiff import TIFF_FAULTS, Choice, TiffBackend
+from umedfeat.readers.slides.vsi_backend import VsiBackend
+from umedfeat.readers.slides.vsi_layout import is_vsi
+from umedfeat.readers.slides.zarr_backend import ZarrBackend
 
 __all__ = ["is_tiff", "open_backend", "scanner_of"]
 
@@ -32,11 +39,15 @@ def open_backend(source: Source, policy: Policy) -> SlideBackend:
     selector = json.loads(source.selector or "{}")
     if selector.get("dicom"):
         return _dicom(source, policy)
+    choice = Choice(int(selector.get("picture", 0)), policy.slide.channel, policy.slide.focus)
+    if is_store(source.path):
+        return ZarrBackend(source.path, source.name, policy.limits.max_pixels, choice)
+    if is_vsi(source.path):
+        return VsiBackend(source.path, source.name, policy.limits.max_pixels, choice)
     refuse_missing_companions(source.path, source.name)
     if not is_tiff(source.path):
-        return OpenSlideBackend(source.path, source.name)  # it says best what is missing
+        return _not_tiff(source, policy, choice)
     scanner = scanner_of(source.path)
-    choice = Choice(int(selector.get("picture", 0)), policy.slide.channel, policy.slide.focus)
     if scanner is None or _colours_differ(source.path):
         return TiffBackend(source.path, source.name, policy.limits.max_pixels, choice)
     try:
@@ -46,6 +57,23 @@ def open_backend(source: Source, policy: Policy) -> SlideBackend:
             return TiffBackend(source.path, source.name, policy.limits.max_pixels, choice)
         except InputError:
             raise refusal from None
+
+
+def _not_tiff(source: Source, policy: Policy, choice: Choice) -> SlideBackend:
+    """OpenSlide says best what is missing; of CZI it does not read all kinds, of iSyntax none."""
+    if _starts(source.path, is_isyntax):
+        return IsyntaxBackend(source.path, source.name, choice)
+    try:
+        return OpenSlideBackend(source.path, source.name)
+    except UnsupportedInput:
+        if not _starts(source.path, lambda head: head.startswith(b"ZISRAWFILE")):
+            raise
+        return CziBackend(source.path, source.name, policy.limits.max_pixels, choice)
+
+
+def _starts(path: Path, known: Callable[[bytes], bool]) -> bool:
+    with path.open("rb") as stream:
+        return known(stream.read(4096))
 
 
 def is_tiff(path: Path) -> bool:

@@ -18,7 +18,7 @@ import tifffile
 
 from umedfeat.readers.slides.ome import OmeImage, ome_images
 
-__all__ = ["MAX_DIRECTORIES", "Layout", "Level", "Picture", "companions_of_set", "kind_of", "layout_of"]
+__all__ = ["MAX_DIRECTORIES", "Layout", "Level", "Picture", "companions_of_set", "kind_of", "layout_of", "sorted_out"]
 
 # tifffile logs every oddity of a damaged file; the reader's own message says what matters.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -101,7 +101,7 @@ def layout_of(file: tifffile.TiffFile) -> Layout:
         found = list(_ome_pictures(file, images))
         pages = sum(len(level.planes) for picture, _ in found for level in picture.levels)
         missing = tuple(name for _, name in found if name)
-        return _sorted_out([picture for picture, _ in found], pages, Counter(), missing)
+        return sorted_out([picture for picture, _ in found], pages, Counter(), missing)
     directories = [_page(file, number) for number in range(_count(file))]
     left_out: Counter[str] = Counter()
     tissue = []
@@ -114,10 +114,10 @@ def layout_of(file: tifffile.TiffFile) -> Layout:
     pictures, loose = _plain_pictures(tissue)
     left_out += loose
     total = len(directories) + sum(len(page.subifds or ()) for page in directories)
-    return _sorted_out(pictures, total, left_out, ())
+    return sorted_out(pictures, total, left_out, ())
 
 
-def _sorted_out(pictures: Sequence[Picture], pages: int, left_out: Counter[str], missing: tuple[str, ...]) -> Layout:
+def sorted_out(pictures: Sequence[Picture], pages: int, left_out: Counter[str], missing: tuple[str, ...]) -> Layout:
     """The slide and its equals; pictures that are called labels, and smaller ones, are counted."""
     left_out = Counter(left_out)
     series = len(pictures)
