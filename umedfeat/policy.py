@@ -190,7 +190,7 @@ class TissuePolicy(Ruled):
     crumb: float = setting(150_000.0, Within(0))
     ink_texture: float = setting(0.035, Within(0))
     faint: float = setting(0.11, Within(0))
-    rules: int = setting(2, Within(2, 2, whole=True))
+    rules: int = setting(3, Within(3, 3, whole=True))
 
 
 @dataclass(frozen=True)

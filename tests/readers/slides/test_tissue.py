@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from smear_cases import SMEARS
 from tissue_cases import CASES, MPP, Case, haematoxylin_eosin, score, white
 
 from umedfeat.readers.slides.tissue import find_tissue, is_dark_field, tissue_fractions, tissue_mask
 
 
-@pytest.mark.parametrize("draw", CASES, ids=lambda draw: draw.__name__)
+@pytest.mark.parametrize("draw", (*CASES, *SMEARS), ids=lambda draw: draw.__name__)
 def test_drawn_slide(draw: Callable[[], Case]) -> None:
     case = draw()
     mask = tissue_mask(case.image, MPP)
@@ -68,6 +69,28 @@ def test_lone_cells_are_found(count: int, radius: float, colour: tuple[int, int,
     mask = tissue_mask(image, MPP)
     assert mask[disc].mean() > 0.6  # not all: between the cells of a sparse field there is glass
     assert mask[:20].mean() < 0.05
+
+
+def test_tiles_of_lone_cells_are_kept(tmp_path: Path) -> None:
+    """A tile of 112 µm that holds a cell of 16 µm has a quarter of its area within the field of the cell."""
+    from slide_factory import write_slide
+    from slide_reading import planned, policy
+
+    rng = np.random.default_rng(3)
+    pixels = np.full((4480, 4480, 3), 240.0)
+    places = rng.integers(40, 4440, (60, 2))
+    y, x = np.mgrid[-16:17, -16:17]
+    for row, column in places:
+        pixels[row - 16 : row + 17, column - 16 : column + 17][np.hypot(x, y) <= 16] = (110, 80, 150)
+    pixels += rng.normal(0, 2, pixels.shape)
+    path = write_slide(tmp_path / "s.svs", np.clip(pixels, 0, 255).astype(np.uint8), 0.5, flavour="svs")
+    plan = planned(path, policy(tissue="auto", mpp=0.5, tile_size=224))
+    assert plan.detail["tissue"] == "cells"
+    assert "lone cells" in plan.hint
+    kept = set(zip(plan.regions["x"] // 224, plan.regions["y"] // 224, strict=True))
+    assert kept >= {(column // 224, row // 224) for row, column in places}
+    assert len(kept) < 0.6 * 400
+
 
 
 def test_empty_slide_has_no_tissue_at_all() -> None:

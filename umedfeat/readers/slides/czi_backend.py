@@ -193,6 +193,7 @@ def _contents(layout: CziLayout, planes_read: int) -> dict[str, Json]:
     levels = len(layout.levels)
     return {
         "scenes": layout.scenes,
+        "scenes_read": layout.scenes,
         "planes": planes,
         "planes_read": planes_read,
         "levels": levels + layout.left_out,

@@ -220,4 +220,6 @@ class SlideReader:
         hints += [f"{option} chose nothing: there is one plane" for option in unused]
         if self._tissue_by == "density" and kept:
             hints.append("no colour on this slide: tissue was told by density and texture, look at a preview")
+        if self._tissue_by == "cells" and kept:
+            hints.append("lone cells: what lies within 64 µm of one counts as tissue, look at a preview")
         return "; ".join(hint for hint in hints if hint)

@@ -97,11 +97,14 @@ class TiffBackend:
         self.contents: Mapping[str, Json] = self._contents(layout)
 
     def _contents(self, layout: Layout) -> dict[str, Json]:
+        planes = len({part.plane for focal in self._chosen.focal for part in focal})
         told: dict[str, Json] = {
             "pages": layout.pages,
+            "pages_read": planes * len(self.levels),
             "series": layout.series,
+            "series_read": 1,
             "planes": len(self._picture.levels[0].planes),
-            "planes_read": len({part.plane for focal in self._chosen.focal for part in focal}),
+            "planes_read": planes,
             "levels": len(self._picture.levels),
             "levels_read": len(self.levels),
         }

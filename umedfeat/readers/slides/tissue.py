@@ -8,7 +8,7 @@ asked for light instead. Plain numpy and scipy; no learned weights, no state.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from scipy import ndimage
 
 from umedfeat.arrays import RGB, Floats32, Mask
 from umedfeat.policy import TissuePolicy
+from umedfeat.readers.slides.lone_cells import shining_cells, stained_cells
+from umedfeat.readers.slides.optics import block_means, density_of, drop_small, find_glass, least_of, most_of
 
 __all__ = ["Tissue", "find_tissue", "tissue_fractions", "tissue_mask"]
 
@@ -26,12 +28,19 @@ _BLACK = 2.2
 #: Lone cells are gathered over this many micrometres; a field of them is larger than that many square micrometres, and
 #: cells touch at least this share of it.
 _FIELD, _SMALLEST_FIELD, _LONELY = 100.0, 250_000.0, 0.06
+#: A slide with less of its area in tissue may be a smear: this many lone cells, apart from tissue and ink by so many
+#: micrometres, with at least this share of the tissue's area.
+_LITTLE, _MANY, _APART, _SHARE = 0.02, 12, 96.0, 0.2
+#: On dark ground the fields of lone cells are so many times what is found without them.
+_MORE = 1.5
 #: Steps of density above this are no noise of any scan.
 _NOISY = 0.02
 
 
 class Tissue(NamedTuple):
-    """(H, W) bool, all False for an empty slide; ``by``: "colour", "light" (fluorescence) or "density" (no colour)."""
+    """(H, W) bool, all False for an empty slide; ``by``: "colour", "light" (fluorescence), "density" (no colour),
+    "cells" (lone on glass).
+    """
 
     mask: Mask
     by: str
@@ -59,17 +68,54 @@ def find_tissue(thumbnail: RGB, mpp: float, scanned: Mask | None = None, policy:
     if scanned is not None and not scanned.any():
         return Tissue(np.zeros((height, width), bool), "colour")
     factor = max(1, round(policy.block_mpp / mpp))
-    blocks = _blocks(thumbnail, factor)
-    seen = np.ones(blocks.shape[:2], bool) if scanned is None else _blocks(scanned[..., None], factor)[..., 0] == 1
+    blocks = block_means(thumbnail, factor)
+    seen = np.ones(blocks.shape[:2], bool) if scanned is None else block_means(scanned[..., None], factor)[..., 0] == 1
     if is_dark_field(blocks if seen.all() or not seen.any() else blocks[seen][None]):
         tissue, by = _emission(blocks, mpp * factor, seen, policy), "light"
+        cells = shining_cells(thumbnail, mpp, np.zeros((height, width), bool) if scanned is None else ~scanned)
+        if cells.number >= _MANY and cells.field.sum() > _MORE * tissue.sum() * factor**2:
+            return Tissue(cells.field | _enlarged(tissue, factor, (height, width)), "cells")
     else:
         fine = _Fine(thumbnail, factor)
         tissue, by = _absorption(blocks, mpp * factor, fine, policy), "colour"
-        if not tissue.any():
-            tissue, by = _neutral(blocks, mpp * factor, fine, policy), "density"
-    mask = np.repeat(np.repeat(tissue, factor, axis=0), factor, axis=1)[:height, :width]
+        if tissue.mean() < _LITTLE:
+            return _sparse(thumbnail, mpp, blocks, Tissue(tissue, by), fine, scanned, policy)
+    mask = _enlarged(tissue, factor, (height, width))
     return Tissue(mask if scanned is None else np.asarray(mask & scanned, bool), by)
+
+
+def _sparse(
+    thumbnail: RGB, mpp: float, blocks: Floats32, found: Tissue, fine: _Fine, scanned: Mask | None, policy: TissuePolicy
+) -> Tissue:
+    """Of a slide with little or no coloured tissue: the larger of lone cells and of what density tells."""
+    tissue, by = found
+    if not tissue.any():
+        tissue, by = _neutral(blocks, mpp * fine.factor, fine, policy), "density"
+    mask = _enlarged(tissue, fine.factor, (thumbnail.shape[0], thumbnail.shape[1]))
+    cells = _smear(thumbnail, mpp, blocks, found.mask, fine, policy)
+    if cells is not None and cells.sum() > mask.sum():
+        mask, by = mask | cells if found.mask.any() else cells, "cells"
+    return Tissue(mask if scanned is None else np.asarray(mask & scanned, bool), by)
+
+
+def _enlarged(blocks: Mask, factor: int, size: tuple[int, int]) -> Mask:
+    """Blocks as pixels."""
+    return np.repeat(np.repeat(blocks, factor, axis=0), factor, axis=1)[: size[0], : size[1]]
+
+
+def _smear(
+    thumbnail: RGB, mpp: float, blocks: Floats32, tissue: Mask, fine: _Fine, policy: TissuePolicy
+) -> Mask | None:
+    """(H, W) bool, the surroundings of lone cells; None where there are few, or little beside the tissue."""
+    glass = find_glass(blocks, mpp * fine.factor)
+    density = [density_of(blocks[..., c], white) for c, white in enumerate(glass.white)]
+    colour = np.maximum(np.maximum(density[0], density[1]), density[2])
+    colour = colour - np.minimum(np.minimum(density[0], density[1]), density[2])
+    near = max(1, round(_APART / (mpp * fine.factor)))
+    taken = ndimage.binary_dilation(tissue | _ink(density, colour, fine, policy.ink_texture), iterations=near)
+    cells = stained_cells(thumbnail, mpp, glass, _enlarged(taken, fine.factor, thumbnail.shape[:2]))
+    held = float(tissue.sum()) * (mpp * fine.factor) ** 2
+    return cells.field if cells.number >= _MANY and cells.area >= _SHARE * held else None
 
 
 def tissue_fractions(mask: Mask, boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -112,7 +158,7 @@ def is_dark_field(image: npt.NDArray[np.generic]) -> bool:
     """
     step = max(1, min(image.shape[:2]) // 512)
     sample = image[::step, ::step].astype(np.float32)
-    brightest, darkest = _most(sample), _least(sample)
+    brightest, darkest = most_of(sample), least_of(sample)
     lit = brightest > 40
     if lit.mean() > 0.6:
         return False
@@ -129,7 +175,7 @@ def _emission(blocks: Floats32, scale: float, seen: Mask, policy: TissuePolicy) 
     Args:
         seen: (h, w) bool, blocks that were scanned; the others are taken as dark.
     """
-    light = _most(blocks)
+    light = most_of(blocks)
     if not seen.any():
         return np.zeros(seen.shape, bool)
     light = np.where(seen, light, np.percentile(light[seen], 2)).astype(np.float32)
@@ -146,7 +192,7 @@ def _emission(blocks: Floats32, scale: float, seen: Mask, policy: TissuePolicy) 
 def _absorption(blocks: Floats32, scale: float, fine: _Fine, policy: TissuePolicy) -> Mask:
     """Tissue that absorbs light: coloured against the glass, without haze, without ink."""
     glass = find_glass(blocks, scale)
-    density = [_density(blocks[..., c], white) for c, white in enumerate(glass.white)]
+    density = [density_of(blocks[..., c], white) for c, white in enumerate(glass.white)]
     most = np.maximum(np.maximum(density[0], density[1]), density[2])
     colour = most - np.minimum(np.minimum(density[0], density[1]), density[2])
     stained = (colour > glass.noise) & (colour > 0.08 * most)
@@ -166,7 +212,7 @@ def _neutral(blocks: Floats32, scale: float, fine: _Fine, policy: TissuePolicy) 
     gathered over 100 µm; a few specks of dust are no field.
     """
     glass = find_glass(blocks, scale)
-    density = [_density(blocks[..., c], white) for c, white in enumerate(glass.white)]
+    density = [density_of(blocks[..., c], white) for c, white in enumerate(glass.white)]
     most = np.maximum(np.maximum(density[0], density[1]), density[2])
     colour = most - np.minimum(np.minimum(density[0], density[1]), density[2])
     rough = _rough(blocks, fine, policy) & ~_ink(density, colour, fine, policy.ink_texture) & (most < _BLACK)
@@ -176,65 +222,20 @@ def _neutral(blocks: Floats32, scale: float, fine: _Fine, policy: TissuePolicy) 
     above = most - ndimage.minimum_filter(ndimage.uniform_filter(most, 3), 9)  # vignetting and tints are no cells
     lone = rough & (above > 2 * glass.noise)
     share = ndimage.gaussian_filter(lone.astype(np.float32), _FIELD / 2 / scale)
-    return _drop_small(share > _LONELY, _SMALLEST_FIELD / scale**2)
+    return drop_small(share > _LONELY, _SMALLEST_FIELD / scale**2)
 
 
 def _rough(blocks: Floats32, fine: _Fine, policy: TissuePolicy) -> Mask:
     """Blocks whose density steps from pixel to pixel more than ink and more than the noise of the scan."""
     texture = fine.texture((slice(0, blocks.shape[0]), slice(0, blocks.shape[1])))
-    steps = texture * np.maximum(_density(blocks.mean(axis=2), 250.0), np.float32(0.05))
+    steps = texture * np.maximum(density_of(blocks.mean(axis=2), 250.0), np.float32(0.05))
     return np.asarray((texture > policy.ink_texture) & (steps > min(2 * float(np.percentile(steps, 25)), _NOISY)), bool)
-
-
-class Glass(NamedTuple):
-    """The empty slide: its colour, and the colour difference (optical density) that its noise reaches."""
-
-    white: npt.NDArray[np.float64]
-    noise: float
-
-
-def find_glass(blocks: Floats32, scale: float) -> Glass:
-    """Colour and noise of the glass: bright, flat over 200 µm, neutral or tinted but not pink. Ideal white without.
-
-    Args:
-        blocks: (h, w, 3) mean colours. ``scale``: micrometres per block.
-    """
-    coarse = _blocks(blocks, max(1, round(64.0 / scale)))
-    least, most = _least(coarse), _most(coarse)
-    pink = np.minimum(coarse[..., 0], coarse[..., 2]) - coarse[..., 1]
-    flat = (_range(most) <= 5) & (_range(least) <= 5)
-    candidates = coarse[flat & (least >= 165) & (most - least <= 32) & (pink <= 8)]
-    enough = max(4, 0.003 * least.size)
-    scanned = candidates[candidates.min(axis=1) < 254.5]  # pure white is also what was never scanned
-    candidates = scanned if len(scanned) >= enough else candidates
-    if len(candidates) < enough:
-        return Glass(np.full(3, 246.0), 0.03)
-    luminance = np.clip(np.rint(candidates.mean(axis=1)), 0, 255).astype(np.intp)
-    counts = np.convolve(np.bincount(luminance, minlength=256), np.ones(3), "same")
-    brightest = int(np.flatnonzero(counts >= 0.2 * counts.max())[-1])
-    white = np.median(candidates[np.abs(luminance - brightest) <= 5], axis=0)
-    step = max(1, min(blocks.shape[:2]) // 512)
-    offset = blocks[::step, ::step] - white.astype(np.float32)
-    near = offset[_most(np.abs(offset)) <= 8]
-    spread = (_most(near) - _least(near)) / white.max()
-    return Glass(white, float(np.clip(2.0 * np.percentile(spread, 75) + 0.01, 0.03, 0.06)))
-
-
-def _range(values: Floats32) -> Floats32:
-    """Largest minus smallest value among the 3 × 3 neighbours."""
-    return np.asarray(ndimage.maximum_filter(values, 3) - ndimage.minimum_filter(values, 3))
-
-
-def _density(values: Floats32, white: float) -> Floats32:
-    """Optical density (natural logarithm) against the glass; black is held at 16 of 255."""
-    density = np.float32(np.log(white)) - np.log(np.maximum(values, np.float32(16.0)))
-    return np.asarray(np.maximum(density, np.float32(0.0)))
 
 
 def _uneven(density: Floats32, stained: Mask) -> Mask:
     """Where the density varies more over 100 µm than it does on the glass: faint tissue, not haze."""
     values = np.stack([density, density * density], axis=2)
-    mean, square = np.moveaxis(_blocks(values, 2), 2, 0)
+    mean, square = np.moveaxis(block_means(values, 2), 2, 0)
     mean, square = ndimage.uniform_filter(mean, 3), ndimage.uniform_filter(square, 3)
     variance = square - mean * mean
     glass = variance[~stained[::2, ::2]]
@@ -254,13 +255,13 @@ class _Fine(NamedTuple):
         f = self.factor
         rows, columns = (slice(part.start * f, part.stop * f) for part in place)
         crop = self.thumbnail[rows, columns].mean(axis=2, dtype=np.float32)
-        density = _density(crop, 250.0)
+        density = density_of(crop, 250.0)
         step = 0.5 * (
             np.abs(np.diff(density, axis=0, append=density[-1:]))
             + np.abs(np.diff(density, axis=1, append=density[:, -1:]))
         )
-        mean = np.maximum(_blocks(density[..., None], f)[..., 0], np.float32(0.05))
-        return np.asarray(_blocks(step[..., None], f)[..., 0] / mean, np.float32)
+        mean = np.maximum(block_means(density[..., None], f)[..., 0], np.float32(0.05))
+        return np.asarray(block_means(step[..., None], f)[..., 0] / mean, np.float32)
 
 
 def _ink(density: list[Floats32], colour: Floats32, fine: _Fine, texture: float) -> Mask:
@@ -298,9 +299,9 @@ def _shape(evidence: Mask, scale: float, policy: TissuePolicy) -> Mask:
     """Join what belongs together, drop specks, fill small holes. ``scale``: micrometres per pixel."""
     support = ndimage.uniform_filter(evidence.astype(np.float32), 5, mode="nearest")
     tissue = _close(evidence & (support >= 0.16), round(policy.closing / 2 / scale))
-    tissue = _drop_small(tissue, policy.speck / scale**2)
+    tissue = drop_small(tissue, policy.speck / scale**2)
     # Gaps larger than the tissue are no holes in it: all of a small image may be glass.
-    return ~_drop_small(~tissue, min(policy.hole / scale**2, float(tissue.sum())))
+    return ~drop_small(~tissue, min(policy.hole / scale**2, float(tissue.sum())))
 
 
 def _close(mask: Mask, radius: int) -> Mask:
@@ -311,39 +312,3 @@ def _close(mask: Mask, radius: int) -> Mask:
     grown = ndimage.maximum_filter(np.pad(mask, radius).view(np.uint8), size, mode="constant", cval=0)
     closed = np.asarray(ndimage.minimum_filter(grown, size, mode="constant", cval=0), np.uint8).view(np.bool_)
     return closed[radius:-radius, radius:-radius]
-
-
-def _drop_small(mask: Mask, area: float) -> Mask:
-    """Without the connected parts smaller than ``area`` pixels."""
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    keep = np.bincount(labels.ravel()) >= area
-    keep[0] = False
-    return np.asarray(keep[labels], bool)
-
-
-def _most(image: Floats32) -> Floats32:
-    """The brightest of three channels; plane by plane, which is several times faster than a reduction."""
-    return np.asarray(np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2]))
-
-
-def _least(image: Floats32) -> Floats32:
-    """The darkest of three channels."""
-    return np.asarray(np.minimum(np.minimum(image[..., 0], image[..., 1]), image[..., 2]))
-
-
-def _blocks(image: npt.NDArray[np.generic], factor: int) -> Floats32:
-    """Mean over factor × factor blocks of an (H, W, C) image; the last ones are completed by repeating the edge."""
-    if factor == 1:
-        return image.astype(np.float32)
-    pad = ((0, -image.shape[0] % factor), (0, -image.shape[1] % factor), (0, 0))
-    whole: npt.NDArray[Any] = np.pad(image, pad, mode="edge") if pad[0][1] or pad[1][1] else image
-    narrow = image.dtype == np.uint8 and factor <= 16
-    rows: npt.NDArray[Any] = whole[::factor].astype(np.uint16 if narrow else np.float32)
-    for k in range(1, factor):
-        rows += whole[k::factor]
-    total = rows[:, ::factor].astype(np.float32)
-    for k in range(1, factor):
-        total += rows[:, k::factor]
-    return np.asarray(total / np.float32(factor * factor))

@@ -152,6 +152,7 @@ def _refuse_unknown_pixels(ets: EtsFile, name: str) -> None:
 def _contents(layout: Layout, picture: Picture, planes_read: int) -> dict[str, Json]:
     told: dict[str, Json] = {
         "series": layout.series,
+        "series_read": 1,
         "planes": int(np.prod([n for _, n in picture.axes])) if picture.axes else 1,
         "planes_read": planes_read,
         "levels": len(picture.levels),

@@ -125,6 +125,7 @@ def _contents(layout: Layout, picture: Picture, levels: int, planes: set[int]) -
     total = int(np.prod([n for _, n in picture.axes])) if picture.axes else 1
     told: dict[str, Json] = {
         "series": layout.series,
+        "series_read": 1,
         "planes": total,
         "planes_read": len(planes),
         "levels": len(picture.levels),
