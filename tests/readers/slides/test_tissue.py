@@ -92,7 +92,6 @@ def test_tiles_of_lone_cells_are_kept(tmp_path: Path) -> None:
     assert len(kept) < 0.6 * 400
 
 
-
 def test_empty_slide_has_no_tissue_at_all() -> None:
     assert not tissue_mask(white().image, MPP).any()
 
