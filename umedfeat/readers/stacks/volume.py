@@ -9,7 +9,7 @@ display orientation, which slices, the intensity limits of the whole volume, and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,16 +20,30 @@ from umedfeat.errors import NotPlanned
 from umedfeat.policy import Policy
 from umedfeat.readers.stacks.field import Box, Reach, box_of, field_of, place_of
 from umedfeat.readers.stacks.geometry import select
-from umedfeat.readers.stacks.intensity import in_square, to_rgb
+from umedfeat.readers.stacks.intensity import in_square, placement, to_rgb
 from umedfeat.readers.stacks.levels import Levels, constant_image
 from umedfeat.readers.stacks.spool import Spool
 from umedfeat.readers.stacks.stack import SliceStack, StackFacts, volumes_of
 from umedfeat.readers.stacks.stored import StoredSlices
 from umedfeat.readers.stacks.views import check_size, displayed_shape, planned_view, spacing_text
 
-__all__ = ["SliceStack", "StackFacts", "VolumeReader", "volumes_of"]
+__all__ = ["Overview", "SliceStack", "StackFacts", "VolumeReader", "volumes_of"]
 
 _NEIGHBOURS = (-1, 0, 1)
+
+
+class Overview(NamedTuple):
+    """A whole slice for the eye.
+
+    Attributes:
+        picture: (side, side, 3) float32 in [0, 1].
+        mask: (side, side) bool of the region of interest, or None.
+        field: (4,) left, top, right, bottom of what the encoder gets, in pixels of the picture; None for all of it.
+    """
+
+    picture: Floats32
+    mask: Mask | None
+    field: Floats32 | None
 
 
 class VolumeReader:
@@ -62,6 +76,7 @@ class VolumeReader:
         self._levels = Levels(stack, self._slices, policy.intensity, told)
         self._field = Box(*told["field"]) if told.get("field") else None
         self._spool: Spool | None = None
+        self._marks: Mask | None = None
         check_size(self._facts, self._view, policy)
 
     def plan(self) -> Plan:
@@ -124,20 +139,19 @@ class VolumeReader:
         """What is known about the stack without its pixels."""
         return self._facts
 
-    @property
-    def field(self) -> tuple[float, float, float, float] | None:
-        """(left, top, right, bottom) of the field of view in pixels of a displayed slice; None for all of it."""
-        return self._field
+    def overview(self, index: int, side: int) -> Overview:
+        """Displayed slice ``index`` as a whole in a square of ``side`` pixels, with its region of interest.
 
-    def outlined(self, index: int) -> Mask | None:
-        """(rows, columns) bool: the mask of the region of interest in displayed slice ``index``, if there is one."""
-        from umedfeat.readers.regions.extent import marks_of
-
-        marks = None if self._roi is None else marks_of(self._roi, self._facts)
-        if marks is None:
-            return None
-        k = int(self._view.order[index])
-        return self._view.show(np.take(marks, k, axis=2 - self._view.axis))
+        Raises:
+            RegionUnreadable: this slice cannot be decoded.
+            InputError: the mask cannot be read.
+        """
+        cols, rows = displayed_shape(self._facts, self._view)
+        place = placement((rows, cols), side, "pad", spacing=self._view.spacing)
+        stored = None if self._roi is None else self._marks_across(int(self._view.order[index]))
+        mask = None if stored is None else in_square(self._view.show(stored).astype(np.float32), side, place) >= 0.5
+        field = None if self._field is None else place.moved(np.array([self._field], np.float32))[0]
+        return Overview(to_rgb(in_square(self.displayed(index), side, place)), mask, field)
 
     def aligned(self, index: int, grid: npt.NDArray[Any]) -> Floats32:
         """A map on the stack's own grid (a mask), shown and fitted as slice ``index`` is: (size, size) float32.
@@ -185,6 +199,14 @@ class VolumeReader:
                 self._slices.without_padding, self._facts.shape, self._view.axis, channels, self._facts.name
             )
         return self._spool.slice(k), None
+
+    def _marks_across(self, k: int) -> Mask | None:
+        """(rows, columns) of the mask in slice k across the view's axis, as stored; None without a mask."""
+        if self._marks is None and self._roi is not None:
+            from umedfeat.readers.regions.extent import marks_of
+
+            self._marks = marks_of(self._roi, self._facts)
+        return None if self._marks is None else np.take(self._marks, k, axis=2 - self._view.axis)
 
     def _region(self) -> tuple[npt.NDArray[np.int64], dict[str, Json]]:
         """(displayed slices that hold the region of interest, facts to store); sets the field of view."""

@@ -15,11 +15,13 @@ from PIL import Image
 
 from umedfeat.arrays import RGB
 from umedfeat.contract import Failure, Plan, Reader, RegionUnreadable, Source
+from umedfeat.readers.stacks.volume import VolumeReader
 from umedfeat.report.preview.contact import Region, evenly, sheet
 from umedfeat.report.preview.drawing import to_rgb8
 from umedfeat.report.preview.facts import LETTERS, facts, flags, headline
 from umedfeat.report.preview.folder import writing
 from umedfeat.report.preview.overlay import draw_overlay, grid_of, rejected_tiles, with_legend
+from umedfeat.report.preview.regions import REGION_CAPTION, region_sheet
 
 __all__ = ["Card", "Picture", "draw_card", "failed_card", "picture_name", "slug"]
 
@@ -114,6 +116,9 @@ def draw_card(source: Source, reader: Reader, plan: Plan, out: Path, regions: in
     pictures: list[Picture] = []
     if main is not None:
         pictures.append(_save(main.picture, out, f"{stem}.overlay.png", "What goes to the encoder is in full colour."))
+    if "region" in plan.detail and isinstance(reader, VolumeReader):
+        around = region_sheet(reader, [int(row["slice"]) for row in chosen])
+        pictures.append(_save(around, out, f"{stem}.overlay.png", REGION_CAPTION))
     if shown:
         page = _contact(plan, shown, chosen)
         pictures.append(_save(page, out, f"{stem}.regions.png", _caption(plan, len(shown))))
