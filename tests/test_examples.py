@@ -50,6 +50,12 @@ def test_few_shot_study(tmp_path: Path) -> None:
     assert (tmp_path / "study" / "report.html").is_file() and (tmp_path / "study" / "results.csv").is_file()
 
 
+def test_lesion_study(tmp_path: Path, data_dir: Path) -> None:
+    shown = run("lesion_study.py", data_dir / "dicom" / "ibsi", tmp_path / "study")
+    assert "14 regions, 0 failed" in shown and "14 items, 2 patients" in shown
+    assert len(list((tmp_path / "study" / "preview" / "pictures").glob("*.overlay.png"))) == 14
+
+
 def readme_calls() -> list[str]:
     text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/weights.md"))
     lines = re.findall(r"^\$ (.*)$", text, re.M)

@@ -151,7 +151,10 @@ def with_manifest_rows(sources: Sequence[Source], found: Sequence[Found], pseudo
         for together in zip(*(own for _, own in told), strict=False):
             _refuse_contradictions(source, list(zip((file for file, _ in told), together, strict=True)))
         own = rows.get(source.files[0], [])
-        described += [_described(source, row, owners[id(row)] > 1, pseudonyms) for row in own] or [source]
+        regions = [_described(source, row, owners[id(row)] > 1, pseudonyms) for row in own]
+        if len(regions) > 1:  # of one image: messages must tell which
+            regions = [replace(region, name=f"{region.name}#{region.id}") for region in regions]
+        described += regions or [source]
     return described
 
 

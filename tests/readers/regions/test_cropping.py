@@ -214,6 +214,7 @@ def test_several_regions_of_one_image_are_items_of_their_own(tmp_path: Path) -> 
     rows = [{"path": "ct", "id": name, "point": point, "label": name} for name, point in POINTS.items()]
     found = discover([manifest(tmp_path, rows)], how(), Pseudonyms(b"key"))
     assert [source.id for source in found.sources] == ["a", "b"] and not found.failures
+    assert [source.name.rpartition("#")[2] for source in found.sources] == ["a", "b"]
     assert [source.meta["label"] for source in found.sources] == ["a", "b"]
     for changed in ({"id": ""}, {"point": ""}):
         with pytest.raises(SetupError, match="listed twice"):
