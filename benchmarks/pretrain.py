@@ -14,6 +14,7 @@ import argparse
 import csv
 import dataclasses
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -122,12 +123,23 @@ def table(comparison, name: str, study: str) -> list[dict]:
     ]  # fmt: skip
 
 
-def memory() -> None:
-    """Peak of 2, 8 and 32 tasks, by rounds and as one joint graph, each in a process of its own."""
-    for mode in ("rounds", "joint"):
+#: glibc gives every tensor above this size back to the system at once; left to itself it keeps freed memory for later,
+#: and the peak of a process then tells its fragments too, differently in every run.
+EXACT = {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_ARENA_MAX": "1"}
+
+
+def memory(runs: int = 3) -> None:
+    """Peak of 2, 8 and 32 tasks, by rounds and as one joint graph, each in a process of its own; all runs are told."""
+    for mode, allocator in (("rounds", "exact"), ("rounds", "default"), ("joint", "exact")):
         for count in (2, 8, 32):
-            run = subprocess.run([sys.executable, __file__, "peak", mode, str(count)], capture_output=True, text=True)
-            print(run.stdout.strip() or run.stderr.strip().splitlines()[-1], flush=True)
+            command = [sys.executable, __file__, "peak", mode, str(count)]
+            env = {**os.environ, **(EXACT if allocator == "exact" else {})}
+            told = [
+                json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout)
+                for _ in range(runs if mode == "rounds" else 1)
+            ]
+            grown = sorted(row["rss_grown_MiB"] for row in told)
+            print(json.dumps({**told[0], "allocator": allocator, "rss_grown_MiB": grown}), flush=True)
 
 
 def peak(mode: str, count: int) -> None:

@@ -22,9 +22,12 @@ Examples:
   umedfeat demo --dir /tmp/demo --encoder umedpt --weights encoder-1.0.4.pt.zip
 
 \b
-The default encoder is EfficientNet-Lite0 with ImageNet weights, which needs no network and no licence agreement.
+The default encoder is umedfeat-open, which needs no network and no licence agreement.
 It is not UMedPT: what the demo shows is the way, not the performance.
 """
+
+#: Encoders that are installed with the package.
+_WITHOUT_AGREEMENT = ("umedfeat-open", "efficientnet-lite0")
 
 
 @click.command(epilog=EPILOG)
@@ -36,7 +39,7 @@ It is not UMedPT: what the demo shows is the way, not the performance.
     show_default=True,
     help="Where to write.",
 )
-@functools.partial(encoder_options, default="efficientnet-lite0")
+@functools.partial(encoder_options, default="umedfeat-open")
 @log_options
 def command(folder: Path, choice: EncoderChoice, progress: str) -> int:
     """Build a small mixed cohort, embed it, ask how few labels are enough. Under two minutes on two cores."""
@@ -79,6 +82,7 @@ def demo_text(demo: Demo) -> str:
 
 
 def _caveat(encoder: str) -> str:
-    if encoder == "efficientnet-lite0":
-        return "ImageNet weights, not UMedPT; the labelled radiographs are drawn, so the figures mean nothing medical."
-    return "The labelled radiographs are drawn, so the figures mean nothing medical."
+    drawn = "the labelled radiographs are drawn, so the figures mean nothing medical."
+    if encoder in _WITHOUT_AGREEMENT:
+        return f"Not UMedPT; {drawn}"
+    return drawn.capitalize()

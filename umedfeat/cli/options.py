@@ -196,7 +196,9 @@ def policy_options(command: Any) -> Any:
     return gather(command, options, "policy", [setting.key for setting in _POLICY], _policy)
 
 
-_NAMES = "umedpt, tissue-concepts, unicorn, wsc-tiny, efficientnet-lite0, imagenet-swinv2-t or timm:<name>."
+_NAMES = (
+    "umedpt, tissue-concepts, unicorn, wsc-tiny, umedfeat-open, efficientnet-lite0, imagenet-swinv2-t or timm:<name>."
+)
 _ENCODER = (
     Setting(EncoderChoice, "name", _NAMES, "-e --encoder"),
     Setting(
