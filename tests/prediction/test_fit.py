@@ -66,6 +66,26 @@ def test_it_says_what_the_study_said(classifier: str, classes: int, options: dic
     assert probe.tested["auroc"][0] == pytest.approx(result.estimate(classifier, "100 %", "auroc").value)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_attention_says_what_the_study_said(classes: int, tmp_path: Path) -> None:
+    feats = _features(tmp_path / "feats.h5", classes)
+    settings = ProbeSettings(fractions=(1.0,), classifiers=("linear",), bootstrap=100, pool="abmil", calibrate=True)
+    result, probe = study_and_fit(read_subject(feats, settings), Saving("abmil"))
+    assert probe is not None and probe.described()["format"] == 2
+    part = next(p for p in result.predictions if p.classifier == "abmil")
+    found = apply_probe(SavedProbe.load(probe.save(tmp_path / "model.safetensors")), feats)
+    place = {name: k for k, name in enumerate(found.table.ids)}
+    rows = [place[name] for name in result.cohort.ids[part.items]]
+    np.testing.assert_allclose(found.values[rows], part.values[0], atol=1e-6)
+    assert probe.tested["auroc"][0] == pytest.approx(result.estimate("abmil", "100 %", "auroc").value)
+
+
+def test_attention_that_was_not_trained_cannot_be_saved(tmp_path: Path) -> None:
+    settings = ProbeSettings(fractions=(1.0,), classifiers=("linear",), bootstrap=100)
+    with pytest.raises(CohortError, match="no attention was trained"):
+        study_and_fit(read_subject(_features(tmp_path / "feats.h5"), settings), Saving("abmil"))
+
+
 @pytest.mark.parametrize(
     ("task", "classifier"),
     [("regression", "linear"), ("regression", "knn"), ("multilabel", "linear"), ("multilabel", "prototype")],

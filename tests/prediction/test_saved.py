@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from store_cases import header
 
 from umedfeat.errors import SetupError
+from umedfeat.fewshot.classifiers.attention_form import AttentionForm
 from umedfeat.fewshot.classifiers.forms import LinearForm, NeighboursForm, PrototypeForm
 from umedfeat.fewshot.classifiers.scaling import Scaler
 from umedfeat.prediction.novelty import Novelty
@@ -55,7 +56,13 @@ def _forms() -> list[tuple[str, Any]]:
     neighbours = NeighboursForm(np.zeros(DIM, np.float32), unit, targets, np.ones(40), np.full(3, 1 / 3), 5)
     directions = (unit.T @ targets)[None].astype(np.float32)
     prototypes = PrototypeForm(np.zeros((1, DIM), np.float32), directions, np.ones((1, 3), bool), 10.0)
-    return [("linear", _linear()), ("knn", neighbours), ("prototype", prototypes)]
+    return [("linear", _linear()), ("knn", neighbours), ("prototype", prototypes), ("abmil", _attention())]
+
+
+def _attention(hidden: int = 4, gate: int = 3) -> AttentionForm:
+    shapes = [(DIM, hidden), (hidden,), (hidden, gate), (gate,), (hidden, gate), (gate,), (gate,), (hidden, 3), (3,)]
+    arrays = [RNG.normal(size=shape).astype(np.float32) for shape in shapes]
+    return AttentionForm(ROWS.mean(axis=0, dtype=np.float64), ROWS.std(axis=0, dtype=np.float64), *arrays, link=2)
 
 
 @pytest.mark.parametrize(("classifier", "form"), _forms())
@@ -79,6 +86,25 @@ def test_the_formula_of_the_documentation_gives_the_same_numbers(tmp_path: Path)
     np.testing.assert_allclose(probe.predict(ROWS), powers / powers.sum(axis=1, keepdims=True), atol=1e-7)
 
 
+def test_attention_by_the_formula_of_the_documentation_and_in_blocks(tmp_path: Path) -> None:
+    probe = _probe(_attention(), "abmil")
+    a = {name.removeprefix("form."): v for name, v in load_file(probe.save(tmp_path / "model.safetensors")).items()}
+    h = np.maximum(((ROWS - a["mean"]) / a["scale"]) @ a["embed"] + a["embed_bias"], 0)
+    e = (np.tanh(h @ a["flat"] + a["flat_bias"]) / (1 + np.exp(-(h @ a["gate"] + a["gate_bias"])))) @ a["score"]
+    w = np.exp(e) / np.exp(e).sum()
+    powers = np.exp((w @ h) @ a["output"] + a["output_bias"])
+    np.testing.assert_allclose(probe.predict_bag([ROWS])[0], powers / powers.sum(), atol=1e-6)
+    for size in (1, 7, 39):
+        blocks = [ROWS[first : first + size] for first in range(0, len(ROWS), size)]
+        np.testing.assert_allclose(probe.predict_bag(blocks), probe.predict_bag([ROWS]), atol=1e-9)
+    attention = probe.attention(ROWS)
+    assert attention is not None
+    np.testing.assert_allclose(attention, w / w.max(), atol=1e-6)
+    assert _probe().attention(ROWS) is None
+    with pytest.raises(SetupError, match="takes rows, no bags"):
+        _probe().predict_bag([ROWS])
+
+
 def test_a_temperature_flattens_and_keeps_the_order() -> None:
     probe = _probe()
     sharp, flat = probe.predict(ROWS), replace(probe, temperature=3.0).predict(ROWS)
@@ -89,7 +115,7 @@ def test_a_temperature_flattens_and_keeps_the_order() -> None:
 
 Change = Callable[[dict[str, np.ndarray], dict[str, Any]], object]
 HOSTILE: dict[str, Change] = {
-    "a newer format": lambda _, told: told.update(format=2),
+    "a newer format": lambda _, told: told.update(format=3),
     "no format": lambda _, told: told.pop("format"),
     "an unknown classifier": lambda _, told: told.update(classifier="os.system"),
     "a classifier of another form": lambda _, told: told.update(classifier="knn"),
@@ -150,3 +176,12 @@ def test_a_file_of_the_first_format_stays_readable() -> None:
     assert probe.novelty is not None
     np.testing.assert_allclose(probe.novelty.p_values(rows), 26 / 31)
     assert (probe.version, probe.classes, probe.label, probe.temperature) == ("0.2.0", ("a", "b", "c"), "grade", 1.3)
+
+
+def test_a_file_of_the_second_format_stays_readable() -> None:
+    """Attention, written by version 0.2.0 and kept."""
+    probe = SavedProbe.load(Path(__file__).with_name("format-2.safetensors"))
+    rows = np.linspace(-1, 1, 18, dtype=np.float32).reshape(3, 6)
+    then = [[0.31224021042202116, 0.2941518400743355, 0.39360794950364325]]
+    np.testing.assert_allclose(probe.predict_bag([rows]), then, rtol=1e-6)
+    assert (probe.classifier, probe.classes, probe.label) == ("abmil", ("a", "b", "c"), "diagnosis")

@@ -54,10 +54,10 @@ Exit codes: 0 done, 2 no study can be made of this, 3 leakage or a failed --sani
 )
 @click.option(
     "--save",
-    type=click.Choice(["linear", "knn", "prototype"]),
+    type=click.Choice(["linear", "knn", "prototype", "abmil"]),
     default="linear",
     show_default=True,
-    help="Classifier that is saved as model.safetensors, for umedfeat predict.",
+    help="Classifier that is saved as model.safetensors, for umedfeat predict (abmil: with --pool abmil).",
 )
 @click.option(
     "--save-on",

@@ -15,7 +15,7 @@ from umedfeat.prediction.novelty import FALSE_ALARMS
 from umedfeat.prediction.saved import SavedProbe
 from umedfeat.store import FeatureFile, Header
 
-__all__ = ["Predicted", "apply_probe", "refuse_other", "region_scores"]
+__all__ = ["Predicted", "apply_probe", "refuse_other", "region_attention", "region_scores"]
 
 _BLOCK_ROWS = 16_384
 #: Called with the number of rows just done.
@@ -79,7 +79,9 @@ def apply_probe(probe: SavedProbe, path: Path, on_rows: OnRows | None = None) ->
     with FeatureFile(path) as file:
         refuse_other(probe.header, file.header, path.name)
     table = read_table(path)
-    if probe.unit == "tile":
+    if probe.classifier == "abmil":
+        values, pooled = _over_bags(probe, table, on_rows)
+    elif probe.unit == "tile":
         values, pooled = _over_tiles(probe, table, on_rows)
     else:
         pooled = table.pooled(np.arange(len(table.ids)), probe.pool)
@@ -103,6 +105,19 @@ def _over_tiles(probe: SavedProbe, table: FeatureTable, on_rows: OnRows | None) 
                 on_rows(part.stop - part.start)
         pooled = np.asarray(file.embeddings[table.number], dtype=np.float32)
     return sums[table.number] / table.count[:, None], pooled
+
+
+def _over_bags(probe: SavedProbe, table: FeatureTable, on_rows: OnRows | None) -> tuple[Floats, Floats32]:
+    """Attention over the rows of each item, and the mean of its rows."""
+    with FeatureFile(table.path) as file:
+        features, values = file.dataset("features"), np.empty((len(table.ids), probe.form.width))
+        for place, number in enumerate(table.number.tolist()):
+            rows = file.rows(number)
+            starts = range(rows.start, rows.stop, _BLOCK_ROWS)
+            values[place] = probe.predict_bag(features[s : min(rows.stop, s + _BLOCK_ROWS)] for s in starts)
+            if on_rows is not None:
+                on_rows(rows.stop - rows.start)
+        return values, np.asarray(file.embeddings[table.number], dtype=np.float32)
 
 
 def _add_runs(sums: Floats, owners: Ints, values: Floats) -> None:
@@ -135,6 +150,11 @@ def region_scores(probe: SavedProbe, file: FeatureFile, item: str, column: int) 
             remedy="train it with --pool mean",
         )
     return np.asarray(probe.predict(file.features(item).astype(np.float32))[:, column])
+
+
+def region_attention(probe: SavedProbe, file: FeatureFile, item: str) -> Floats | None:
+    """(n,) how much each region of an item counts, 1 for the one that counts most; None but for "abmil" probes."""
+    return None if probe.classifier != "abmil" else probe.attention(file.features(item).astype(np.float32))
 
 
 def refuse_other(wanted: Header, found: Header, what: str) -> None:

@@ -32,7 +32,7 @@ class Saving:
     """What of a study is kept for later.
 
     Attributes:
-        classifier: "linear", "knn" or "prototype".
+        classifier: "linear", "knn", "prototype", or "abmil" of a study with ``pool="abmil"``.
         on: "pool": the training pool of a study with one test set, whose figures then hold for it; "all": everybody;
             "auto": the pool where there is one, else everybody.
         novelty: also learn what is usual, to flag inputs unlike the training data.
@@ -104,6 +104,8 @@ def _refuse_unfit(saving: Saving, cohort: Cohort, settings: ProbeSettings, folds
     if saving.classifier not in FORMS:
         message = f"--save {saving.classifier}: cannot be saved"
         raise CohortError(message, remedy=f"choose one of {', '.join(FORMS)}")
+    if saving.classifier == "abmil" and settings.pool != "abmil":
+        raise CohortError("--save abmil: no attention was trained in this study", remedy="--pool abmil")
     if saving.classifier == "prototype" and cohort.task == "regression":
         raise CohortError("--save prototype: it needs classes", remedy="--save linear or knn")
     if cohort.task not in SAVED_TASKS:
@@ -121,7 +123,7 @@ def _one_pool(settings: ProbeSettings, folds: int) -> bool:
 
 def _fitter(cohort: Cohort, settings: ProbeSettings) -> Fitter:
     truth, patient = cohort.truth[cohort.row_item], cohort.patient[cohort.row_item]
-    return Fitter(cohort.rows, truth, patient, cohort.task, cohort.n_classes, settings)
+    return Fitter(cohort.rows, truth, patient, cohort.task, cohort.n_classes, settings, cohort.bags)
 
 
 def _statistics(cohort: Cohort, settings: ProbeSettings, rows: Ints) -> Standard | None:

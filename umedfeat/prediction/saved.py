@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from safetensors.numpy import save
 from umedfeat._version import __version__
 from umedfeat.arrays import Floats, Rows
 from umedfeat.errors import OutputError, SetupError
+from umedfeat.fewshot.classifiers.attention_form import AttentionForm
 from umedfeat.fewshot.classifiers.forms import FORMS, Form
 from umedfeat.fewshot.classifiers.temperature import tempered
 from umedfeat.fewshot.settings import Task
@@ -31,8 +32,10 @@ __all__ = ["FORMAT", "SAVED_TASKS", "SavedProbe"]
 
 #: What a form can predict; survival models are not saved.
 SAVED_TASKS: tuple[Task, ...] = ("binary", "multiclass", "ordinal", "multilabel", "regression")
-#: Number of the format; a reader takes this one and all before it.
-FORMAT = 1
+#: Newest format that is known; a reader takes this one and all before it. A file names the oldest that can hold it.
+FORMAT = 2
+#: What a classifier needs at least; the others were there from the first.
+_NEEDS = {"abmil": 2}
 _KEY = "umedfeat.probe"
 _LARGEST_FILE = 2 << 30
 _LARGEST_JSON = 4 << 20
@@ -44,11 +47,12 @@ class SavedProbe:
     """A fitted classifier with all that is needed to apply it.
 
     Attributes:
-        classifier: "linear", "knn" or "prototype"; ``form``: its arrays.
+        classifier: "linear", "knn", "prototype" or "abmil"; ``form``: its arrays.
         task: "binary", "multiclass", "ordinal", "multilabel" or "regression".
         classes: names of classes or labels, (K,); () for values.
         label: what was predicted (the label's column).
-        unit: "item", "tile" or "patient": what one row stood for. pool: how an item's rows became one ("mean" …).
+        unit: "item", "tile" or "patient": what one row stood for. pool: how an item's rows became one ("mean" …); of
+            "abmil" for the novelty alone, since it takes the rows themselves.
         header: encoder and policy of the features it takes.
         training: what it was fitted on: items, patients, per_class, where ("training pool" or "all").
         tested: metric → [value, low, high] on the study's test patients; empty where it was fitted on everybody.
@@ -82,7 +86,26 @@ class SavedProbe:
                 f"rows of shape {rows.shape} do not fit a probe of {self.form.dim} values",
                 remedy="use features of the encoder that the probe was trained on",
             )
-        chances = self.form.predict(rows)
+        return self._tempered(self.form.predict(rows))
+
+    def predict_bag(self, blocks: Iterable[Rows]) -> Floats:
+        """(1, K) for one item of an "abmil" probe, whose rows come in any number of blocks.
+
+        Raises:
+            SetupError: another classifier.
+        """
+        if not isinstance(self.form, AttentionForm):
+            raise SetupError(f"a probe of the kind {self.classifier} takes rows, no bags", remedy="use predict")
+        return self._tempered(self.form.predict_bag(blocks))
+
+    def attention(self, rows: Rows) -> Floats | None:
+        """(n,) how much each row of one item counts, 1 for the one that counts most; None but for "abmil"."""
+        if not isinstance(self.form, AttentionForm):
+            return None
+        weights = self.form.attention(rows)
+        return np.asarray(weights / weights.max())
+
+    def _tempered(self, chances: Floats) -> Floats:
         if self.temperature == 1.0 or self.task == "regression":
             return chances
         return tempered(chances, self.temperature, labels=self.task == "multilabel")
@@ -134,7 +157,7 @@ class SavedProbe:
         )
         header = {**asdict(self.header), "fingerprint": self.header.fingerprint}
         return {
-            "format": FORMAT,
+            "format": _NEEDS.get(self.classifier, 1),
             **{name: getattr(self, name) for name in (*plain, "temperature", "version")},
             "features": header,
         }

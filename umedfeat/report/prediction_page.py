@@ -43,7 +43,6 @@ class ItemCard(NamedTuple):
     chances: list[Chance]
     flagged: bool
     usual: str
-    picture: str
     evidence: Evidence
 
 
@@ -113,6 +112,5 @@ def _card(found: Predicted, item: int, evidence: Evidence, label: str) -> ItemCa
         chances=chances,
         flagged=bool(found.flagged[item]),
         usual=f"{usual:.3f}" if np.isfinite(usual) else "",
-        picture=evidence.heatmap,
         evidence=evidence,
     )

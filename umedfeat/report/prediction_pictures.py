@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +19,12 @@ from umedfeat.discovery import discover
 from umedfeat.errors import InputError, SetupError
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
-from umedfeat.prediction.apply import Predicted, region_scores
+from umedfeat.prediction.apply import Predicted, region_attention, region_scores
 from umedfeat.readers import open_reader
 from umedfeat.report.figures.axes import Axes, linear_ticks
 from umedfeat.report.heatmap import ScoredTiles, paint, write_geojson, write_ome_tiff
 from umedfeat.report.preview.cards import slug
+from umedfeat.report.region_pictures import Place, pictures_of
 from umedfeat.store import FeatureFile
 
 __all__ = ["MOST_CARDS", "NO_EVIDENCE", "Evidence", "Images", "draw_all", "draw_evidence", "slice_curve"]
@@ -36,15 +37,23 @@ _SIDE = 1600
 _TOP_SLICES = 4
 
 
+class SlicePicture(NamedTuple):
+    """A slice of a volume: its number, its score as text, its picture beside the page ("" for none)."""
+
+    number: int
+    score: str
+    picture: str
+
+
 class Evidence(NamedTuple):
-    """Of one item: a heatmap beside the page ("" for none), a curve ("" for none), its highest slices."""
+    """Of one item: what each heatmap shows → its place beside the page; curves over slices; the highest slices."""
 
-    heatmap: str
-    curve: Markup
-    slices: tuple[int, ...]
+    heatmaps: Mapping[str, str]
+    curves: tuple[Markup, ...] = ()
+    slices: tuple[SlicePicture, ...] = ()
 
 
-NO_EVIDENCE = Evidence("", Markup(""), ())
+NO_EVIDENCE = Evidence({})
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,21 @@ class Images:
                 pixels, downsample = draw(_SIDE)
                 return pixels, float(downsample)
         return None
+
+    def slices(self, name: str, numbers: Sequence[int], folder: Path) -> dict[int, str]:
+        """Slices of a volume as pictures in ``folder/slices``, as the encoder saw them: number → place beside the page;
+        those that cannot be read again are left out."""
+        source = self.sources.get(name)
+        if source is None or self.policy is None:
+            return {}
+        places = [Place(name, 0, 0, number) for number in numbers]
+        found = {}
+        for place, content in pictures_of(source, places, self.policy).items():
+            path = folder / "slices" / f"{slug(name)}-{place.slice}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            found[place.slice] = f"slices/{path.name}"
+        return found
 
 
 def draw_all(
@@ -111,15 +135,27 @@ def draw_evidence(found: Predicted, item: int, column: int, folder: Path, behind
     with FeatureFile(found.table.path) as file:
         number = int(found.table.number[item])
         facts = {key: values[number] for key, values in file.items.items()}
-        scores = region_scores(found.probe, file, name, column)
+        scores = {_score_name(found, column): region_scores(found.probe, file, name, column)}
+        attention = region_attention(found.probe, file, name)
+        if attention is not None:
+            scores["attention"] = attention
         if float(facts["tile_extent"]) > 0:
-            tiles = _tiles(file.coords(name), scores, facts, _score_name(found, column))
-            return Evidence(_heatmap(tiles, name, folder, behind), Markup(""), ())
+            corners = file.coords(name)
+            return Evidence(
+                {
+                    what: _heatmap(_tiles(corners, each, facts, what), name, folder, behind)
+                    for what, each in scores.items()
+                }
+            )
         slices = np.asarray(file.tiles("slice", name), dtype=np.intp)
-    if len(scores) < 2:
+    if len(slices) < 2:
         return NO_EVIDENCE
-    top = tuple(int(place) for place in slices[np.argsort(-scores, kind="stable")[:_TOP_SLICES]])
-    return Evidence("", slice_curve(slices, scores, _score_name(found, column)), top)
+    curves = tuple(slice_curve(slices, each, what) for what, each in scores.items())
+    first = next(iter(scores.values()))
+    top = np.argsort(-first, kind="stable")[:_TOP_SLICES]
+    pictures = behind.slices(name, slices[top].tolist(), folder)
+    shown = [SlicePicture(int(slices[k]), f"{first[k]:.3f}", pictures.get(int(slices[k]), "")) for k in top]
+    return Evidence({}, curves, tuple(shown))
 
 
 def _score_name(found: Predicted, column: int) -> str:
@@ -133,7 +169,8 @@ def _tiles(corners: Any, scores: Floats, facts: Mapping[str, Any], name: str) ->
 
 
 def _heatmap(tiles: ScoredTiles, name: str, folder: Path, behind: Images) -> str:
-    place = folder / "heatmaps" / slug(name)
+    suffix = "-attention" if tiles.name == "attention" else ""
+    place = folder / "heatmaps" / f"{slug(name)}{suffix}"
     place.parent.mkdir(parents=True, exist_ok=True)
     thumbnail, downsample = behind.thumbnail(name) or _paper(tiles)
     paint(tiles, thumbnail, downsample).save(place.with_name(f"{place.name}.png"))

@@ -19,7 +19,7 @@ from umedfeat.policy import Policy
 from umedfeat.readers import open_reader
 from umedfeat.report.preview.drawing import as_image, to_rgb8
 
-__all__ = ["Place", "region_pictures"]
+__all__ = ["Place", "pictures_of", "region_pictures"]
 
 
 class Place(NamedTuple):
@@ -48,9 +48,15 @@ def region_pictures(
     found: dict[Place, bytes] = {}
     for item, inside in wanted.items():
         if item in sources:
-            with contextlib.suppress(InputError):
-                found |= _read(sources[item], inside, policy)
+            found |= pictures_of(sources[item], inside, policy)
     return found
+
+
+def pictures_of(source: Source, places: Iterable[Place], policy: Policy) -> dict[Place, bytes]:
+    """PNG bytes of some regions of one input; those that cannot be read are left out."""
+    with contextlib.suppress(InputError):
+        return _read(source, places, policy)
+    return {}
 
 
 def _read(source: Source, places: Iterable[Place], policy: Policy) -> dict[Place, bytes]:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from umedfeat.arrays import Floats, Floats32, Ints
+from umedfeat.fewshot.classifiers.attention_form import AttentionForm
 from umedfeat.fewshot.classifiers.scaling import Standard
 from umedfeat.fewshot.cohort.cohort import Bags
 from umedfeat.fewshot.settings import ATTENTION, Task
@@ -114,6 +115,27 @@ class AttentionProbe:
             outputs = [self._outputs(bags.rows[a:b]) for a, b in zip(bags.starts[:-1], bags.starts[1:], strict=True)]
         return np.asarray(self._link(torch.cat(outputs)).numpy(), dtype=np.float64) * self.scale_ + self.mean_
 
+    def form(self) -> AttentionForm:
+        """The fitted network as arrays, for files."""
+        network = self.network_
+        embed, flat, gate, output = network.embed, network.flat, network.gate, network.output
+        return AttentionForm(
+            mean=self.standard_.mean,
+            scale=self.standard_.scale,
+            embed=_array(embed.weight).T,
+            embed_bias=_array(embed.bias),
+            flat=_array(flat.weight).T,
+            flat_bias=_array(flat.bias),
+            gate=_array(gate.weight).T,
+            gate_bias=_array(gate.bias),
+            score=_array(network.score.weight)[0],
+            output=_array(output.weight).T,
+            output_bias=_array(output.bias),
+            link={"regression": 0, "multilabel": 1}.get(self.task, 2),
+            offset=self.mean_,
+            factor=self.scale_,
+        )
+
     def _outputs(self, rows: Floats32) -> torch.Tensor:
         found: torch.Tensor = self.network_(torch.from_numpy(self._standardised(rows)), [len(rows)])
         return found
@@ -125,6 +147,10 @@ class AttentionProbe:
         if self.task == "regression":
             return output
         return torch.sigmoid(output) if self.task == "multilabel" else torch.softmax(output, dim=1)
+
+
+def _array(weights: torch.Tensor) -> Floats32:
+    return np.array(weights.detach().numpy(), dtype=np.float32)
 
 
 def _tensors(bags: Bags) -> tuple[torch.Tensor, list[int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from umedfeat.fewshot.classifiers.selecting import inner_folds
 from umedfeat.fewshot.classifiers.temperature import fitted_temperature, tempered
 from umedfeat.fewshot.cohort.cohort import Bags
 from umedfeat.fewshot.settings import INNER_FOLDS, ProbeSettings, Task
+
+if TYPE_CHECKING:
+    from umedfeat.fewshot.classifiers.attention import AttentionProbe
 
 __all__ = ["Fitter", "Predicted"]
 
@@ -118,7 +121,7 @@ class Fitter:
         Together they predict any rows as ``predict`` does.
 
         Args:
-            name: "linear", "knn" or "prototype".
+            name: "linear", "knn", "prototype", or "abmil" where there are bags.
         """
         weights = weights_of(self.group[train]) if self.settings.weights == "patient" else None
         drawn = _Drawn(train, (), weights, pool)
@@ -128,6 +131,8 @@ class Fitter:
     def _form(self, name: str, drawn: _Drawn) -> Form:
         if name == "linear":
             return self._ridge_form(drawn) if self.task == "regression" else self._linear_form(drawn)
+        if name == "abmil" and self.bags is not None:
+            return self._attention_model(drawn, self.bags).form()
         return self._neighbours_form(drawn) if name == "knn" else self._prototype_form(drawn)
 
     def _linear_form(self, drawn: _Drawn) -> LinearForm:
@@ -222,10 +227,13 @@ class Fitter:
         model = self._ridge_model(drawn)
         return [Predicted(model.predict(self.rows[test])[:, None], f"alpha={model.alpha_:g}") for test in drawn.tests]
 
-    def _attention(self, drawn: _Drawn, bags: Bags) -> list[Predicted]:
+    def _attention_model(self, drawn: _Drawn, bags: Bags) -> AttentionProbe:
         from umedfeat.fewshot.classifiers.attention import AttentionProbe  # imports torch, which no other one needs
 
-        model = AttentionProbe(self.task, self.settings.seed).fit(bags.pick(drawn.train), self._targets(drawn.train))
+        return AttentionProbe(self.task, self.settings.seed).fit(bags.pick(drawn.train), self._targets(drawn.train))
+
+    def _attention(self, drawn: _Drawn, bags: Bags) -> list[Predicted]:
+        model = self._attention_model(drawn, bags)
         return [Predicted(model.predict(bags.pick(test)), "") for test in drawn.tests]
 
     def _neighbours(self, drawn: _Drawn, space: CosineSpace) -> Neighbours:

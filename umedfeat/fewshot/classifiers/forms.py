@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.arrays import Floats, Floats32, Ints, Rows
+from umedfeat.fewshot.classifiers.attention_form import AttentionForm
 from umedfeat.fewshot.classifiers.scaling import Scaler, Standard
 
 __all__ = ["FORMS", "Form", "LinearForm", "NeighboursForm", "PrototypeForm", "centred_units"]
@@ -237,10 +238,11 @@ class PrototypeForm:
 
 
 #: Name of a classifier → its form.
-FORMS: dict[str, type[LinearForm] | type[NeighboursForm] | type[PrototypeForm]] = {
+FORMS: dict[str, type[LinearForm] | type[NeighboursForm] | type[PrototypeForm] | type[AttentionForm]] = {
     "linear": LinearForm,
     "knn": NeighboursForm,
     "prototype": PrototypeForm,
+    "abmil": AttentionForm,
 }
 
 
