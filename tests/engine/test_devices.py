@@ -14,11 +14,12 @@ from fake_engine import fake_engine
 from fake_reader import fake_source
 from fake_sink import Collected, expected
 
-from umedfeat.contract import Devices, Source
+from umedfeat.contract import Source
 from umedfeat.engine.device import LocalDevice
 from umedfeat.engine.embed import fitting_batch_size
 from umedfeat.engine.local.device_pool import DevicePool
 from umedfeat.engine.loop import EngineSettings
+from umedfeat.engine.protocols import Devices
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.errors import SetupError
 

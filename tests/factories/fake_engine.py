@@ -6,9 +6,9 @@ import threading
 
 from fake_reader import FakePolicy
 
-from umedfeat.contract import Devices, Sink
 from umedfeat.engine.local.pool import WorkerPool, slot_bytes_for
 from umedfeat.engine.loop import Engine, EngineSettings
+from umedfeat.engine.protocols import Devices, Sink
 from umedfeat.policy import Policy
 from umedfeat.terminal.progress import Progress, SilentProgress
 

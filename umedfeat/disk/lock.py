@@ -197,7 +197,7 @@ def _is_held(holder: _Holder, path: Path) -> OutputError:
 
 def _is_alive(holder: _Holder, path: Path) -> bool:
     if holder.pid and holder.host == socket.gethostname():
-        return _runs(holder.pid) and holder.began == _began(holder.pid) and not _is_zombie(holder.pid)
+        return _runs(holder.pid) and holder.began == _began(holder.pid)
     return _silence(path) < (_DEAD_AFTER_SECONDS if holder.pid else _BEAT_SECONDS)
 
 
@@ -224,17 +224,11 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def _is_zombie(pid: int) -> bool:
-    """Has it ended, and only waits for its parent to notice?"""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (OSError, IndexError):
-        return False
-
-
 def _began(pid: int) -> str:
-    """When a process began, in ticks since boot, so that a number used again is not taken for the old process."""
+    """When a process began, in ticks since boot, so that a number used again is not taken for the old process; "" for
+    one that has ended, also where its parent has not noticed yet."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+        state, *told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
         return ""
+    return told[18] if state not in "ZX" else ""

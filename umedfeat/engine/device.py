@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from umedfeat.contract import Encoder, Slots
+from umedfeat.contract import Encoder
 from umedfeat.engine.embed import Embedder, Uploaded, Uploader, default_batch_size
 from umedfeat.engine.messages import IN_FLIGHT, Batch, Embedded
+from umedfeat.engine.protocols import Slots
 from umedfeat.errors import SetupError
 
 __all__ = ["LocalDevice"]

@@ -23,10 +23,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.contract import Devices, Failure, Sink, Source, Workers
+from umedfeat.contract import Failure, Source
 from umedfeat.engine.batching import Pending, RowQueues
 from umedfeat.engine.buffers import keep_rows, new_buffer
 from umedfeat.engine.messages import Answer, Batch, Died, Embedded, Job, Planned, Read
+from umedfeat.engine.protocols import Devices, Sink, Workers
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.engine.verdict import fault_of
 from umedfeat.errors import InputError, NotFinite, UnreadableInput, WorkerDied

@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from umedfeat.contract import Devices, EncoderFacts, Failure, Skipped, Source
+from umedfeat.contract import EncoderFacts, Failure, Skipped, Source
 from umedfeat.discovery import Discovery, discover
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.registry import load_chosen
 from umedfeat.engine.local.device_pool import DevicePool
 from umedfeat.engine.local.pool import Worker, WorkerPool, memory_for, slot_bytes_for
 from umedfeat.engine.loop import Engine, EngineSettings
+from umedfeat.engine.protocols import Devices
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.errors import Interrupted, SetupError, StoppedAtFailure, UmedfeatError
 from umedfeat.extraction.oddities import mixed_intents, unused_windows

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from umedfeat.contract import Slots
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.engine.local.child import Child, kill_at_exit
 from umedfeat.engine.local.device_worker import Broken, Pixels, Ready, serve_device
 from umedfeat.engine.messages import IN_FLIGHT, Batch, Embedded
+from umedfeat.engine.protocols import Slots
 from umedfeat.errors import SetupError, UmedfeatError
 from umedfeat.machine import usable_cores
 
