@@ -8,12 +8,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from umedfeat.contract import EncoderFacts, Failure, Skipped, Source
+from umedfeat.contract import EncoderFacts, Source
 from umedfeat.discovery import Discovery, discover
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.registry import load_chosen
@@ -27,6 +26,7 @@ from umedfeat.extraction.oddities import mixed_intents, unused_windows
 from umedfeat.extraction.pictures import pictures_in
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.extraction.sink import StoreSink
+from umedfeat.extraction.summary import Summary, run_log, summary_of
 from umedfeat.keys import load_key
 from umedfeat.machine import usable_cores, usable_memory
 from umedfeat.naming import Pseudonyms
@@ -41,49 +41,6 @@ __all__ = ["RunSettings", "Summary", "default_workers", "extract"]
 log = logging.getLogger("umedfeat")
 
 _ONE_WISH_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run did.
-
-    Attributes:
-        out: the feature file.
-        encoder: its name; ``settings``: everything that decides its numbers; ``device``: where it ran.
-        dim: length of an embedding.
-        embedded: inputs embedded now; ``resumed``: inputs that were in the output already.
-        empty: names of inputs without a single region (no tissue found, smaller than a tile): read, not embedded.
-        identical: names of inputs of the same content, as groups.
-        by_modality: modality → (inputs, regions) of the inputs embedded now.
-        changed: inputs whose files changed since they were embedded, and that were embedded (or failed) again.
-        gone: items whose inputs are no longer given; kept, unless ``prune`` removed them.
-        failures, skipped: what is not in the file, and why; ``hints``: what deserves a thought → how many inputs.
-        seconds: where the time went.
-        allowed: no more failed than ``RunSettings.allow_failed``.
-    """
-
-    out: Path
-    encoder: str
-    settings: Mapping[str, Any]
-    device: str
-    dim: int
-    embedded: int
-    resumed: int
-    by_modality: Mapping[str, tuple[int, int]]
-    failures: tuple[Failure, ...]
-    skipped: tuple[Skipped, ...]
-    hints: Mapping[str, int]
-    seconds: StageSeconds
-    changed: tuple[str, ...] = ()
-    gone: tuple[str, ...] = ()
-    allowed: bool = False
-    empty: tuple[str, ...] = ()
-    identical: tuple[tuple[str, ...], ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """0 when nothing failed, or no more than ``RunSettings.allow_failed``; else 1."""
-        return 1 if self.failures and not self.allowed else 0
 
 
 def extract(
@@ -203,32 +160,14 @@ def _embed_into(
     if sink.count and len(mine) == len(todo):  # of inputs kept from an earlier run nothing is known here
         for line in filter(None, [*unused_windows(policy.intensity, sink.windows), mixed_intents(sink.intents)]):
             log.warning("%s", line)
-    summary = Summary(
-        out=store.out,
-        encoder=encoder.name,
-        settings=encoder.settings,
-        device=encoder.device,
-        dim=encoder.dim,
-        embedded=sink.count,
-        empty=tuple(sorted(sink.empty)),
-        identical=sink.identical,
-        resumed=len(mine) - len(todo),
-        by_modality=sink.by_modality,
-        failures=tuple(sink.failures),
-        skipped=found.skipped,
-        hints=dict(sink.hints),
-        seconds=seconds,
-        changed=resumed.changed,
-        gone=tuple(sorted(resumed.gone.values())),
-        allowed=run.allows(len(sink.failures), len(mine) + len(found.failures)),
-    )
+    summary = summary_of(sink, encoder, resumed, mine, found, seconds, run)
 
     def packed(rows: int) -> None:
         progress.packed(rows)
         if stop.is_set():
             raise _ended_early(sink, len(todo), store.out)
 
-    out = store.finish(_run_log(summary, run, settings), packed)
+    out = store.finish(run_log(summary, run, settings), packed)
     progress.close()
     return replace(summary, out=out)
 
@@ -353,37 +292,3 @@ def _ended_early(sink: StoreSink, todo: int, out: Path) -> UmedfeatError:
         )
     message = f"interrupted: {sink.count} of {todo} inputs are safe beside {out.name}"
     return Interrupted(message, remedy="run the same command again to resume")
-
-
-_NO_SECONDS = {"regions", "devices", "images_at_once", "waited"}
-
-
-def _run_log(summary: Summary, run: RunSettings, settings: EngineSettings) -> dict[str, Any]:
-    """What goes into ``<out>.run.json``: how this run went, not what is in the file."""
-    seconds = summary.seconds
-    return {
-        "encoder": summary.encoder,
-        "device": summary.device,
-        "devices": seconds.devices,
-        "precision": summary.settings.get("precision"),
-        "runtime": summary.settings.get("runtime"),
-        "cores": usable_cores(),
-        "workers": settings.workers,
-        "batch_size": settings.batch_size,
-        "images_at_once": seconds.images_at_once,
-        "shard": list(run.shard) if run.shard else None,
-        "inputs": {
-            "embedded": summary.embedded,
-            "empty": len(summary.empty),
-            "resumed": summary.resumed,
-            "changed": len(summary.changed),
-            "gone": len(summary.gone),
-            "failed": len(summary.failures),
-            "skipped": len(summary.skipped),
-        },
-        "regions": seconds.regions,
-        "seconds": {key: round(value, 3) for key, value in asdict(seconds).items() if key not in _NO_SECONDS},
-        "waited_for": {stage: round(share, 4) for stage, share in seconds.waits.items()},
-        "regions_per_second": round(seconds.regions / seconds.wall, 2) if seconds.wall else None,
-        "device_busy": round(seconds.device_busy, 4),
-    }
