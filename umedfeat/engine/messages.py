@@ -80,6 +80,7 @@ class Batch:
 
     @property
     def size(self) -> int:
+        """Number of regions."""
         return sum(len(segment.rows) for segment in self.segments)
 
 

@@ -41,10 +41,12 @@ class StoreSink:
 
     @property
     def stopped_by_failure(self) -> bool:
+        """Did a failure end the run (``--on-error stop``)?"""
         return self.stop is not None and bool(self.failures)
 
     @property
     def by_modality(self) -> dict[str, tuple[int, int]]:
+        """Modality → (inputs, regions) that were embedded."""
         return {name: (self.items[name], self.regions[name]) for name in sorted(self.items)}
 
     @property

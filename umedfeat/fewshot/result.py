@@ -28,7 +28,11 @@ __all__ = [
 
 
 class Judged(Protocol):
-    """What figures of right and wrong need besides the predictions: a study, or a fixed model on new patients."""
+    """What figures of right and wrong need besides the predictions: a study, or a fixed model on new patients.
+
+    Attributes:
+        task: what is predicted; ``cohort``: whom it was predicted for.
+    """
 
     @property
     def task(self) -> Task: ...

@@ -78,6 +78,7 @@ class Task:
 
     @property
     def type(self) -> str:
+        """Kind of labels, as the task file names it."""
         return self.spec.type
 
     @property

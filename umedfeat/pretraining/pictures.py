@@ -36,6 +36,7 @@ class Picture(NamedTuple):
 
     @property
     def nbytes(self) -> int:
+        """Bytes that it takes in memory."""
         return self.pixels.nbytes + (0 if self.mask is None else self.mask.nbytes)
 
 

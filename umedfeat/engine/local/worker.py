@@ -57,6 +57,7 @@ class OpenReaders:
         self._readers: OrderedDict[str, Reader] = OrderedDict()
 
     def get(self, source: Source, prepared: Mapping[str, Any]) -> Reader:
+        """The open reader of a planned source; the one used longest ago is closed for it."""
         if source.id in self._readers:
             self._readers.move_to_end(source.id)
             return self._readers[source.id]
@@ -66,6 +67,7 @@ class OpenReaders:
         return reader
 
     def discard(self, source: Source) -> None:
+        """Close what is open of a source."""
         reader = self._readers.pop(source.id, None)
         if reader is not None:
             reader.close()

@@ -61,6 +61,7 @@ def pixel_facts(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> dict[str,
 
 
 def is_calibrated(dataset: pydicom.Dataset, modality: str, name: str) -> bool:
+    """May values be taken in the unit of their modality? A CT must claim Hounsfield units."""
     return modality != "CT" or claims_hounsfield(dataset, name)
 
 

@@ -36,6 +36,12 @@ def parsing(name: str) -> Iterator[None]:
 
 
 def load(path: Path, name: str, max_pixels: int = Limits.max_pixels) -> pydicom.Dataset:
+    """A dataset with pixels, of a size that is allowed, and a transfer syntax, stated or guessed.
+
+    Raises:
+        UnreadableInput: no DICOM, damaged, or without pixels.
+        TooLarge: more than ``max_pixels`` in a frame, or more frames than the file can hold.
+    """
     with parsing(name):
         dataset = read_dataset(path)
         if "PixelData" not in dataset and not is_float(dataset):

@@ -92,6 +92,7 @@ def on_white(pixels: Pixels, *, premultiplied: bool = False) -> Pixels:
 
 
 def from_cmyk(unit: npt.NDArray[np.float32]) -> Pixels:
+    """(H, W, 4) inks in [0, 1] to (H, W, 3) RGB in [0, 1], without a profile."""
     return ((1 - unit[..., :3]) * (1 - unit[..., 3:])).astype(np.float32)
 
 
@@ -113,6 +114,7 @@ def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
 
 
 def as_unit(pixels: Pixels) -> npt.NDArray[np.float32]:
+    """Values of any type to float32 in [0, 1]: integers by the range of their type, floats clipped, NaN as 0."""
     if pixels.dtype.kind == "f":
         return np.clip(np.nan_to_num(pixels.astype(np.float32)), 0, 1)
     if pixels.dtype.kind == "b":

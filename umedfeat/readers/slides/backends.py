@@ -65,7 +65,9 @@ class SlideBackend(Protocol):
         """What decodes the pixels of a level: "openslide", "tifffile", "libjpeg-turbo" or "openjpeg"."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release handles. Safe to call twice."""
+        ...
 
 
 @runtime_checkable

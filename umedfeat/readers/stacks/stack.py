@@ -81,7 +81,9 @@ class SliceStack(Protocol):
     """Stored slices of one source. Slices are mostly asked for in ascending or descending order."""
 
     @property
-    def facts(self) -> StackFacts: ...
+    def facts(self) -> StackFacts:
+        """Size, geometry and meaning of the values."""
+        ...
 
     def slice(self, k: int) -> tuple[Floats32, Mask | None]:
         """Stored slice k: (rows, cols) float32 in physical units (colours: see StackFacts); padding mask or None.
@@ -95,7 +97,9 @@ class SliceStack(Protocol):
         """The window or look-up table stored with slice k, or None."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release handles. Safe to call twice."""
+        ...
 
 
 def volumes_of(count: int, rule: str, name: str) -> range:
