@@ -55,6 +55,7 @@ IMAGE_SUFFIXES = frozenset(
         ".isyntax",
     }
     | {".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".hdr", ".mgz", ".mgh", ".par", ".rec"}
+    | {".nrrd", ".nhdr", ".mha", ".mhd", ".mnc"}
     | {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 )
 

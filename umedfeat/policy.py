@@ -296,6 +296,7 @@ class Limits(Ruled):
     Attributes:
         max_pixels: of one decoded image, slice or thumbnail region.
         max_voxels: of one volume.
+        max_unzipped: bytes that an archive may unfold to.
         max_unreadable: share of unreadable regions above which the whole source fails.
         force: read DICOM files without preamble or meta header.
         mask_dir: folder of external masks or GeoJSON files ("" for none).
@@ -304,6 +305,7 @@ class Limits(Ruled):
 
     max_pixels: int = setting(250_000_000, Within(1, whole=True))
     max_voxels: int = setting(8_000_000_000, Within(1, whole=True))
+    max_unzipped: int = setting(64 << 30, Within(1, whole=True))
     max_unreadable: float = setting(0.01, _SHARE)
     force: bool = False
     mask_dir: str = ""

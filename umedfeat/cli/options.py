@@ -174,6 +174,7 @@ _POLICY = (
     Setting(ImagePolicy, "tile", "Flat images: cut into tiles instead of resizing the whole."),
     Setting(Limits, "max_pixels", "Refuse larger images."),
     Setting(Limits, "max_voxels", "Refuse larger volumes."),
+    Setting(Limits, "max_unzipped", "Refuse archives that unfold to more bytes."),
     Setting(Limits, "max_unreadable", "Unreadable share above which an input fails."),
     Setting(Limits, "force", "DICOM: read files without preamble."),
 )

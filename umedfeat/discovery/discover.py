@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from umedfeat.contract import Collected, Failure, Found, Skipped, Source
+from umedfeat.discovery.archives import unpacked
 from umedfeat.discovery.manifest import is_manifest, once, read_manifest, refuse_remote, with_manifest_rows
 from umedfeat.discovery.patience import Overdue, each_in_time, in_time
 from umedfeat.discovery.walk import Walked, sniff_all, unanswered, walk
 from umedfeat.disk.regular import kind_of
-from umedfeat.errors import SetupError
+from umedfeat.errors import SetupError, UnreadableInput
 from umedfeat.naming import Pseudonyms, printable
 from umedfeat.policy import Policy
 from umedfeat.readers import READERS, reader_format
+from umedfeat.readers.dicom.dicomdir import indexed_files, is_dicomdir
 
 __all__ = ["Discovery", "discover", "discover_files", "mixed_folders"]
 
@@ -31,11 +33,15 @@ _SECONDS_A_FILE = 0.5
 
 @dataclass(frozen=True)
 class Discovery:
-    """What was found. ``sources`` are sorted by id; every file under the inputs is in one of the three."""
+    """What was found. ``sources`` are sorted by id; every file under the inputs is in one of the three.
+
+    ``scratch``: where archives were unpacked to; removed with the last reference to it.
+    """
 
     sources: tuple[Source, ...]
     skipped: tuple[Skipped, ...]
     failures: tuple[Failure, ...]
+    scratch: tuple[object, ...] = field(default=(), repr=False, compare=False)
 
 
 def discover(inputs: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms, *, seconds: float = 600.0) -> Discovery:
@@ -60,7 +66,9 @@ def discover_files(walked: Walked, policy: Policy, pseudonyms: Pseudonyms, *, se
     Raises:
         SetupError: two inputs would get one id or one mask.
     """
-    found, skipped, failures = walked
+    found, unread_members, broken, scratch = unpacked(walked.found, policy.limits)
+    skipped = [*walked.skipped, *unread_members]
+    failures = [*walked.failures, *broken]
     claims, unclaimed, unread = sniff_all(once(found), seconds)
     skipped += unclaimed
     failures += unread
@@ -84,7 +92,7 @@ def discover_files(walked: Walked, policy: Policy, pseudonyms: Pseudonyms, *, se
         from umedfeat.readers.slides.annotations import refuse_shared_masks
 
         refuse_shared_masks((source for source in sources if source.format == "slide"), policy.limits.mask_dir)
-    return Discovery(tuple(sources), tuple(sorted(skipped, key=lambda s: s.name)), tuple(failures))
+    return Discovery(tuple(sources), tuple(sorted(skipped, key=lambda s: s.name)), tuple(failures), scratch)
 
 
 def mixed_folders(sources: Sequence[Source]) -> list[tuple[str, list[str], list[str]]]:
@@ -123,10 +131,26 @@ def _found_under(path: Path, seconds: float) -> Walked:
     if kind == "file":
         if is_manifest(path):
             return read_manifest(path, seconds)
+        if is_dicomdir(path):
+            return _indexed(path)
         return Walked([Found(path, printable(path.name), {})], [], [])
     refuse_remote("" if kind else path.as_posix().replace(":/", "://", 1))  # Path("s3://x") is "s3:/x"
     fault = f"is a {kind}" if kind else "no such file or folder"
     raise SetupError(f"{path}: {fault}", remedy="--input takes a file, a folder or a CSV manifest")
+
+
+def _indexed(path: Path) -> Walked:
+    """The files that a DICOMDIR lists, named relative to its folder."""
+    present, missing = indexed_files(path, path.name)
+    walked = Walked([Found(path, printable(path.name), {})], [], [])
+    for file in present:
+        walked.found.append(Found(file, printable(file.relative_to(path.parent).as_posix()), {}))
+    if missing:
+        message = f"{path.name}: {missing} of the {missing + len(present)} files that it lists are not there"
+        walked.failures.append(
+            Failure(path.name, "discover", UnreadableInput.__name__, message, "copy the whole medium")
+        )
+    return walked
 
 
 def _collect(name: str, files: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms, seconds: float) -> Collected:

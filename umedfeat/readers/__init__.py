@@ -24,6 +24,7 @@ READERS: dict[str, str] = {
     "slide": "umedfeat.readers.slides.reader",
     "dicom": "umedfeat.readers.dicom.reader",
     "nifti": "umedfeat.readers.volumes.reader",
+    "array": "umedfeat.readers.volumes.arrays",
     "raster": "umedfeat.readers.images.reader",
 }
 

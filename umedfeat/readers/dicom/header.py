@@ -23,6 +23,7 @@ from umedfeat.readers.dicom.numbers import numbers_of, texts_of, whole_of
 from umedfeat.readers.dicom.on_disk import refuse_claimed_frames
 
 __all__ = [
+    "DICOMDIR",
     "DicomHeader",
     "has_preamble",
     "intent_of",

@@ -15,9 +15,11 @@ from umedfeat.contract import Collected, Failure, Found, Reader, Skipped, Source
 from umedfeat.errors import InputError, UnreadableInput, UnsupportedInput
 from umedfeat.naming import Pseudonyms, stem_of
 from umedfeat.policy import Policy
+from umedfeat.readers.dicom.dicomdir import indexed_files
 from umedfeat.readers.dicom.frames import volume_count
 from umedfeat.readers.dicom.frames_stack import FramesStack
 from umedfeat.readers.dicom.header import (
+    DICOMDIR,
     DicomHeader,
     has_preamble,
     looks_like_bare_dataset,
@@ -60,6 +62,8 @@ def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> C
             continue
         header, reason = outcome
         folder.update(header.identifiers)
+        if header.sop_class == DICOMDIR:
+            reason = _index(file)
         if reason is None:
             headers.append(header)
         else:
@@ -74,6 +78,17 @@ def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> C
     for file, error in failed:  # a damaged header may have lost what its neighbours still tell
         collected.failures.append(_failure(file, error, identifiers[file.name.rpartition("/")[0]], pseudonyms))
     return collected._replace(folders=folders_without(identifiers, pseudonyms))
+
+
+def _index(file: Found) -> str:
+    """What an index of files says of the copy that it lies in."""
+    try:
+        present, missing = indexed_files(file.path, file.name)
+    except InputError:
+        return "DICOMDIR, a damaged index of files"
+    if missing:
+        log.warning("%s: %d of the %d files that it lists are not there", file.name, missing, missing + len(present))
+    return "DICOMDIR, an index of files" + (f" ({missing} of those that it lists are not there)" if missing else "")
 
 
 def _joined(groups: Sequence[SliceGroup], policy: Policy, pseudonyms: Pseudonyms) -> list[SliceGroup]:

@@ -26,7 +26,7 @@ from umedfeat.readers.faults import BYTES_FAULTS
 from umedfeat.readers.volumes.header import LABEL_INTENTS, VolumeHeader, open_bytes
 from umedfeat.readers.volumes.voxels import Voxels, skip
 
-__all__ = ["label_maps"]
+__all__ = ["flat_labels", "label_maps"]
 
 _FEW, _MANY = 8, 256
 _FLAT = 0.6
@@ -62,20 +62,29 @@ def _may_be(file: Found, header: VolumeHeader) -> bool:
 
 
 def _is_flat(header: VolumeHeader) -> bool:
-    """Few whole numbers, in flat regions. Stops reading where an image gives itself away."""
-    seen = np.empty(0, np.float64)
-    pairs = equal = 0
     try:
         Voxels(header, "", 0, 1).close()  # long enough for what the header promises
-        for lines in _lines(header):
-            seen = np.union1d(seen, np.unique(lines))
-            if len(seen) > _MANY or not np.array_equal(seen, np.rint(seen)):
-                return False
-            drawn = (lines[:, 1:] != 0) | (lines[:, :-1] != 0)
-            pairs += int(drawn.sum())
-            equal += int((drawn & (lines[:, 1:] == lines[:, :-1])).sum())
+        return _few_and_flat(_lines(header))
     except (*BYTES_FAULTS, InputError):
         return False  # the failure is reported when the file is planned
+
+
+def flat_labels(values: npt.NDArray[Any]) -> bool:
+    """Does a volume in memory, (slices, rows, columns), hold few whole numbers in flat regions?"""
+    return _few_and_flat(iter(values))
+
+
+def _few_and_flat(parts: Iterator[npt.NDArray[Any]]) -> bool:
+    """The same of (rows, columns), (rows, columns) …; stops reading where an image gives itself away."""
+    seen = np.empty(0, np.float64)
+    pairs = equal = 0
+    for lines in parts:
+        seen = np.union1d(seen, np.unique(lines))
+        if len(seen) > _MANY or not np.array_equal(seen, np.rint(seen)):
+            return False
+        drawn = (lines[:, 1:] != 0) | (lines[:, :-1] != 0)
+        pairs += int(drawn.sum())
+        equal += int((drawn & (lines[:, 1:] == lines[:, :-1])).sum())
     return 1 < len(seen) <= _FEW or (len(seen) > _FEW and equal > _FLAT * pairs)
 
 
