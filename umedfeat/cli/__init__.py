@@ -70,9 +70,11 @@ class CommandTable(click.Group):
     """Loads a command's module only when it runs, so that ``--help`` does not import torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command, imported when it is asked for; None for a name that is none."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"umedfeat.cli.{cmd_name}").command
@@ -83,6 +85,7 @@ class CommandTable(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands in the order of the table, with their one line; nothing is imported for that."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
