@@ -7,7 +7,7 @@ not.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -173,3 +173,13 @@ SMEARS: tuple[Callable[[], Case], ...] = (
     lone_cells, few_lone_cells, pale_lone_cells, orange_lone_cells, monolayer, cells_beside_dust, cells_beside_ink,
     clump_and_cells, tinted_cells, frozen, pale_dab, black_silver, lone_nuclei, dirt,
 )  # fmt: skip
+
+
+def smear_cases(shift: int = 0) -> Iterator[Case]:
+    """All of them; with another ``shift`` drawn anew."""
+    for draw in SMEARS:
+        Slide.shift = shift
+        try:
+            yield draw()
+        finally:
+            Slide.shift = 0

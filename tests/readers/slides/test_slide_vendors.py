@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import vendor_slides
 from rulers import centroids, ruled
 from slide_factory import tissue_like
@@ -193,3 +194,34 @@ def test_deep_pixels_of_a_czi_are_refused_with_what_to_do(tmp_path: Path) -> Non
     with pytest.raises(UnsupportedInput, match="uint16") as caught:
         planned(path, policy())
     assert "export" in caught.value.remedy
+
+
+def test_focal_planes_that_openslide_does_not_show_are_counted(tmp_path: Path) -> None:
+    """Planes of an Aperio slide look like levels of one size, those of a Ventana stand in its XML."""
+    pixels = tissue_like(512, 512)
+    aperio = tmp_path / "a.svs"
+    description = "Aperio Image Library v11\r\n512x512 [0,0 512x512] (256x256)|AppMag = 20|MPP = 0.5"
+    with tifffile.TiffWriter(aperio) as writer:
+        for plane in (pixels, 255 - pixels, pixels):
+            writer.write(plane, tile=(256, 256), photometric="rgb", metadata=None, description=description)
+    ventana = vendor_slides.write_bif(tmp_path / "v.bif", pixels, 0.5)
+    ventana.write_bytes(ventana.read_bytes().replace(b'Z-layers="1"', b'Z-layers="3"'))
+    with pytest.raises(UnsupportedInput, match="3 planes of one size, and none was chosen"):
+        planned(aperio, policy(mpp=0.5))
+    _, tiles = all_tiles(aperio, policy(mpp=0.5, tile_size=256, focus="2"))
+    assert np.array_equal(tiles[0], 255 - pixels[:256, :256])
+    with pytest.raises(UnsupportedInput, match="3 focal planes") as caught:
+        planned(ventana, policy(mpp=0.5))
+    assert "--focus middle" in caught.value.remedy
+    told = planned(ventana, policy(mpp=0.5, focus="middle")).detail["contents"]
+    assert isinstance(told, dict)
+    assert (told["planes"], told["planes_read"], told["focus"]) == (3, 1, "the scanner's own of 3 planes")
+    philips = vendor_slides.write_philips(tmp_path / "p.tiff", pixels, 0.5)
+    assert "--focus chose nothing" in planned(philips, policy(mpp=0.5, focus="2")).hint
+
+
+def test_scanned_areas_are_counted(tmp_path: Path) -> None:
+    path = vendor_slides.write_scn(tmp_path / "s.scn", tissue_like(512, 512), 0.5)
+    told = planned(path, policy(mpp=0.5)).detail["contents"]
+    assert isinstance(told, dict)
+    assert (told["scenes"], told["scenes_read"]) == (1, 1)

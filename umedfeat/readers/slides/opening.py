@@ -19,6 +19,7 @@ from umedfeat.readers.slides.dicom_backend import DicomBackend, contradiction_of
 from umedfeat.readers.slides.isyntax_backend import IsyntaxBackend, is_isyntax
 from umedfeat.readers.slides.ome_zarr import is_store
 from umedfeat.readers.slides.openslide import OpenSlideBackend
+from umedfeat.readers.slides.planes import PlanesNotChosen
 from umedfeat.readers.slides.streams import colours_of_stream
 from umedfeat.readers.slides.tiff import TIFF_FAULTS, Choice, TiffBackend
 from umedfeat.readers.slides.vsi_backend import VsiBackend
@@ -50,8 +51,13 @@ def open_backend(source: Source, policy: Policy) -> SlideBackend:
     scanner = scanner_of(source.path)
     if scanner is None or _colours_differ(source.path):
         return TiffBackend(source.path, source.name, policy.limits.max_pixels, choice)
+    pages = scanner == "aperio"  # whose focal planes are pages, any of which can be read
     try:
-        return OpenSlideBackend(source.path, source.name)
+        return OpenSlideBackend(source.path, source.name, focus="" if pages else choice.focus)
+    except PlanesNotChosen:
+        if not pages:
+            raise
+        return TiffBackend(source.path, source.name, policy.limits.max_pixels, choice)
     except UnsupportedInput as refusal:
         try:  # JPEG XL, WebP, LERC and others that libtiff lacks
             return TiffBackend(source.path, source.name, policy.limits.max_pixels, choice)
@@ -64,7 +70,9 @@ def _not_tiff(source: Source, policy: Policy, choice: Choice) -> SlideBackend:
     if _starts(source.path, is_isyntax):
         return IsyntaxBackend(source.path, source.name, choice)
     try:
-        return OpenSlideBackend(source.path, source.name)
+        return OpenSlideBackend(source.path, source.name, focus=choice.focus)
+    except PlanesNotChosen:
+        raise
     except UnsupportedInput:
         if not _starts(source.path, lambda head: head.startswith(b"ZISRAWFILE")):
             raise
@@ -95,7 +103,7 @@ def _dicom(source: Source, policy: Policy) -> SlideBackend:
     if grey or instances[0].several or contradiction_of(instances[0]):
         return DicomBackend(instances, source.name, channel=slide.channel, focus=slide.focus)
     try:
-        return OpenSlideBackend(source.path, source.name, spacings_of(instances))
+        return OpenSlideBackend(source.path, source.name, spacings_of(instances), focus=slide.focus)
     except UnsupportedInput as refusal:
         try:
             return DicomBackend(instances, source.name, channel=slide.channel, focus=slide.focus)

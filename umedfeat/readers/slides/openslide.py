@@ -16,6 +16,8 @@ from umedfeat.errors import InputError, UnreadableInput, UnsupportedInput
 from umedfeat.readers.slides.backends import Block, on_white
 from umedfeat.readers.slides.direct import DirectLevel, open_direct
 from umedfeat.readers.slides.grid import believed_factors, true_downsamples
+from umedfeat.readers.slides.planes import reference_plane
+from umedfeat.readers.slides.scanner_planes import scanner_planes
 from umedfeat.readers.slides.streams import Unusual
 
 __all__ = ["OpenSlideBackend"]
@@ -37,11 +39,14 @@ class OpenSlideBackend:
 
     Args:
         spacings: (width, height) of levels → their own micrometres per pixel, where the file declares them.
+        focus: see ``reference_plane``.
     """
 
     properties: Mapping[str, str]
 
-    def __init__(self, path: Path, name: str, spacings: Mapping[tuple[int, int], float] | None = None) -> None:
+    def __init__(
+        self, path: Path, name: str, spacings: Mapping[tuple[int, int], float] | None = None, *, focus: str = ""
+    ) -> None:
         self._path = path
         self._name = name
         self._spacings = spacings or {}
@@ -50,6 +55,7 @@ class OpenSlideBackend:
         try:
             self._learn()
             self._refuse_deep_pixels()
+            self._count(focus)
         except UnsupportedInput:
             self._slide.close()
             raise
@@ -68,18 +74,24 @@ class OpenSlideBackend:
         self.levels = tuple(sizes[number] for number in self._numbers)
         self._told = tuple(float(self._slide.level_downsamples[number]) for number in self._numbers)
         self.downsamples = tuple(factor for factor in factors if factor is not None)
-        self.contents: Mapping[str, Json] = {
-            "levels": len(sizes),
-            "levels_read": len(self.levels),
-            "planes": 1,
-            "planes_read": 1,
-            "left_out": dict.fromkeys(sorted(self._slide.associated_images), 1),
-        }
         profile = self._slide.color_profile
         self.icc = profile.tobytes() if profile is not None else None
         self._area = self._leica_area()
         self.aligned = tuple(bool(self._area != (0, 0) or factor == round(factor)) for factor in self._told)
         self.origins = tuple((self._area[0] % factor, self._area[1] % factor) for factor in self.downsamples)
+
+    def _count(self, focus: str) -> None:
+        """How much the file holds, and how much of it is read."""
+        sizes = tuple(self._slide.level_dimensions)
+        planes = scanner_planes(self._path, self.properties, sizes)
+        levels = len(dict.fromkeys(sizes))
+        areas = sum(key.startswith("openslide.region[") and key.endswith("].x") for key in self.properties)
+        told: dict[str, Json] = {"levels": levels, "levels_read": len(self.levels), "planes": planes, "planes_read": 1}
+        if areas:
+            told |= {"scenes": areas, "scenes_read": areas}
+        told |= reference_plane(planes, self._name, focus)
+        self.contents: Mapping[str, Json] = told | {"left_out": dict.fromkeys(sorted(self._slide.associated_images), 1)}
+        self.unused = ("--focus",) if focus and planes == 1 else ()
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Block:
         direct = self._direct_level(level)

@@ -9,11 +9,18 @@ from typing import NamedTuple
 from umedfeat.contract import Json
 from umedfeat.errors import UnsupportedInput
 
-__all__ = ["Chosen", "Component", "choose_planes"]
+__all__ = ["MEASURE", "Chosen", "Component", "PlanesNotChosen", "choose_planes", "reference_plane"]
+
+#: What the sharpest plane is told by (``focus.sharpness``).
+MEASURE = "variance of the Laplacian of the mean of the channels"
 
 _UNNAMED = re.compile(r"(?i)^\s*(channel|ch|c)?[ :_#-]*\d*(:\d+)?\s*$")
 _RGB = ("red", "green", "blue")
 _SHORT = {"r": "red", "g": "green", "b": "blue"}
+
+
+class PlanesNotChosen(UnsupportedInput):
+    """A scanner's slide of several focal planes of which one must be chosen."""
 
 
 class Component(NamedTuple):
@@ -151,9 +158,24 @@ def _depths(deep: Sequence[tuple[str, int]], name: str, focus: str, told: dict[s
         raise UnsupportedInput(f"{name}: {listed}, and none was chosen", remedy=remedy)
     if focus == "sharpest":
         told["focus"] = f"the sharpest of {count} planes, tile by tile"
+        told["sharpness"] = MEASURE
         return tuple(range(count))
     number = (count + 1) // 2 if focus == "middle" else int(focus)
     if not 1 <= number <= count:
         raise UnsupportedInput(f"{name}: --focus {focus}, but there are {listed}", remedy=f"a number from 1 to {count}")
     told["focus"] = f"plane {number} of {count}"
     return (number - 1,)
+
+
+def reference_plane(count: int, name: str, focus: str) -> dict[str, Json]:
+    """Facts for the plan of a slide of whose focal planes only the scanner's own choice can be read here.
+
+    Raises:
+        PlanesNotChosen: there are several, and none or another one was chosen.
+    """
+    if count <= 1:
+        return {}
+    if focus != "middle":
+        message = f"{name}: {count} focal planes, of which only the one that the scanner calls its own is read here"
+        raise PlanesNotChosen(message, remedy="read it with --focus middle, or export the planes as OME-TIFF")
+    return {"focus": f"the scanner's own of {count} planes"}
