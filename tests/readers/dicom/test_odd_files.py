@@ -116,7 +116,7 @@ def test_nm_frames_without_a_place_say_so(tmp_path: Path) -> None:
     assert "orientation unknown" in str(read(find(tmp_path).sources[0])[0].detail["orientation"])
 
 
-def test_nm_volumes_agree_with_an_independent_reader(shared_dir: Path) -> None:
+def test_drawn_nm_volumes_lie_where_their_headers_say(shared_dir: Path) -> None:
     folder = shared_dir / "cases" / "radiology" / "03_nm"
     if not folder.is_dir():
         pytest.skip("no drawn cases")
