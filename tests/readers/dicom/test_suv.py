@@ -29,7 +29,7 @@ def pet(z: float, **tags: Any) -> FileDataset:
     for name in tags.pop("without", ()):
         delattr(tracer, name)
     usual = {
-        "Units": "BQML", "CorrectedImage": ["DECY", "ATTN", "DECAY"], "DecayCorrection": "START",
+        "Units": "BQML", "CorrectedImage": ["DECY", "ATTN", "SCAT"], "DecayCorrection": "START",
         "PatientWeight": WEIGHT, "SeriesDate": "20200101", "SeriesTime": "110000", "AcquisitionDate": "20200101",
         "AcquisitionTime": "110000", "RescaleSlope": 10, "RescaleIntercept": 0,
         "RadiopharmaceuticalInformationSequence": [tracer],
@@ -67,6 +67,11 @@ def expected(seconds: float) -> float:
 
 def test_the_dose_decays_until_the_start_of_the_series(tmp_path: Path) -> None:
     assert factor(written(tmp_path)) == pytest.approx(expected(3600), rel=1e-5)
+
+
+@pytest.mark.parametrize("term", ["DECY", "DECAY"])
+def test_decay_as_the_standard_and_as_qiba_spell_it(tmp_path: Path, term: str) -> None:
+    assert factor(written(tmp_path, CorrectedImage=["NORM", "ATTN", term])) == pytest.approx(expected(3600), rel=1e-5)
 
 
 def test_images_corrected_to_administration_need_no_decay(tmp_path: Path) -> None:
@@ -118,6 +123,7 @@ def test_philips_counts_have_factors_of_their_own(tmp_path: Path) -> None:
         ({"without": ["RadionuclideTotalDose"]}, "no RadionuclideTotalDose"),
         ({"without": ["RadiopharmaceuticalStartTime"]}, "no RadiopharmaceuticalStartTime"),
         ({"CorrectedImage": ["DECAY"]}, "attenuation"),
+        ({"CorrectedImage": ["ATTN", "SCAT"]}, "correction for decay"),
         ({"DecayCorrection": "NONE"}, "DecayCorrection"),
         ({"Units": "PROPCPS"}, "Units"),
         ({"Units": "CNTS"}, "counts without a scale factor"),

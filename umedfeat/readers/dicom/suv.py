@@ -28,6 +28,10 @@ _FIRST_TAGS = ["AcquisitionDate", "AcquisitionTime", "FrameReferenceTime", "Actu
 _GE, _PHILIPS = (0x0009, "GEMS_PETD_01"), (0x7053, "Philips PET Private Group")
 
 
+#: The defined term of PS3.3 C.8.9.1, and how QIBA's formula spells it.
+_DECAY = {"DECY", "DECAY"}
+
+
 class NotInSuv(Exception):
     """The values of a PET cannot be told in SUV; the message says what is missing."""
 
@@ -96,8 +100,8 @@ def _philips(dataset: pydicom.Dataset, first: Acquisition | None) -> Suv:
 
 def _by_dose(dataset: pydicom.Dataset, first: Acquisition | None, to_activity: float, units: str) -> Suv:
     corrections = {text.upper() for text in texts_of(dataset, "CorrectedImage")}
-    for needed, what in (("ATTN", "attenuation"), ("DECAY", "decay")):
-        if needed not in corrections:
+    for known, what in (({"ATTN"}, "attenuation"), (_DECAY, "decay")):
+        if not corrections & known:
             raise NotInSuv(f"CorrectedImage does not name the correction for {what}")
     tracers = dataset.get("RadiopharmaceuticalInformationSequence") or []
     if len(tracers) != 1:
