@@ -13,23 +13,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import multiprocessing
-import resource
 import sys
 import tempfile
-import time
-import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from fuzz_child import Child, Outcome, judged
+
 FORMATS = ("dicom", "nifti", "raster")
+#: Outcomes that are findings; the others are embedded, dropped, skipped, unclaimed and failed (by name).
 BAD = ("crash", "hang", "memory", "unnamed")
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FC00000)
 
@@ -53,16 +52,6 @@ DICOM_SEEDS = (
     "image_dfl.dcm",
     "rtdose.dcm",
 )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """``kind``: embedded, dropped, skipped, unclaimed, failed, or one of BAD; ``what``: error class or traceback."""
-
-    kind: str
-    what: str = ""
-    seconds: float = 0.0
-    peak_mib: int = 0
 
 
 def seeds() -> dict[str, bytes]:
@@ -224,9 +213,8 @@ def read_as_a_run_does(path: Path) -> Outcome:
     return Outcome("embedded")
 
 
-def serve(link: Connection, seed: int, limit_bytes: int) -> None:
-    """The child: one mutation after another under an address-space limit."""
-    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
+def serve(link: Connection, seed: int) -> None:
+    """The child: one mutation after another."""
     warnings.simplefilter("ignore")
     known = seeds()
     with tempfile.TemporaryDirectory() as folder:
@@ -234,67 +222,7 @@ def serve(link: Connection, seed: int, limit_bytes: int) -> None:
         while (task := link.recv()) is not None:
             name, number = task
             path.write_bytes(mutation(known[name], name, number, seed))
-            link.send(_isolated(path))
-
-
-def peak_mib() -> int:
-    """Peak memory of this process in MiB; ru_maxrss would still hold that of the process it was forked from."""
-    text = Path("/proc/self/status").read_text()
-    return int(text.partition("VmHWM:")[2].split()[0]) // 1024
-
-
-def _isolated(path: Path) -> Outcome:
-    begin = time.perf_counter()
-    try:
-        outcome = read_as_a_run_does(path)
-    except MemoryError:
-        outcome = Outcome("memory", traceback.format_exc())
-    except Exception:  # noqa: BLE001 - every exception that is not an InputError is a finding
-        outcome = Outcome("unnamed", traceback.format_exc())
-    peak = peak_mib()
-    return Outcome(outcome.kind, outcome.what, time.perf_counter() - begin, peak)
-
-
-class Child:
-    """One child process, started again after a crash or a hang."""
-
-    def __init__(self, seed: int, limit_bytes: int, seconds: float) -> None:
-        self._arguments, self._seconds = (seed, limit_bytes), seconds
-        self._start()
-
-    def _start(self) -> None:
-        context: Any = multiprocessing.get_context("spawn")
-        self._link, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, *self._arguments), daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def run(self, name: str, number: int) -> Outcome:
-        """Outcome of one mutation; crash and hang are told by the parent."""
-        self._link.send((name, number))
-        try:
-            if self._link.poll(self._seconds + (30 if self._fresh() else 0)):
-                outcome: Outcome = self._link.recv()
-                return outcome
-            kind = "hang"
-        except (EOFError, ConnectionResetError):
-            kind = "crash"
-            self._process.join(5)
-        self._process.kill()
-        self._process.join()
-        code = self._process.exitcode
-        self._start()
-        return Outcome(kind, f"exit code {code}", self._seconds)
-
-    def _fresh(self) -> bool:
-        """The first task of a process waits for its imports, too."""
-        first = not hasattr(self._process, "seen")
-        self._process.seen = True
-        return first
-
-    def close(self) -> None:
-        self._link.send(None)
-        self._process.join()
+            link.send((name, judged(lambda: read_as_a_run_does(path))))
 
 
 def campaign(
@@ -306,10 +234,10 @@ def campaign(
     if only:
         name, _, number = only.rpartition(":")
         tasks = [(name, int(number))]
-    child = Child(seed, limit_bytes, seconds)
+    child = Child(serve, seed, limit_bytes=limit_bytes, seconds=seconds)
     try:
         for name, number in tasks:
-            yield name, number, child.run(name, number)
+            yield name, number, child.run((name, number))[1]
     finally:
         child.close()
 

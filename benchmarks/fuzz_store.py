@@ -12,37 +12,25 @@ reads its peak memory. ``--only NUMBER`` repeats one.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
 import shutil
 import sys
 import tempfile
-import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "factories"))
 import hostile_features
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from fuzz_child import Child, Outcome, judged
+
+#: Outcomes that are findings; the others are used (every use gave a result) and refused (at least one, by name).
 BAD = ("crash", "hang", "memory", "unnamed", "told")
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """``kind``: used (every use gave a result), refused (at least one by name), or one of BAD; ``what``: traceback."""
-
-    kind: str
-    what: str = ""
-    seconds: float = 0.0
-    peak_mib: int = 0
 
 
 def damaged(raw: bytes, rng: np.random.Generator, damages: int) -> bytes:
@@ -111,9 +99,8 @@ def used(path: Path, out: Path) -> Outcome:
     return Outcome("refused" if refused else "used")
 
 
-def serve(link: Connection, seed: int, limit_bytes: int) -> None:
-    """The child: one mutation after another under an address-space limit."""
-    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
+def serve(link: Connection, seed: int) -> None:
+    """The child: one mutation after another."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         hostile_features.sound(folder)
@@ -121,71 +108,21 @@ def serve(link: Connection, seed: int, limit_bytes: int) -> None:
             what, path = mutation(folder, number, seed)
             out = folder / "out"
             out.mkdir()
-            link.send(_timed(what, path, out))
+            link.send((what, judged(lambda path=path, out=out: used_and_silent(path, out))))
             shutil.rmtree(out)
 
 
-def peak_mib() -> int:
-    """Peak memory of this process in MiB; ru_maxrss would still hold that of the process it was forked from."""
-    text = Path("/proc/self/status").read_text()
-    return int(text.partition("VmHWM:")[2].split()[0]) // 1024
-
-
-def _timed(what: str, path: Path, out: Path) -> tuple[str, Outcome]:
-    begin = time.perf_counter()
-    try:
-        outcome = used(path, out)
-        if any(hostile_features.SECRET[:20] in file.read_bytes() for file in out.rglob("*") if file.is_file()):
-            outcome = Outcome("told", "bytes of another file were written")
-    except MemoryError:
-        outcome = Outcome("memory", traceback.format_exc())
-    except Exception:  # noqa: BLE001 - every exception that is not named is a finding
-        outcome = Outcome("unnamed", traceback.format_exc())
-    peak = peak_mib()
-    return what, Outcome(outcome.kind, outcome.what, time.perf_counter() - begin, peak)
-
-
-class Child:
-    """One child process, started again after a crash or a hang."""
-
-    def __init__(self, seed: int, limit_bytes: int, seconds: float) -> None:
-        self._arguments, self._seconds = (seed, limit_bytes), seconds
-        self._start()
-
-    def _start(self) -> None:
-        context: Any = multiprocessing.get_context("spawn")
-        self._link, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, *self._arguments), daemon=True)
-        self._process.start()
-        theirs.close()
-        self._patience = 120.0  # the first task of a process waits for its imports, too
-
-    def run(self, number: int) -> tuple[str, Outcome]:
-        """Outcome of one mutation; crash and hang are told by the parent."""
-        self._link.send(number)
-        kind = "hang"
-        try:
-            if self._link.poll(self._seconds + self._patience):
-                self._patience = 0.0
-                answer: tuple[str, Outcome] = self._link.recv()
-                return answer
-        except (EOFError, ConnectionResetError):
-            kind = "crash"
-            self._process.join(5)
-        self._process.kill()
-        self._process.join()
-        code = self._process.exitcode
-        self._start()
-        return "?", Outcome(kind, f"exit code {code}", self._seconds)
-
-    def close(self) -> None:
-        self._link.send(None)
-        self._process.join()
+def used_and_silent(path: Path, out: Path) -> Outcome:
+    """As ``used``; what others must not know may not have been written."""
+    outcome = used(path, out)
+    if any(hostile_features.SECRET[:20] in file.read_bytes() for file in out.rglob("*") if file.is_file()):
+        return Outcome("told", "bytes of another file were written")
+    return outcome
 
 
 def campaign(numbers: range, seed: int, *, limit_bytes: int, seconds: float) -> Iterator[tuple[int, str, Outcome]]:
     """(number, what was done, outcome) of mutations."""
-    child = Child(seed, limit_bytes, seconds)
+    child = Child(serve, seed, limit_bytes=limit_bytes, seconds=seconds)
     try:
         for number in numbers:
             yield number, *child.run(number)

@@ -51,9 +51,9 @@ def test_whole_files_are_embedded(fuzz, tmp_path):
 
 def test_findings_are_told(fuzz):
     """A child that dies, one that hangs, and one that raises are each named."""
-    child = fuzz.Child(SEED, 4 << 30, 2.0)
+    child = fuzz.Child(fuzz.serve, SEED, limit_bytes=4 << 30, seconds=2.0)
     try:
-        assert child.run("no such seed", 0).kind == "crash"
-        assert child.run("CT_small.dcm", 0).kind not in fuzz.BAD
+        assert child.run(("no such seed", 0))[1].kind == "crash"
+        assert child.run(("CT_small.dcm", 0))[1].kind not in fuzz.BAD
     finally:
         child.close()
