@@ -33,6 +33,7 @@ def test_a_compiler_that_fails_is_told_once_and_done_without(
     assert "computing without it" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_network_compiles_and_gives_the_same_vectors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

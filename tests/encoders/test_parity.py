@@ -49,10 +49,10 @@ def test_every_size_of_the_small_references(ref_dir: Path, name: str) -> None:
     check(ref_dir, name, None)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", TINY[:1])  # the others, and every size: marked slow
 def test_openvino_too(ref_dir: Path, name: str) -> None:
     pytest.importorskip("openvino")
-    check(ref_dir, name, ["64x64", "224x224", "230x250"], runtime="openvino")
+    check(ref_dir, name, ["64x64", "230x250"], runtime="openvino")
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ def test_openvino_at_every_size(ref_dir: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", LARGE)
 def test_the_large_references(ref_dir: Path, name: str) -> None:
-    check(ref_dir, name, ["64x64", "230x250"])
+    check(ref_dir, name, ["64x64"])
 
 
 @pytest.mark.slow

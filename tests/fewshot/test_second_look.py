@@ -56,6 +56,7 @@ def test_noise_is_at_one_half_and_inside_the_interval_of_cross_validation():
     assert np.mean(held) >= 0.9
 
 
+@pytest.mark.slow
 def test_p_values_of_cross_validation_refit_and_are_uniform_under_noise():
     """With the predictions kept, every tenth study of noise had p ≤ 0.05."""
     found = []
