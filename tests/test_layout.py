@@ -24,7 +24,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "pretraining",
         "report",
         "extraction",
-        "demo",
+        "demo doctor",
         "cli",
     )
 )

@@ -37,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "merge": "Pack shards or several feature files into one.",
     "export": "Write CLAM, TRIDENT, STAMP, .pt, Parquet or AnnData layouts.",
     "pretrain": "Train an encoder on your own labels: classes, masks and boxes.",
+    "doctor": "Would extract run here? A line each, with a remedy.",
     "key": "The key for pseudonyms: make one for the site, check it.",
     "weights": "List, fetch, verify and convert encoder weights.",
 }
@@ -66,6 +67,28 @@ _PRIVATE = click.Option(
 )
 
 
+def _note_json(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    ctx.meta[_JSON] = wanted
+
+
+def _tell_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    as_json = ctx.meta.get(_JSON, False)
+    if as_json and not wanted:
+        raise click.UsageError("--json stands behind the command, or beside --version")
+    if not wanted or ctx.resilient_parsing:
+        return
+    if as_json:
+        from umedfeat.doctor.versions import versions
+
+        click.echo(json.dumps(versions(), indent=2))
+    else:
+        click.echo(f"umedfeat, version {__version__}")
+    ctx.exit()
+
+
+_JSON = "umedfeat.json"
+
+
 class CommandTable(click.Group):
     """Loads a command's module only when it runs, so that ``--help`` does not import torch."""
 
@@ -91,7 +114,15 @@ class CommandTable(click.Group):
 
 
 @click.command(cls=CommandTable, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="umedfeat")
+@click.option("--version", is_flag=True, expose_value=False, callback=_tell_version, help="Show the version and exit.")
+@click.option(
+    "--json",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_note_json,
+    help="With --version: as JSON, with Python, the system and the packages (for bug reports).",
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def root(debug: bool) -> None:
     """Frozen features from biomedical images, and how little labelled data they need."""

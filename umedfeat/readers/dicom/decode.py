@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from umedfeat.errors import UnreadableInput, UnsupportedInput
 
-__all__ = ["FrameDecoder", "decode_frame"]
+__all__ = ["FrameDecoder", "codec_package", "decode_frame", "decoders_of"]
 
 #: Lossy frames differ slightly by decoder, so the order is fixed; the one that was used is recorded. GDCM comes last,
 #: and never for baseline JPEG and JPEG 2000, where damaged files make it crash. Only pydicom's own RLE decoder survives
@@ -82,7 +82,7 @@ def decode_frame(dataset: pydicom.Dataset, frame: int, name: str) -> tuple[npt.N
     """
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
     decoder = _decoder(syntax, name)
-    plugins = [plugin for plugin in _PLUGINS_OF.get(syntax, _PLUGINS) if plugin in decoder.available_plugins] or [""]
+    plugins = decoders_of(syntax) or ("",)
     if syntax == JPEGExtended12Bit and int(dataset.get("BitsStored") or 0) > 8 and "pylibjpeg" not in plugins:
         message = f"{name}: 12-bit JPEG ({syntax.name}) is decoded by none of the permissive codecs"
         remedy = "pip install 'umedfeat[gpl-codecs]', which brings pylibjpeg-libjpeg (GPLv3)"
@@ -101,6 +101,21 @@ def decode_frame(dataset: pydicom.Dataset, frame: int, name: str) -> tuple[npt.N
     raise _undecodable(syntax, name, fault) from fault
 
 
+def decoders_of(syntax: UID) -> tuple[str, ...]:
+    """The installed decoders of a transfer syntax, in the order in which they are tried; none where it needs none.
+
+    Raises:
+        NotImplementedError: nothing decodes this syntax, whatever is installed.
+    """
+    available = get_decoder(syntax).available_plugins
+    return tuple(plugin for plugin in _PLUGINS_OF.get(syntax, _PLUGINS) if plugin in available)
+
+
+def codec_package(syntax: UID) -> str:
+    """What to install for a compressed transfer syntax that nothing installed decodes."""
+    return _PACKAGES.get(syntax, _J2K_PACKAGES)
+
+
 def _decoder(syntax: UID, name: str) -> Decoder:
     try:
         decoder = get_decoder(syntax)
@@ -113,7 +128,7 @@ def _decoder(syntax: UID, name: str) -> Decoder:
         remedy = "transcode it, for example to JPEG 2000 or without compression (gdcmconv, dcmconv)"
         raise UnsupportedInput(f"{name}: transfer syntax {told} is not decoded here", remedy=remedy) from error
     if not decoder.is_available:
-        remedy = f"pip install {_PACKAGES.get(syntax, _J2K_PACKAGES)}"
+        remedy = f"pip install {codec_package(syntax)}"
         raise UnsupportedInput(f"{name}: no codec for {syntax.name} is installed", remedy=remedy)
     return decoder
 
