@@ -120,3 +120,38 @@ def test_the_drawn_dce_series(shared_dir: Path) -> None:
     found = find(folder)
     volumes = [np.mean(means(source)) for source in found.sources]
     assert volumes == pytest.approx([318, 537, 756], abs=1)
+
+
+#: What tells volumes of a series apart by a tag: diffusion, cardiac phases, dual energy, perfusion, inversion.
+TAGGED = {
+    "DiffusionBValue": (0.0, 500.0, 1000.0),
+    "TriggerTime": (10.0, 210.0, 410.0),
+    "NominalPercentageOfCardiacPhase": (0.0, 30.0, 60.0),
+    "KVP": ("80", "100", "140"),
+    "TemporalPositionIdentifier": (1, 2, 3),
+    "InversionTime": (100.0, 400.0, 900.0),
+}
+
+
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(0, 2**16))
+@pytest.mark.parametrize("tag", TAGGED)
+def test_where_a_tag_tells_names_uids_and_numbers_change_nothing(
+    tmp_path_factory: pytest.TempPathFactory, tag: str, seed: int
+) -> None:
+    """Files, SOP and series UIDs and InstanceNumbers in any order: the same squares, item by item."""
+    generator = random.Random(seed)
+    seen = []
+    for _ in range(2):
+        folder, uid = tmp_path_factory.mktemp("tagged"), generate_uid()
+        numbers = generator.sample(range(1, 13), 12)
+        for (phase, z), number in zip(blocks(), numbers, strict=True):
+            place = {"ImagePositionPatient": [-16.0, -16.0, z], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+            own = {"SeriesInstanceUID": uid, "StudyInstanceUID": "1.2.3", "PixelSpacing": [1.0, 1.0]}
+            pixels = body(z) + np.int16(PHASES[phase])
+            told = {**place, **own, "InstanceNumber": number, tag: TAGGED[tag][phase]}
+            save(image("MR", pixels, **told), folder / f"{generator.random()}")
+        found = find(folder)
+        assert [len(source.files) for source in found.sources] == [4, 4, 4]
+        seen.append([np.stack(read(source)[1]) for source in found.sources])
+    assert all(np.array_equal(a, b) for a, b in zip(*seen, strict=True))

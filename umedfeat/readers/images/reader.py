@@ -22,6 +22,7 @@ from umedfeat.errors import UnreadableInput, UnsupportedInput
 from umedfeat.naming import Pseudonyms, stem_of
 from umedfeat.policy import Policy
 from umedfeat.readers.images.decode import decode, read_header
+from umedfeat.readers.images.foreign import is_foreign_picture, picture_refusal
 from umedfeat.readers.images.pixels import DAMAGED, Header, Page
 from umedfeat.readers.images.tiff import is_tiff
 from umedfeat.readers.images.tiles import TileReader
@@ -40,8 +41,8 @@ _BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Is this a flat image? By its magic bytes."""
-    return (
+    """Is this a flat image, one of a format that is not read included? By its magic bytes."""
+    return is_foreign_picture(head) or (
         head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"))
         or is_tiff(head)
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
@@ -50,9 +51,11 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def collect(found: Sequence[Found], policy: Policy, pseudonyms: Pseudonyms) -> Collected:
-    """One source per file."""
-    sources = [Source(stem_of(file.name), "raster", file.path, (file.path,), file.name) for file in found]
-    return Collected(sources, [], [])
+    """One source per file; pictures of other formats fail by name."""
+    refusals = {file.path: refusal for file in found if (refusal := picture_refusal(file.path, file.name)) is not None}
+    read = [file for file in found if file.path not in refusals]
+    sources = [Source(stem_of(file.name), "raster", file.path, (file.path,), file.name) for file in read]
+    return Collected(sources, [], list(refusals.values()))
 
 
 def open_source(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> Reader:
