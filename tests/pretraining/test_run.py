@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner
 from drawn_tasks import draw_images, write_tasks
 from safetensors.torch import load_file
@@ -21,11 +25,13 @@ from umedfeat.errors import OutputError, SetupError
 from umedfeat.policy import Policy
 from umedfeat.pretraining.checkpoint import read_state, write_state
 from umedfeat.pretraining.export import half_tensors
-from umedfeat.pretraining.mixing import mixed
+from umedfeat.pretraining.mixing import ALPHAS, mixed
+from umedfeat.pretraining.pictures import policy_of
 from umedfeat.pretraining.run import folder_of, prepare, pretrain
 from umedfeat.pretraining.settings import TrainSettings
 from umedfeat.pretraining.start import load_start
 from umedfeat.pretraining.training import Training
+from umedfeat.readers import open_reader
 from umedfeat.report.training_page import render_training_report
 
 KINDS = ("classification", "segmentation", "detection")
@@ -91,11 +97,53 @@ def test_half_the_size_gives_nearly_the_same_features(trained: Path) -> None:
 
 def test_extract_takes_the_file(tasks: Path, trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.h5"
-    manifest = tasks.parent / "drawn" / "labels.csv"
+    manifest = tasks.parent / "drawn" / "plain.csv"  # with a column mask `extract` would cut the masks' regions out
+    names = sorted(path.name for path in (manifest.parent / "images").iterdir())
+    manifest.write_text("path\n" + "".join(f"images/{name}\n" for name in names))
     arguments = ["extract", "-i", str(manifest), "-o", str(out), "--weights", str(trained), "--workers", "1", "-q"]
     result = CliRunner().invoke(root, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert "whole" in CliRunner().invoke(root, ["info", str(out)]).output
+    wanted = in_training(tasks, trained)
+    with umedfeat.FeatureFile(out) as file:
+        found = dict(zip(file.items["id"], torch.from_numpy(file.embeddings[:]), strict=True))
+    assert found.keys() == wanted.keys()
+    for name, vector in wanted.items():
+        torch.testing.assert_close(found[name], vector, rtol=1e-5, atol=1e-5)
+
+
+def in_training(tasks: Path, trained: Path) -> dict[str, torch.Tensor]:
+    """Features of all images by the trainer's own encoder, read as ``extract`` reads them; by id."""
+    ready = prepare(tasks, settings=SETTINGS)
+    training = Training(ready.tasks, ready.start, SETTINGS, Policy(), folder_of(trained), ready.fingerprint, "cpu")
+    task = ready.tasks[0]
+    rows = {}
+    try:
+        training.model.backbone.load_state_dict(mixed(*training.ends(), 0.5))
+        for example in (*task.train, *task.heldout):
+            with contextlib.closing(open_reader(example.source, policy_of(task, Policy(), 64))) as reader:
+                (pixels,) = reader.read(reader.plan().regions)
+            images = torch.from_numpy(np.asarray(pixels, np.float32)).permute(2, 0, 1)[None]
+            with torch.inference_mode():
+                rows[example.source.id] = training.model.features(images)[0]
+    finally:
+        training.close()
+    return rows
+
+
+def test_alpha_is_chosen_on_patients_that_were_held_out(tasks: Path, tmp_path: Path) -> None:
+    draw_images(tmp_path / "drawn", patients=24)
+    text = write_tasks(tmp_path / "tasks.yaml", tmp_path / "drawn", *KINDS, batch=2).read_text()
+    left_out = {"name": "left", "type": "classification", "labels": str(tmp_path / "drawn" / "labels.csv")}
+    entries = [*yaml.safe_load(text)["tasks"], {**left_out, "role": "select"}]
+    (tmp_path / "tasks.yaml").write_text(yaml.safe_dump({"tasks": entries}))
+    settings = dataclasses.replace(SETTINGS, rounds=1, alpha="auto")
+    result = pretrain(tmp_path / "tasks.yaml", tmp_path / "auto.safetensors", settings=settings, device="cpu")
+    assert result.alpha in ALPHAS[1:]
+    assert {(row["task"], row["role"]) for row in result.alphas} == {("classification0", "train"), ("left", "select")}
+    assert {row["alpha"] for row in result.alphas} == set(ALPHAS)  # 0 is the start, for comparison
+    card = read_card(result.out)
+    assert card is not None and (card["alpha"], card["alphas"]) == (result.alpha, result.alphas)
 
 
 def test_repeated_and_continued_trainings_give_the_same_bytes(tasks: Path, trained: Path, tmp_path: Path) -> None:

@@ -183,6 +183,27 @@ def test_faults_of_areas(tmp_path: Path, slide: Path, features: list[dict[str, A
     assert fault.value.remedy and "task a" in str(fault.value)
 
 
+@pytest.mark.parametrize(
+    "points",
+    [
+        [[-1e300, -1e300], [1e300, -1e300], [1e300, 1e300], [-1e300, 1e300]],
+        [[300, 300], [460, 420], [460, 300], [300, 420]],  # crosses itself
+        [[300, 300], [300, 300], [300, 300]],  # no area
+        [[-50, -50], [5000, -50], [5000, 5000], [-50, 5000]],
+        [[300.4, 300], [300.6, 300], [300.5, 900]],  # thinner than a pixel
+    ],
+)
+def test_strange_polygons_are_read_as_far_as_they_lie_on_the_slide(
+    tmp_path: Path, slide: Path, points: list[list[float]]
+) -> None:
+    area = rectangle(0, 0, 1, 1, "dark")
+    area["geometry"]["coordinates"] = [[*points, points[0]]]
+    drawn(tmp_path, [area])
+    pictures = all_pictures(task_of(tmp_path, listed(tmp_path, slide, "one.geojson") + ", classes: [rest, dark]"))
+    assert 1 <= len(pictures) <= 64
+    assert all(p.mask is not None and set(np.unique(p.mask)) <= {0, 1} for p in pictures)
+
+
 def test_areas_on_a_flat_image(tmp_path: Path) -> None:
     pixels = np.full((64, 64, 3), 200, np.uint8)
     pixels[10:30, 20:50] = 20

@@ -20,7 +20,8 @@ KINDS = ("classification", "segmentation", "detection", "regression", "multilabe
 
 
 def tasks_of(count: int) -> list[Task]:
-    return [task_of(KINDS[k % 3], f"task{k}") for k in range(count)]
+    kinds = ("segmentation", "detection", "classification")
+    return [task_of(kinds[k % 3], f"task{k}") for k in range(count)]
 
 
 def test_accumulated_gradients_are_the_joint_gradient() -> None:
@@ -66,11 +67,11 @@ def held(model: Model, tasks: list[Task], *, jointly: bool) -> int:
 
 def test_memory_is_that_of_the_largest_task() -> None:
     """2, 8 and 32 tasks within 5 %; the joint graph grows with their number, so that this test could fail."""
-    models = {count: (Model(TinyBackbone(), tasks_of(count), 0), tasks_of(count)) for count in (3, 8, 32)}
+    models = {count: (Model(TinyBackbone(), tasks_of(count), 0), tasks_of(count)) for count in (2, 8, 32)}
     ours = [held(model, tasks, jointly=False) for model, tasks in models.values()]
     assert max(ours) <= 1.05 * min(ours)
     joint = [held(model, tasks, jointly=True) for model, tasks in models.values()]
-    assert joint[2] > 3 * joint[1] > 6 * joint[0] / 2
+    assert joint[2] > 2.5 * joint[1] and joint[1] > 1.5 * joint[0]
 
 
 def test_a_loss_that_is_not_finite_adds_nothing() -> None:

@@ -25,6 +25,7 @@ _UNKNOWN = ("ignore", "exclude")
 _TILE_OF_QUPATH = "tile"
 #: Cells of a tile's side on which it is told whether a polygon touches it; cells of a slide's side at the most.
 _CELLS, _MOST_CELLS = 16, 4096
+_FAR = 1e9  # pixels
 _INWARDS = 0.999
 _TOUCHED = 1e-3  # of a tile: less than one cell, more than what rounding leaves
 
@@ -82,7 +83,7 @@ def read_drawn(path: Path, where: str) -> list[Drawn]:
         SetupError: not GeoJSON, or no polygon in it.
     """
     try:
-        drawn = [area for area in read_areas(path) if area.kind != _TILE_OF_QUPATH]
+        drawn = [_bounded(area) for area in read_areas(path) if area.kind != _TILE_OF_QUPATH]
     except InputError as error:
         raise SetupError(f"{where}: {error.message}", remedy=error.remedy) from error
     if not drawn:
@@ -136,6 +137,11 @@ def tiles_touching(plan: Plan, polygons: Sequence[Polygon]) -> npt.NDArray[np.bo
     x, y = plan.regions["x"].astype(np.float64), plan.regions["y"].astype(np.float64)
     boxes = np.stack([x, y, x + tile.width, y + tile.height], 1) / cell
     return np.asarray(tissue_fractions(mask, boxes) > _TOUCHED)
+
+
+def _bounded(area: Drawn) -> Drawn:
+    """Corners far beyond any slide are moved nearer, so that arithmetic on them stays finite."""
+    return area._replace(polygon=[np.clip(ring, -_FAR, _FAR) for ring in area.polygon])
 
 
 def _shrunk(ring: Ring) -> Ring:
