@@ -12,7 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "factories"))
 
@@ -48,15 +51,19 @@ print(time.perf_counter() - began, int(peak) // 1024)
 """
 
 
-def write(path: Path, rows: int, dim: int) -> Path:
-    """Items of 10,000 random rows."""
+def write(path: Path, rows: int, dim: int, dtype: str) -> Path:
+    """Items of 10,000 random rows; drawing them anew would take longer than everything else, so they are shifted."""
     from store_cases import header, item
 
     from umedfeat.store import FeatureStore
 
-    with FeatureStore(path, header(), dim=dim) as store:
+    first = item("item", ITEM_ROWS, dim=dim)
+    with FeatureStore(path, replace(header(), dtype=dtype), dim=dim) as store:
         for number in range(rows // ITEM_ROWS):
-            store.add(item(f"item{number:05}", ITEM_ROWS, dim=dim))
+            source = replace(first.source, id=f"item{number:05}", name=f"item{number:05}.svs")
+            plan = replace(first.plan, content_sha256=f"{number:064x}")
+            features = np.roll(first.features, 7 * number, axis=1) + np.float32(1e-3 * number)
+            store.add(replace(first, source=source, plan=plan, features=features))
         return store.finish({})
 
 
@@ -65,10 +72,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--dtype", choices=["float32", "float16"], default="float32")
+    parser.add_argument("--folder", type=Path, help="Where the file is written.  [default: the temporary folder]")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         began = time.perf_counter()
-        path = write(Path(folder, "feats.h5"), given.rows, given.dim)
+        path = write(Path(folder, "feats.h5"), given.rows, given.dim, given.dtype)
         print(f"{path.stat().st_size / 1e9:.2f} GB written in {time.perf_counter() - began:.0f} s")
         baseline = float("nan")
         print("| what | s | rows/s | of plain reading | peak MiB |\n|---|---|---|---|---|")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,22 +79,35 @@ def apply_probe(probe: SavedProbe, path: Path, on_rows: OnRows | None = None) ->
     with FeatureFile(path) as file:
         refuse_other(probe.header, file.header, path.name)
     table = read_table(path)
-    if probe.classifier == "abmil":
-        values, pooled = _over_bags(probe, table, on_rows)
-    elif probe.unit == "tile":
-        values, pooled = _over_tiles(probe, table, on_rows)
-    else:
-        pooled = table.pooled(np.arange(len(table.ids)), probe.pool)
-        rows = _by_patient(pooled, table) if probe.unit == "patient" else pooled
-        values = probe.predict(rows)
-    usual = np.full(len(values), np.nan)
-    if probe.novelty is not None:
-        usual = probe.novelty.p_values(pooled)
+    values = _values(probe, table, on_rows)
+    usual = _usual(probe, table)
     return Predicted(probe, table, values, usual, usual <= FALSE_ALARMS)
 
 
-def _over_tiles(probe: SavedProbe, table: FeatureTable, on_rows: OnRows | None) -> tuple[Floats, Floats32]:
-    """Mean of the predictions of each item's rows, and the mean of the rows themselves."""
+def _values(probe: SavedProbe, table: FeatureTable, on_rows: OnRows | None) -> Floats:
+    if probe.classifier == "abmil":
+        return _over_bags(probe, table, on_rows)
+    if probe.unit == "tile":
+        return _over_tiles(probe, table, on_rows)
+    if probe.unit == "patient":
+        return probe.predict(_by_patient(table.pooled(np.arange(len(table.ids)), probe.pool), table))
+    return np.concatenate([probe.predict(rows) for rows in _pooled_blocks(probe, table)])
+
+
+def _usual(probe: SavedProbe, table: FeatureTable) -> Floats:
+    if probe.novelty is None:
+        return np.full(len(table.ids), np.nan)
+    return np.concatenate([probe.novelty.p_values(rows) for rows in _pooled_blocks(probe, table)])
+
+
+def _pooled_blocks(probe: SavedProbe, table: FeatureTable) -> Iterator[Floats32]:
+    """One row an item, some thousand items at a time."""
+    for first in range(0, len(table.ids), _BLOCK_ROWS):
+        yield table.pooled(np.arange(first, min(len(table.ids), first + _BLOCK_ROWS)), probe.pool)
+
+
+def _over_tiles(probe: SavedProbe, table: FeatureTable, on_rows: OnRows | None) -> Floats:
+    """Mean of the predictions of each item's rows."""
     with FeatureFile(table.path) as file:
         sums = np.zeros((len(file), probe.form.width))
         features, owners = file.dataset("features"), file.dataset("tiles/item")
@@ -103,12 +116,11 @@ def _over_tiles(probe: SavedProbe, table: FeatureTable, on_rows: OnRows | None) 
             _add_runs(sums, owners[part], probe.predict(features[part]))
             if on_rows is not None:
                 on_rows(part.stop - part.start)
-        pooled = np.asarray(file.embeddings[table.number], dtype=np.float32)
-    return sums[table.number] / table.count[:, None], pooled
+    return sums[table.number] / table.count[:, None]
 
 
-def _over_bags(probe: SavedProbe, table: FeatureTable, on_rows: OnRows | None) -> tuple[Floats, Floats32]:
-    """Attention over the rows of each item, and the mean of its rows."""
+def _over_bags(probe: SavedProbe, table: FeatureTable, on_rows: OnRows | None) -> Floats:
+    """Attention over the rows of each item."""
     with FeatureFile(table.path) as file:
         features, values = file.dataset("features"), np.empty((len(table.ids), probe.form.width))
         for place, number in enumerate(table.number.tolist()):
@@ -117,7 +129,7 @@ def _over_bags(probe: SavedProbe, table: FeatureTable, on_rows: OnRows | None) -
             values[place] = probe.predict_bag(features[s : min(rows.stop, s + _BLOCK_ROWS)] for s in starts)
             if on_rows is not None:
                 on_rows(rows.stop - rows.start)
-        return values, np.asarray(file.embeddings[table.number], dtype=np.float32)
+        return values
 
 
 def _add_runs(sums: Floats, owners: Ints, values: Floats) -> None:

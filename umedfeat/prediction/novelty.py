@@ -9,6 +9,7 @@ checks that the rate holds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ FALSE_ALARMS = 0.05
 #: References that are kept; more would make the file large and the answer hardly sharper.
 _MOST_REFERENCES = 2000
 _NEIGHBOURS = 5
+_BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Novelty:
 
     def distances(self, rows: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """(n,) mean Euclidean distance to the five nearest references."""
-        return _mean_of_nearest(_squares(rows, self.references))
+        return _in_blocks(lambda part: _mean_of_nearest(_squares(part, self.references)), rows)
 
     def p_values(self, rows: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """(n,) share of training patients at least as far away, (1 + b) / (1 + C); small: unlike the training data."""
@@ -63,7 +65,7 @@ class Novelty:
 
     def same(self, rows: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:
         """(n,) which rows are those of a training item: the same image, stored or embedded again (see ``NEAR``)."""
-        nearest = np.sqrt(_squares(rows, self.references).min(axis=1))
+        nearest = np.sqrt(_in_blocks(lambda part: _squares(part, self.references).min(axis=1), rows))
         spread = np.linalg.norm(self.references - self.references.mean(axis=0, dtype=np.float64), axis=1)
         return np.asarray(nearest <= NEAR * spread.mean())
 
@@ -74,6 +76,14 @@ class Novelty:
     def can_flag(self, rate: float = FALSE_ALARMS) -> bool:
         """Are there patients enough to flag at this rate of false alarms? 19 for 5 %."""
         return 1 / (1 + len(self.usual)) <= rate
+
+
+def _in_blocks(
+    function: Callable[[npt.NDArray[np.floating[Any]]], npt.NDArray[np.float64]], rows: npt.NDArray[np.floating[Any]]
+) -> npt.NDArray[np.float64]:
+    """(n,) of a function of rows: however many there are, few distances are held at a time."""
+    parts = [function(rows[first : first + _BLOCK_ROWS]) for first in range(0, len(rows), _BLOCK_ROWS)]
+    return np.concatenate(parts) if parts else np.empty(0)
 
 
 def _squares(rows: npt.NDArray[np.floating[Any]], references: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:

@@ -15,6 +15,8 @@ __all__ = ["Match", "nearest", "row_vector"]
 
 #: Rows of one matrix product; 32 MiB of float32 at 512 values.
 _BLOCK_ROWS = 16_384
+#: Rows that are worked on at a time: what is computed of them stays in the processor's cache.
+_CACHED_ROWS = 256
 _TINY = 1e-12
 
 
@@ -129,9 +131,12 @@ def _mean(embeddings: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]) ->
 def _cosines(
     rows: npt.NDArray[Any], mean: npt.NDArray[np.float32], target: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    centred = rows.astype(np.float32) - mean
-    lengths = np.sqrt(np.einsum("nd,nd->n", centred, centred))
-    return np.asarray(centred @ target / np.maximum(lengths, np.float32(_TINY)))
+    found = np.empty(len(rows), dtype=np.float32)
+    for first in range(0, len(rows), _CACHED_ROWS):
+        centred = rows[first : first + _CACHED_ROWS].astype(np.float32, copy=False) - mean
+        lengths = np.sqrt(np.einsum("nd,nd->n", centred, centred))
+        found[first : first + _CACHED_ROWS] = centred @ target / np.maximum(lengths, np.float32(_TINY))
+    return found
 
 
 class _Best:

@@ -22,6 +22,8 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 
 _TINY = 1e-12
 _BLOCK_ROWS = 4096
+#: Rows in float64 that stay in the processor's cache.
+_CACHED_ROWS = 256
 
 
 class Form(Protocol):
@@ -97,9 +99,13 @@ class LinearForm:
         """``scaler.apply(rows) @ coef + intercept``; of unit rows in one product, without a scaled copy of them."""
         if self.scaler.standard is not None or rows.dtype == np.float64:  # squares of float64 may overflow
             return np.asarray(self.scaler.apply(rows) @ self.coef + self.intercept)
-        exact = rows.astype(np.float64)
-        lengths = np.maximum(np.sqrt(np.einsum("nd,nd->n", exact, exact)), np.finfo(np.float64).tiny)
-        along = exact @ self.coef / lengths[:, None]
+        along = np.empty((len(rows), self.coef.shape[1]))
+        for first in range(0, len(rows), _CACHED_ROWS):
+            exact = (
+                rows[first : first + _CACHED_ROWS].astype(np.float32).astype(np.float64)
+            )  # twice as fast from float16
+            lengths = np.maximum(np.sqrt(np.einsum("nd,nd->n", exact, exact)), np.finfo(np.float64).tiny)
+            along[first : first + _CACHED_ROWS] = exact @ self.coef / lengths[:, None]
         return np.asarray((along - self.scaler.mean @ self.coef) / self.scaler.length + self.intercept)
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:

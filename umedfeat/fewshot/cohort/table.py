@@ -67,7 +67,9 @@ class FeatureTable:
         """(I, D) one row per item: the stored mean, or "max", or "mean+std" (I, 2 D) of its rows."""
         with FeatureFile(self.path) as file:
             if how == "mean":
-                return np.asarray(file.embeddings[self.number[items]], dtype=np.float32)
+                numbers = self.number[items]
+                first, last = (int(numbers.min()), int(numbers.max())) if len(numbers) else (0, -1)
+                return np.asarray(file.read("items/embedding", slice(first, last + 1))[numbers - first], np.float32)
             return np.stack([_pool(file.features(int(n)).astype(np.float32), how) for n in self.number[items]])
 
     def rows(self, items: Ints) -> tuple[Floats32, Ints]:
