@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-from dataclasses import replace
 from pathlib import Path
 
 import umedfeat
@@ -45,7 +44,7 @@ def extracted(folder: Path, out: Path, encoder: str, most: int) -> Path:
 
 def trained(feats: Path, folder: Path, novelty: bool = True) -> SavedProbe:
     """The probe of the children, fitted on the training split."""
-    settings = ProbeSettings(fractions=(1.0,), classifiers=("linear",), merge=_PNEUMONIA)
+    settings = ProbeSettings(fractions=(1.0,), classifiers=("linear",), merge=_PNEUMONIA, label_of="item")
     result, probe = study_and_fit(read_subject(feats, settings), Saving(novelty=novelty))
     assert probe is not None
     write_study(result, folder, probe)
@@ -59,7 +58,7 @@ def applied(
     found = apply_probe(probe, feats)
     validation = None
     if merge:
-        validation = validate(found, None, replace(ProbeSettings(), merge=merge), known="skip")
+        validation = validate(found, None, ProbeSettings(merge=merge, label_of="item"), known="skip")
         write_validation(validation, folder)
     write_predictions(found, folder / "predictions.csv", validation)
     write_prediction_page(found, folder, {}, validation)

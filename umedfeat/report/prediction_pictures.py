@@ -46,7 +46,7 @@ class SlicePicture(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Of one item: what each heatmap shows → its place beside the page; curves over slices; the highest slices."""
+    """Of one item: caption of each heatmap → its place beside the page; curves over slices; the highest slices."""
 
     heatmaps: Mapping[str, str]
     curves: tuple[Markup, ...] = ()
@@ -156,6 +156,10 @@ def draw_evidence(found: Predicted, item: int, column: int, folder: Path, behind
     pictures = behind.slices(name, slices[top].tolist(), folder)
     shown = [SlicePicture(int(slices[k]), f"{first[k]:.3f}", pictures.get(int(slices[k]), "")) for k in top]
     return Evidence({}, curves, tuple(shown))
+
+
+def _caption(what: str) -> str:
+    return f"{what} of each tile" + ", relative to the tile that counts most" * (what == "attention")
 
 
 def _score_name(found: Predicted, column: int) -> str:
