@@ -31,7 +31,7 @@ _PNEUMONIA = ("bacteria+virus=pneumonia",)
 def extracted(folder: Path, out: Path, encoder: str, most: int) -> Path:
     """Features of a labelled folder; at most so many images, evenly taken."""
     manifest = out / f"{folder.name}.csv"
-    rows = list(csv.DictReader((folder / "labels.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((folder / "labels.csv").read_text(encoding="utf-8").splitlines()))
     rows = rows[:: max(1, len(rows) // most)]
     with manifest.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, ["path", "label", "patient", "split"], extrasaction="ignore")

@@ -16,7 +16,11 @@ from umedfeat.prediction.fit import Saving, study_and_fit
 
 
 def _extracted(folder: Path, out: Path, most: int, classes: dict[str, str]) -> Path:
-    rows = [row for row in csv.DictReader((folder / "labels.csv").open(encoding="utf-8")) if row["label"] in classes]
+    rows = [
+        row
+        for row in csv.DictReader((folder / "labels.csv").read_text(encoding="utf-8").splitlines())
+        if row["label"] in classes
+    ]
     rows = rows[:: max(1, len(rows) // most)]
     manifest = out.with_suffix(".csv")
     lines = [f"{(folder / row['path']).resolve()},{classes[row['label']]},{row['path']}" for row in rows]
