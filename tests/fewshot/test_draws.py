@@ -213,3 +213,12 @@ def test_regression_and_multilabel_draws():
         truth = study.cohort.truth[study.cohort.items_of(draw.patients)]
         assert (truth.min(axis=0) == 0).all()
         assert (truth.max(axis=0) == 1).all()
+
+
+def test_a_split_column_without_values_is_no_split():
+    """A manifest with an empty column of that name: a hold-out is drawn."""
+    cases = gaussian_cases(20, 1)
+    asked = ProbeSettings(fractions=(1.0,))
+    assert asked.settled({"split": np.array([""] * 20)}).split == ""
+    assert asked.settled({"split": np.array(["train", "test"] * 10)}).split == "split"
+    assert _plan(cases, asked, meta={"split": [""] * 20}).folds[0].name == "hold-out"

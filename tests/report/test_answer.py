@@ -123,7 +123,7 @@ def test_a_file_of_a_figure_has_the_colours_of_the_page_and_its_key() -> None:
 def test_checklists_are_filled_in(result: ProbeResult, name: str, tmp_path: Path) -> None:
     rows = filled(result, name)
     assert len(rows) == {"tripod_ai.csv": 52, "claim.csv": 44}[name]
-    assert all(row["place"] and row["asks"] for row in rows)
+    assert all(row["place"] and row["asks"] and row["here"] for row in rows)
     text = " ".join(row["here"] for row in rows)
     assert "malignant" in text and "sex" in text and not re.search(r"\{[a-z_]+\}", text)
     page = render_report(result)

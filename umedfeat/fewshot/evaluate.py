@@ -12,9 +12,28 @@ from scipy.stats import t
 
 from umedfeat.arrays import Floats, Ints
 from umedfeat.fewshot.cohort.cohort import Cohort
-from umedfeat.fewshot.metrics.bootstrap import NO_INTERVAL, NOTHING, Spread, drawn_variance, interval, patient_weights
+from umedfeat.fewshot.metrics.bootstrap import (
+    NO_INTERVAL,
+    NOTHING,
+    Interval,
+    Spread,
+    drawn_variance,
+    interval,
+    patient_weights,
+    recall_interval,
+)
 from umedfeat.fewshot.metrics.calibration import calibration_slope
-from umedfeat.fewshot.metrics.metrics import METRICS, Evaluated, measure, metrics_of
+from umedfeat.fewshot.metrics.joined import joined
+from umedfeat.fewshot.metrics.metrics import (
+    CLASSES,
+    JOINED,
+    METRICS,
+    Evaluated,
+    confusion,
+    measure,
+    metrics_of,
+    recalls_of,
+)
 from umedfeat.fewshot.result import Budget, Drop, Estimate, Predictions, Score
 from umedfeat.fewshot.settings import ProbeSettings
 
@@ -64,11 +83,14 @@ class Measured:
         per_draw: (R,). value: of all draws: their mean; of the calibration slope that of all predictions together,
             since a slope of few patients can be any number and its mean says nothing.
         resampled: (B,) the same under each weighting of the test patients.
+        cells: (1 + B, K, K) mean confusion matrix over the draws, as it is and under each weighting; empty for targets
+            without classes.
     """
 
     per_draw: dict[str, Floats]
     value: dict[str, float]
     resampled: dict[str, Floats]
+    cells: Floats
 
 
 def test_patients(cohort: Cohort, items: Ints) -> tuple[Ints, Ints]:
@@ -102,16 +124,14 @@ def evaluate(
     for subgroup, part in _subgroups(cohort, predictions, settings.subgroups or ()):
         found = _measure(cohort, part, settings)
         patients, _ = test_patients(cohort, part.items)
-        strata = stratum_of(cohort, patients)
-        folds = part.fold is not None
+        uncertain = _Uncertain.of(cohort, part, found, settings.confidence)
         for metric in metrics_of(cohort.task):
             each = found.per_draw[metric]
             scores += _scores(part, budget, encoder, subgroup, metric, each)
-            given = (found.value[metric], found.resampled[metric], METRICS[metric], strata, settings.confidence)
             drawn = drawn_variance(each) if metric != _POOLED else NOTHING
-            bounds = interval(*given, drawn=drawn, folds=folds) if METRICS[metric].varies else NO_INTERVAL
+            bounds = uncertain.interval(metric, drawn) if METRICS[metric].varies else NO_INTERVAL
             if not subgroup:
-                alone = interval(*given, folds=folds)
+                alone = uncertain.interval(metric, NOTHING)
                 key = (part.classifier, part.budget, part.test_set, metric)
                 points[key] = Point(found.value[metric], alone.low, alone.high, each)
             estimates.append(
@@ -130,10 +150,49 @@ def evaluate(
                     test_items=len(part.items),
                     test_patients=len(patients),
                     interval=bounds.kind,
-                    covers=_covers(bounds.kind, folds, drawn),
+                    covers=_covers(bounds.kind, uncertain.folds, drawn),
                 )
             )
     return Evaluation(tuple(scores), tuple(estimates), points)
+
+
+@dataclass(frozen=True)
+class _Uncertain:
+    """One classifier on one test set: what its intervals are made of.
+
+    Attributes:
+        strata: (P,) of the test patients. recalls: of each class, because of whom one tests; () without classes.
+        folds: out-of-fold.
+    """
+
+    found: Measured
+    strata: Ints
+    recalls: tuple[Interval, ...]
+    folds: bool
+    confidence: float
+
+    @classmethod
+    def of(cls, cohort: Cohort, part: Predictions, found: Measured, confidence: float) -> _Uncertain:
+        patients, _ = test_patients(cohort, part.items)
+        folds = part.fold is not None
+        recalls: list[Interval] = []
+        if len(found.cells):
+            values = recalls_of(found.cells)
+            carriers = cohort.carries[patients].sum(axis=0)
+            freedom = float(len(patients) - np.count_nonzero(carriers))
+            for (value, *resampled), count in zip(values.T, carriers, strict=True):
+                given = (float(value), np.asarray(resampled), int(count), freedom, confidence)
+                recalls.append(recall_interval(*given, folds=folds))
+        return cls(found, stratum_of(cohort, patients), tuple(recalls), folds, confidence)
+
+    def interval(self, metric: str, drawn: Spread) -> Interval:
+        """Of one metric; ``drawn``: variance because of whom one labels."""
+        value, resampled = self.found.value[metric], self.found.resampled[metric]
+        given = (value, resampled, METRICS[metric], self.strata, self.confidence)
+        plain = interval(*given, drawn=drawn, folds=self.folds)
+        if not self.recalls or metric not in JOINED or plain.kind == "exact bound":
+            return plain
+        return joined(metric, value, self.found.cells[0], self.recalls, drawn, self.confidence)
 
 
 def _covers(kind: str, folds: bool, drawn: Spread) -> Literal["", "patients", "patients and draws", "folds"]:
@@ -171,15 +230,20 @@ def measured(cohort: Cohort, part: Predictions, weights: Floats) -> Measured:
     names = metrics_of(cohort.task)
     values = {name: np.empty(len(part.values)) for name in names}
     sums = {name: np.zeros(len(weights)) for name in names}
+    cells = np.zeros((0, 0, 0))
     for repeat in range(len(part.values)):
-        under = measure(evaluated(cohort, part, repeat), both)
+        seen = evaluated(cohort, part, repeat)
+        drawn = confusion(seen, both) if cohort.task in CLASSES else None
+        if drawn is not None:
+            cells = drawn / len(part.values) + (cells if cells.size else 0.0)
+        under = measure(seen, both, drawn)
         for name in names:
             values[name][repeat] = under[name][0]
             if np.isfinite(under[name][0]):
                 sums[name] += under[name][1:]
     with np.errstate(invalid="ignore"):
         means = {name: sums[name] / np.isfinite(values[name]).sum() for name in names}
-    found = Measured(values, {name: _mean(values[name]) for name in names}, means)
+    found = Measured(values, {name: _mean(values[name]) for name in names}, means, cells)
     if _POOLED in names and len(part.values) > 1:
         slopes = _pooled_slope(cohort, part, both)
         found.value[_POOLED], found.resampled[_POOLED] = float(slopes[0]), slopes[1:]

@@ -148,7 +148,8 @@ class Estimate:
             sd is NaN with a single draw.
         draws: draws with a defined value. undefined: draws without.
         test_items, test_patients: n of the test set.
-        interval: "bootstrap-t", "exact bound" (every resampling gave the same extreme value), or "" (no interval).
+        interval: "bootstrap-t", "joined recalls" (metrics of the confusion matrix: from the intervals of the recalls),
+            "exact bound" (every resampling gave the same extreme value), or "" (no interval).
         covers: what the interval is about: "patients and draws": the expected metric on new patients, whoever had been
             labelled; "patients": of the classifier of this very training set (a single draw, or the calibration
             slope); "folds": cross-validation, the expected metric of classifiers trained on so many of these patients;

@@ -219,7 +219,8 @@ class ProbeSettings:
         """The same for a cohort with these columns: one called "split" counts where nothing is said about the tests,
         and the usual subgroups where nothing is said about them."""
         said = (self.split, self.cv, self.external, self.loco, self.train, self.test_size, self.splits)
-        found = replace(self, split=SPLIT_COLUMN) if SPLIT_COLUMN in meta and not any(said) else self
+        told = bool((meta.get(SPLIT_COLUMN, np.empty(0, np.str_)) != "").any())  # an empty column says nothing
+        found = replace(self, split=SPLIT_COLUMN) if told and not any(said) else self
         return found if self.subgroups is not None else replace(found, subgroups=_usual_subgroups(meta))
 
     def described(self) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
+from umedfeat.fewshot.metrics.bootstrap import FOLDS_VARIANCE
 from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.fewshot.settings import (
@@ -218,9 +219,15 @@ def _significance(result: ProbeResult) -> str:
     if not result.significance:
         return ""
     first = result.significance[0]
+    how = (
+        "exchange labels between patients before anything is fitted, one partition and draw each; of equal values the "
+        "AUROC decides"
+        if result.settings.cv
+        else "exchange labels between test patients; of equal values the mean probability of the true class decides"
+    )
     return (
-        f"P-values against chance ({METRICS[first.metric].label}) exchange labels between test patients "
-        f"({first.permutations} permutations, p = (1 + b) / (1 + B))."
+        f"P-values against chance ({METRICS[first.metric].label}) {how} ({first.permutations} permutations, "
+        "p = (1 + b) / (1 + B))."
     )
 
 
@@ -238,8 +245,13 @@ def _uncertainty(result: ProbeResult) -> str:
     return (
         f"{spread}{settings.confidence:.0%} confidence intervals resample test patients{how} ({settings.bootstrap} "
         "resamplings; score intervals for metrics between 0 and 1, Student intervals on the metric's normal scale for "
-        f"the others). {_covered(result)}"
+        f"the others{_joined(result)}). {_covered(result)}"
     )
+
+
+def _joined(result: ProbeResult) -> str:
+    names = dict.fromkeys(METRICS[row.metric].label for row in result.estimates if row.interval == "joined recalls")
+    return f"; {', '.join(names)}: the intervals of the recalls, joined by square and add" if names else ""
 
 
 #: ``Estimate.covers`` → what the intervals are about.
@@ -249,7 +261,7 @@ _COVERED = {
     "patients": "Those of a single draw are about these very classifiers and do not cover the choice of training "
     "patients.",
     "folds": "Those of cross-validation are about classifiers trained on so many of these patients; their variance was "
-    "doubled for the dependence between folds, and they are approximate.",
+    f"multiplied by {FOLDS_VARIANCE:g} for the dependence between folds, and they are approximate.",
 }
 
 

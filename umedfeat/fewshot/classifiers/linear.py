@@ -86,7 +86,7 @@ class LinearProbe(ClassifierMixin, Selecting):  # type: ignore[misc]
         their scale inside the fold comes to the same.
         """
         inside = np.not_equal.outer(fold, np.arange(int(fold.max()) + 1))
-        paths = LogisticPaths(rows, targets, inside, self._scales(rows, inside, weights), weights)
+        paths = LogisticPaths(rows, targets, inside, self._scales(rows, inside, weights), weights, single=True)
         total = len(targets) if weights is None else weights.sum()
         losses: list[float] = []
         for strength in self.strengths:

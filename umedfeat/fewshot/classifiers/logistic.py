@@ -15,7 +15,7 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
 
-from umedfeat.arrays import Bools, Floats
+from umedfeat.arrays import Bools, Floats, Rows
 
 __all__ = ["LogisticPaths", "Weights", "probabilities"]
 
@@ -66,20 +66,23 @@ class _Root(Protocol):
 class _Tall:
     """Many rows: one product with the matrix of rows serves all fits; θ (D, F, M) multiplies rows / scales.
 
-    Each fold's standardisation is a rescaling of its coefficients, its mean part of its intercept.
+    Each fold's standardisation is a rescaling of its coefficients, its mean part of its intercept. The products
+    wait for memory: in single precision, which is enough to compare strengths, they take half as long.
     """
 
-    def __init__(self, rows: Floats, scales: Floats, width: int) -> None:
-        self.rows, self.shape = rows, (rows.shape[1], len(scales), width)
+    def __init__(self, rows: Floats, scales: Floats, width: int, single: bool) -> None:
+        self.rows: Rows = rows.astype(np.float32) if single else rows
+        self.shape = (rows.shape[1], len(scales), width)
         self.shrink = (1.0 / scales).T[:, :, None]
-        self._gram = rows.T @ rows
+        self._gram = np.asarray(self.rows.T @ self.rows, dtype=np.float64)
 
     def logits(self, theta: Floats) -> Floats:
-        flat = (theta * self.shrink).reshape(self.shape[0], -1)
-        return np.asarray((self.rows @ flat).reshape(-1, *self.shape[1:]))
+        flat = (theta * self.shrink).reshape(self.shape[0], -1).astype(self.rows.dtype, copy=False)
+        return np.asarray((self.rows @ flat).reshape(-1, *self.shape[1:]), dtype=np.float64)
 
     def pull(self, residual: Floats) -> Floats:
-        return np.asarray((self.rows.T @ residual.reshape(len(residual), -1)).reshape(self.shape) * self.shrink)
+        flat = residual.reshape(len(residual), -1).astype(self.rows.dtype, copy=False)
+        return np.asarray((self.rows.T @ flat).reshape(self.shape) * self.shrink)
 
     def coefficients(self, theta: Floats) -> Floats:
         return np.asarray((theta * self.shrink).transpose(1, 0, 2))
@@ -170,15 +173,23 @@ class LogisticPaths:
         inside: (n, F) bool, the rows that each fit may see.
         scales: (F, D) scale of each column over those rows, or (F, 1) of all: the fit is on ``rows / scales``.
         weights: (n,) how much each row counts; once by default.
+        single: products of many rows in single precision, for tolerances above 1e-5.
     """
 
     def __init__(
-        self, rows: Floats, targets: Floats, inside: Bools, scales: Floats, weights: Floats | None = None
+        self,
+        rows: Floats,
+        targets: Floats,
+        inside: Bools,
+        scales: Floats,
+        weights: Floats | None = None,
+        *,
+        single: bool = False,
     ) -> None:
         counts = np.ones(len(rows)) if weights is None else weights
         self.targets, self.inside, self.outside = targets, inside * counts[:, None], ~inside * counts[:, None]
-        wide = _SPAN * rows.shape[0] <= rows.shape[1]
-        self.design: _Design = (_Wide if wide else _Tall)(rows, scales, targets.shape[1])
+        wide, width = _SPAN * rows.shape[0] <= rows.shape[1], targets.shape[1]
+        self.design: _Design = _Wide(rows, scales, width) if wide else _Tall(rows, scales, width, single)
         self.theta: Floats = np.zeros(self.design.shape)
         self.intercept = np.stack([_start(targets[part]) for part in inside.T])
 

@@ -12,7 +12,8 @@ many patients; with a single draw of everybody, of this very classifier.
 
 Out-of-fold predictions are not independent: each pair of patients trains on one another, so what makes one of them easy
 makes the other easy too. Of a sum of exchangeable terms over ordered pairs, resampling the tested side alone sees half
-of the variance where nothing is to be learned; ``FOLDS_VARIANCE`` makes up for it.
+of the variance where nothing is to be learned, and nearly all of it where classes are far apart; ``FOLDS_VARIANCE``
+makes up for it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from scipy.optimize import brentq
 from scipy.stats import t
 
 from umedfeat.arrays import Floats, Ints
-from umedfeat.fewshot.metrics.metrics import Metric
+from umedfeat.fewshot.metrics.metrics import METRICS, Metric
 
 __all__ = [
     "FOLDS_VARIANCE",
@@ -36,6 +37,7 @@ __all__ = [
     "drawn_variance",
     "interval",
     "patient_weights",
+    "recall_interval",
     "tested_variance",
 ]
 
@@ -49,17 +51,19 @@ _SHRINKING = 0.55
 
 #: Test patients of a class below which nothing is known of its spread.
 _FEWEST = 2
+#: Share of the resamplings in which a metric must be defined.
+_MOSTLY = 0.9
 #: By how much the variance of out-of-fold metrics exceeds that of resampled predictions.
-FOLDS_VARIANCE = 2.0
+FOLDS_VARIANCE = 1.8
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Bounds and how they came about: "bootstrap-t", "exact bound" or "" where there is none (NaN)."""
+    """Bounds and how they came about; "" where there are none (NaN)."""
 
     low: float
     high: float
-    kind: Literal["bootstrap-t", "exact bound", ""]
+    kind: Literal["bootstrap-t", "joined recalls", "exact bound", ""]
 
 
 NO_INTERVAL = Interval(float("nan"), float("nan"), "")
@@ -117,17 +121,46 @@ def tested_variance(resampled: Floats, stratum: Ints, folds: bool) -> Spread | N
     """Variance because of whom one tests, from the metric under the weights (B,); None where it cannot be told.
 
     Args:
-        stratum: (P,) class of each test patient; their number less the number of strata are the degrees of freedom.
-        folds: predictions are out-of-fold.
+        stratum: (P,) class of each test patient. folds: predictions are out-of-fold.
     """
     usable = resampled[np.isfinite(resampled)]
     sizes = np.unique(stratum, return_counts=True)[1]
-    if len(usable) < 0.9 * len(resampled) or not len(sizes) or sizes.min() < _FEWEST:
+    if len(usable) < _MOSTLY * len(resampled) or not len(sizes) or sizes.min() < _FEWEST:
         return None
     if np.ptp(usable) < _ROUNDING:
         return Spread(0.0, 1.0)
     factor = FOLDS_VARIANCE if folds else 1.0
-    return Spread(factor * float(usable.var(ddof=1)), float(sizes.sum() - len(sizes)))
+    return Spread(factor * float(usable.var(ddof=1)), _freedom(sizes))
+
+
+def _freedom(sizes: Ints) -> float:
+    """Satterthwaite's degrees of freedom of a sum of strata whose variances are as 1 / size: with equal strata their
+    patients less their number, with one small stratum hardly more than it has itself."""
+    parts = 1.0 / sizes
+    return float(parts.sum() ** 2 / (parts**2 / (sizes - 1.0)).sum())
+
+
+def recall_interval(
+    value: float, resampled: Floats, carriers: int, freedom: float, confidence: float, *, folds: bool = False
+) -> Interval:
+    """Confidence interval of the recall of one class; none below two test patients who carry it.
+
+    Where resampling shows no spread, all patients fare alike: they are taken as so many trials.
+
+    Args:
+        resampled: (B,) the recall under the weights. carriers: test patients with the class. freedom: of its variance.
+    """
+    usable = resampled[np.isfinite(resampled)]
+    if carriers < _FEWEST or not np.isfinite(value) or len(usable) < _MOSTLY * len(resampled):
+        return NO_INTERVAL
+    recall, sizes = METRICS["sensitivity"], np.array([carriers])
+    alike = np.ptp(usable) < _ROUNDING
+    if alike and not _ROUNDING < value < 1 - _ROUNDING:
+        return _exact_bound(value, recall, sizes, confidence)
+    variance = value * (1 - value) / carriers if alike else float(usable.var(ddof=1))
+    factor = float(t.ppf(0.5 + confidence / 2, freedom))
+    low, high = _around(value, float(np.sqrt((FOLDS_VARIANCE if folds else 1.0) * variance)), factor, recall)
+    return Interval(low, high, "bootstrap-t")
 
 
 def interval(

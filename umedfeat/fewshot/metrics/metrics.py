@@ -21,7 +21,19 @@ from umedfeat.fewshot.metrics.operating import OPERATING, expected_calibration_e
 from umedfeat.fewshot.metrics.ranking import spearman, sums_within
 from umedfeat.fewshot.settings import Task
 
-__all__ = ["METRICS", "PRIMARY", "Evaluated", "Metric", "measure", "metrics_of"]
+__all__ = [
+    "CLASSES",
+    "JOINED",
+    "METRICS",
+    "PRIMARY",
+    "Evaluated",
+    "Metric",
+    "confusion",
+    "from_cells",
+    "measure",
+    "metrics_of",
+    "recalls_of",
+]
 
 
 _CLIP = 1e-15
@@ -91,6 +103,8 @@ _OF_TASK: dict[Task, tuple[str, ...]] = {
     "regression": ("r2", "mae", "spearman"),
     "survival": ("c_index",),
 }
+#: Tasks whose items carry one class each.
+CLASSES: tuple[Task, ...] = ("binary", "multiclass", "ordinal")
 PRIMARY: dict[Task, str] = {
     "binary": "macro_f1",
     "multiclass": "macro_f1",
@@ -126,8 +140,11 @@ class Evaluated:
     fold: Ints | None = None
 
 
-def measure(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
-    """All metrics of the task under (B, P) weights of the test patients: name → (B,)."""
+def measure(seen: Evaluated, weights: Floats, cells: Floats | None = None) -> dict[str, Floats]:
+    """All metrics of the task under (B, P) weights of the test patients: name → (B,).
+
+    ``cells``: the ``confusion`` of classes under the same weights, where it is known already.
+    """
     if seen.task == "regression":
         return _regression(seen, weights)
     if seen.task == "survival":
@@ -135,7 +152,7 @@ def measure(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
         return {"c_index": concordance(outcome, seen.values[:, 0], seen.patient, weights)}
     if seen.task == "multilabel":
         return _multilabel(seen, weights)
-    return _classification(seen, weights)
+    return _classification(seen, weights, confusion(seen, weights) if cells is None else cells)
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
@@ -143,9 +160,8 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
         return np.asarray(np.where(denominator > 0, numerator / denominator, np.nan))
 
 
-def _classification(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
+def _classification(seen: Evaluated, weights: Floats, cells: Floats) -> dict[str, Floats]:
     onehot = np.equal.outer(seen.truth, np.arange(seen.values.shape[1])).astype(np.float64)
-    cells = _confusion(seen, onehot, weights)
     found = {name: function(cells) for name, function in _FROM_CONFUSION.items()}
     if seen.task != "ordinal":
         del found["quadratic_kappa"]
@@ -162,12 +178,22 @@ def _classification(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
     return found
 
 
-def _confusion(seen: Evaluated, onehot: Floats, weights: Floats) -> Floats:
-    """(B, K, K) weighted confusion, truth in rows."""
-    width = onehot.shape[1]
+def confusion(seen: Evaluated, weights: Floats) -> Floats:
+    """(B, K, K) weighted confusion of classes, truth in rows."""
+    width = seen.values.shape[1]
     cells = np.zeros((weights.shape[1], width * width))
     np.add.at(cells, (seen.patient, seen.truth.astype(np.intp) * width + seen.values.argmax(axis=1)), 1.0)
     return np.asarray((weights @ cells).reshape(-1, width, width))
+
+
+def recalls_of(cells: Floats) -> Floats:
+    """(B, K) recall of each class from (B, K, K); NaN where it is absent."""
+    return _ratio(np.diagonal(cells, axis1=1, axis2=2), cells.sum(axis=2))
+
+
+def from_cells(name: str, cells: Floats) -> Floats:
+    """(B,) of one metric of ``JOINED`` from (B, K, K)."""
+    return _FROM_CONFUSION[name](cells)
 
 
 def _areas(seen: Evaluated, onehot: Floats, weights: Floats) -> tuple[Floats, Floats]:
@@ -185,7 +211,7 @@ def _macro_f1(cells: Floats) -> Floats:
 
 
 def _balanced_accuracy(cells: Floats) -> Floats:
-    return np.asarray(_ratio(np.diagonal(cells, axis1=1, axis2=2), cells.sum(axis=2)).mean(axis=1))
+    return np.asarray(recalls_of(cells).mean(axis=1))
 
 
 def _accuracy(cells: Floats) -> Floats:
@@ -222,6 +248,8 @@ _FROM_CONFUSION: dict[str, Callable[[Floats], Floats]] = {
     "mcc": _mcc,
     "quadratic_kappa": _quadratic_kappa,
 }
+#: Metrics whose intervals join those of the recalls (accuracy is one proportion itself).
+JOINED = frozenset(_FROM_CONFUSION) - {"accuracy"}
 
 
 def _mean(seen: Evaluated, losses: Floats, weights: Floats) -> Floats:
@@ -237,8 +265,9 @@ def _multilabel(seen: Evaluated, weights: Floats) -> dict[str, Floats]:
         chance = seen.values[:, label]
         both = np.stack([1 - chance, chance], axis=1)
         alone = Evaluated("binary", truth[:, label], both, seen.patient, fold=seen.fold)
-        found = _classification(alone, weights)
-        found["macro_f1"] = _f1(_confusion(alone, np.eye(2)[truth[:, label].astype(np.intp)], weights))
+        cells = confusion(alone, weights)
+        found = _classification(alone, weights, cells)
+        found["macro_f1"] = _f1(cells)
         each.append(found)
     return {name: np.mean([found[name] for found in each], axis=0) for name in metrics_of("multilabel")}
 

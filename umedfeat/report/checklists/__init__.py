@@ -29,6 +29,7 @@ _SAVED = {
     "model_place": "model.safetensors; splits.json",
     "model": "The fitted probe is model.safetensors; the others follow from features and splits.json.",
 }
+_NOT_HERE = "Images, labels and settings do not tell: the authors state it."
 _HEADER = ["item", "section", "topic", "asks", "place", "here"]
 
 
@@ -47,10 +48,13 @@ def filled(result: ProbeResult, name: str, saved: bool = False) -> list[dict[str
     """The items of one of CHECKLISTS with their places and what the study says. ``saved``: the probe lies beside it."""
     text = files("umedfeat.report.checklists").joinpath(name).read_text(encoding="utf-8")
     known = _answers(result) | (_SAVED if saved else {})
-    return [
-        row | {column: " ".join(row[column].format_map(known).split()) for column in ("place", "here")}
-        for row in csv.DictReader(StringIO(text))
-    ]
+    rows = csv.DictReader(StringIO(text))
+    return [row | {"place": row["place"].format_map(known), "here": _said(row, known)} for row in rows]
+
+
+def _said(row: Mapping[str, str], known: Mapping[str, str]) -> str:
+    """What the study says about an item, or why it says nothing."""
+    return " ".join(row["here"].format_map(known).split()) or _NOT_HERE
 
 
 def _answers(result: ProbeResult) -> dict[str, str]:

@@ -1,0 +1,58 @@
+"""Intervals of metrics of a confusion matrix: those of the recalls, joined.
+
+Macro-F1 or balanced accuracy move with the recall of each class, and recalls of different classes are of different
+patients. Where all the few test patients of a class fare alike, resampling them shows no spread, though five patients
+of whom none was recognised say little about the sixth. Their recall has a bound nevertheless; so the distance from each
+recall to its bound, carried over to the metric, takes the place of the standard error (Newcombe 1998, square and add;
+Zou and Donner 2008).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import t
+
+from umedfeat.arrays import Floats
+from umedfeat.fewshot.metrics.bootstrap import NO_INTERVAL, Interval, Spread
+from umedfeat.fewshot.metrics.metrics import METRICS, from_cells
+
+__all__ = ["joined"]
+
+_LOWEST = {"unit": 0.0, "signed": -1.0}
+
+
+def joined(
+    name: str, value: float, cells: Floats, recalls: Sequence[Interval], drawn: Spread, confidence: float
+) -> Interval:
+    """Interval of one metric of ``JOINED``; none where a recall has none.
+
+    Args:
+        value: the estimate. cells: (K, K) mean confusion matrix over the draws, truth in rows.
+        recalls: K intervals, because of whom one tests. drawn: variance of the metric because of whom one labels.
+    """
+    if not np.isfinite(value) or not all(recall.kind for recall in recalls):
+        return NO_INTERVAL
+    at = _value(name, cells)
+    reach = float(t.ppf(0.5 + confidence / 2, drawn.freedom)) * math.sqrt(drawn.variance)
+    down = [at - _value(name, _moved(cells, k, recall.low)) for k, recall in enumerate(recalls)]
+    up = [_value(name, _moved(cells, k, recall.high)) - at for k, recall in enumerate(recalls)]
+    lowest = _LOWEST[METRICS[name].scale]
+    return Interval(
+        max(lowest, value - math.hypot(*down, reach)), min(1.0, value + math.hypot(*up, reach)), "joined recalls"
+    )
+
+
+def _value(name: str, cells: Floats) -> float:
+    return float(from_cells(name, cells[None])[0])
+
+
+def _moved(cells: Floats, row: int, recall: float) -> Floats:
+    """The matrix with another recall of one class, its errors shared out as before, or alike where there are none."""
+    total, wrong = cells[row].sum(), np.delete(cells[row], row)
+    share = wrong / wrong.sum() if wrong.sum() > 0 else np.full(len(wrong), 1.0 / len(wrong))
+    moved: Floats = cells.copy()
+    moved[row] = np.insert((1.0 - recall) * total * share, row, recall * total)
+    return moved
