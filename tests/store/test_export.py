@@ -56,6 +56,24 @@ def test_clam(feats: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(torch.load(tmp_path / "clam" / "pt_files" / "one.pt", weights_only=True), ONE)
 
 
+@pytest.mark.parametrize("layout", ["clam", "trident", "stamp", "pt", "anndata"])
+def test_items_without_a_region_are_named(feats: Path, tmp_path: Path, layout: str) -> None:
+    assert export(feats, tmp_path / "out", layout).empty == ("b/two",)
+    with (tmp_path / "out" / "items.csv").open(newline="") as stream:
+        assert {row["id"]: row["rows"] for row in csv.DictReader(stream)}["b/two"] == "0"
+
+
+def test_the_command_names_them_with_the_remedy(
+    feats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from umedfeat.cli import run
+
+    assert run(["export", str(feats), "--layout", "pt", "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "1 without a single region, written with no rows: b/two" in said
+    assert "--tissue none" in said
+
+
 def test_trident(feats: Path, tmp_path: Path) -> None:
     done = export(feats, tmp_path / "t", "trident")
     assert done.left_out == (("photo", "it is not tiled"),)

@@ -47,6 +47,7 @@ export for tools that read features and coords: it opens as it is.
 def command(file: Path, layout: str, out: Path | None, nominal_magnification: bool, as_json: bool) -> int:
     """Write CLAM, TRIDENT, STAMP, .pt, Parquet or AnnData files of the features."""
     from umedfeat.store import FeatureFile, export
+    from umedfeat.store.info import EMPTY_REMEDY
     from umedfeat.terminal.bar import Bar
 
     with FeatureFile(file) as features:
@@ -56,9 +57,14 @@ def command(file: Path, layout: str, out: Path | None, nominal_magnification: bo
         done = export(file, folder, layout, nominal_magnification=nominal_magnification, on_rows=bar.update)
     if as_json:
         left_out = [{"id": name, "reason": reason} for name, reason in done.left_out]
-        click.echo(json.dumps({"out": str(folder), "items": done.items, "left_out": left_out}, indent=2))
+        told = {"out": str(folder), "items": done.items, "empty": list(done.empty), "left_out": left_out}
+        click.echo(json.dumps(told, indent=2))
         return 0
     click.echo(f"{printable(str(folder))}: {done.items:,} items")
+    if done.empty:
+        shown = ", ".join(done.empty[:10]) + (" …" if len(done.empty) > 10 else "")
+        click.echo(printable(f"  {len(done.empty)} without a single region, written with no rows: {shown}"))
+        click.echo(f"  {EMPTY_REMEDY}; tools that need rows are spared by the column rows of items.csv")
     for name, reason in done.left_out[:10]:
         click.echo(printable(f"  left out: {name} ({reason})"))
     if len(done.left_out) > 10:

@@ -33,11 +33,13 @@ class Exported:
     Attributes:
         folder: where. items: how many items.
         left_out: (id, reason) of items that the layout cannot hold.
+        empty: ids of written items without a region: their arrays have no rows.
     """
 
     folder: Path
     items: int
     left_out: tuple[tuple[str, str], ...]
+    empty: tuple[str, ...] = ()
 
 
 def export(
@@ -79,7 +81,8 @@ def export(
             reason = left_out[0][1] if left_out else "the file holds none"
             raise SetupError(f"{path.name}: no item fits the layout {layout}: {reason}", remedy="try --layout pt")
         _write_table(out_dir / "items.csv", file, names, written)
-    return Exported(out_dir, len(written), tuple(left_out))
+        empty = tuple(file.ids[number] for number in written if not file.items["count"][number])
+    return Exported(out_dir, len(written), tuple(left_out), empty)
 
 
 def _write_items(

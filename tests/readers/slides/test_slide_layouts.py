@@ -14,7 +14,7 @@ from slide_reading import policy
 
 from umedfeat.contract import Plan
 from umedfeat.discovery import Discovery, discover
-from umedfeat.errors import InputError, ScaleError, UnsupportedInput
+from umedfeat.errors import InputError, ScaleError, TooLarge, UnsupportedInput
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Limits, Policy
 from umedfeat.readers import open_reader
@@ -272,6 +272,26 @@ def test_absurd_upsampling_is_refused_with_its_number_of_tiles(tmp_path: Path) -
     assert "--max-upsample" in caught.value.remedy
     more = Policy(slide=chosen.slide, limits=Limits(max_upsample=8))
     assert read(path, more)[0].tile_extent == 8
+
+
+def test_an_absurd_grid_is_refused_before_any_work(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "s.svs", tissue_like(5000, 5000), 0.25, flavour="svs", levels=1)
+    with pytest.raises(TooLarge, match=r"the grid has 24,\d{3},\d{3} tiles") as caught:
+        read(path, policy(mpp=0.25, tile_size=64, overlap=63))
+    assert "--overlap" in caught.value.remedy
+
+
+def test_a_flat_stack_with_levels_in_sub_directories_is_a_slide(tmp_path: Path) -> None:
+    """In strips, without a tile and without a reduced page at the top: it was taken for a stack of pictures."""
+    path = tmp_path / "s.tif"
+    pixels = tissue_like(400, 400)
+    with tifffile.TiffWriter(path) as writer:
+        options = {"photometric": "rgb", "metadata": None, "rowsperstrip": 64}
+        writer.write(np.stack([pixels] * 2), subifds=1, resolution=(2e4, 2e4), resolutionunit=3, **options)
+        writer.write(np.stack([halved(pixels)] * 2), subfiletype=1, **options)
+    assert [source.format for source in found(path).sources] == ["slide"]
+    with pytest.raises(UnsupportedInput, match="2 planes of one size"):
+        read(path)
 
 
 def test_a_tiff_is_a_slide_by_its_scale(tmp_path: Path) -> None:

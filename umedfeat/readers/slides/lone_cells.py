@@ -25,6 +25,8 @@ _AROUND = 64.0
 #: Colour (difference of optical densities) of a cell is this far above what it varies by on the glass, and above this.
 #: Light of one is so many grey values above the dark ground.
 _DEVIATIONS, _LEAST_COLOUR, _LEAST_LIGHT = 8.0, 0.05, 12.0
+#: Dust is a little coloured too: a stain's colour is at least this share of its density.
+_STAINED = 0.15
 #: Colour of the surroundings is taken off over this many micrometres: tinted and vignetted glass is no cell.
 _NEAR = 96.0
 
@@ -46,23 +48,24 @@ def stained_cells(thumbnail: RGB, mpp: float, glass: Glass, elsewhere: Mask) -> 
         elsewhere: (H, W) bool, where no cell is looked for: tissue and ink with their surroundings.
     """
     density = [density_of(thumbnail[..., c].astype(np.float32), white) for c, white in enumerate(glass.white)]
-    colour = np.maximum(np.maximum(density[0], density[1]), density[2])
-    colour = colour - np.minimum(np.minimum(density[0], density[1]), density[2])
-    return _standing_out(colour, mpp, _LEAST_COLOUR, elsewhere)
+    most = np.maximum(np.maximum(density[0], density[1]), density[2])
+    colour = most - np.minimum(np.minimum(density[0], density[1]), density[2])
+    return _standing_out(colour, mpp, _LEAST_COLOUR, elsewhere, colour >= _STAINED * most)
 
 
 def shining_cells(thumbnail: RGB, mpp: float, elsewhere: Mask) -> LoneCells:
     """Cells that stand out by light on dark ground; arguments as of ``stained_cells``."""
-    return _standing_out(most_of(thumbnail.astype(np.float32)), mpp, _LEAST_LIGHT, elsewhere)
+    light = most_of(thumbnail.astype(np.float32))
+    return _standing_out(light, mpp, _LEAST_LIGHT, elsewhere, light >= 0)
 
 
-def _standing_out(signal: Floats32, mpp: float, least: float, elsewhere: Mask) -> LoneCells:
+def _standing_out(signal: Floats32, mpp: float, least: float, elsewhere: Mask, possible: Mask) -> LoneCells:
     near = _odd(_NEAR / mpp)
     signal = signal - ndimage.uniform_filter(ndimage.minimum_filter(ndimage.uniform_filter(signal, 3), 3), near)
     middle = float(np.median(signal))
     spread = 1.4826 * float(np.median(np.abs(signal - middle)))
     least = middle + max(least, _DEVIATIONS * spread)
-    labels, count = ndimage.label((signal > least) & ~elsewhere, np.ones((3, 3)))
+    labels, count = ndimage.label((signal > least) & possible & ~elsewhere, np.ones((3, 3)))
     if not count:
         return LoneCells(np.zeros(labels.shape, bool), 0, 0.0)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
