@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import sqlite3
 import struct
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ PIECE = 256
 def jpeg(pixels: RGB, **options: Any) -> bytes:
     """A JPEG of nearly the given pixels."""
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=95, subsampling=0, **options)
+    options |= {} if pixels.ndim == 2 else {"subsampling": 0}
+    Image.fromarray(pixels).save(stream, "JPEG", quality=95, **options)
     return stream.getvalue()
 
 
@@ -248,6 +251,56 @@ def write_philips(path: Path, pixels: RGB, mpp: float, *, levels: int = 2) -> Pa
             )
             pixels = halved(pixels)
     return path
+
+
+def write_sakura(path: Path, pixels: RGB, mpp: float, *, levels: int = 2, planes: int = 1) -> Path:
+    """Sakura SVSLIDE: a database of grey JPEG tiles, one for each colour; OpenSlide shows the middle focal plane."""
+    height, width = pixels.shape[:2]
+    with contextlib.closing(sqlite3.connect(path)) as base, base:
+        base.execute("CREATE TABLE DataManagerSQLiteConfigXPO (TableName TEXT)")
+        base.execute("INSERT INTO DataManagerSQLiteConfigXPO VALUES ('uid')")
+        base.execute("CREATE TABLE uid (id TEXT PRIMARY KEY, size INTEGER, data BLOB)")
+        base.execute(
+            "CREATE TABLE tile (TILEID TEXT, PYRAMIDLEVEL INTEGER, COLUMNINDEX INTEGER, ROWINDEX INTEGER, "
+            "COLORINDEX INTEGER)"
+        )
+        texts = ("SlideId", "Date", "Description", "Creator", "DiagnosisCode", "Keywords")
+        columns = ", ".join(f"{name} TEXT" for name in texts)
+        base.execute(
+            f"CREATE TABLE SVSlideDataXPO (OID INTEGER, m_labelScan INTEGER, m_overviewScan INTEGER, {columns})"
+        )
+        base.execute("INSERT INTO SVSlideDataXPO VALUES (1, 0, 0, 's', '', '', '', '0', '')")
+        base.execute(
+            "CREATE TABLE SVHRScanDataXPO (OID INTEGER, ParentSlide INTEGER, ScanId TEXT, Date TEXT, Description TEXT, "
+            "Name TEXT, ResolutionMmPerPix REAL, NominalLensMagnification REAL, ThumbnailImage BLOB, "
+            "FocussingMethod TEXT)"
+        )
+        scan = (1, 1, "c", "", "", "", mpp / 1000, 20.0, jpeg(pixels[::16, ::16]), "1")
+        base.execute("INSERT INTO SVHRScanDataXPO VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", scan)
+        base.execute("CREATE TABLE SVScannedImageDataXPO (OID INTEGER, Image BLOB)")
+        header = struct.pack("<5I", PIECE, width, height, 0, planes)
+        rows = [("++MagicBytes", b"SVGigaPixelImage"), ("++VersionBytes", b"1.0.0"), ("Header", header)]
+        base.executemany("INSERT INTO uid VALUES (?, ?, ?)", [(name, len(data), data) for name, data in rows])
+        for level in range(levels):
+            _sakura_level(base, pixels, 2**level, planes)
+            pixels = halved(pixels)
+    return path
+
+
+def _sakura_level(base: sqlite3.Connection, pixels: RGB, factor: int, planes: int) -> None:
+    height, width = pixels.shape[:2]
+    for y in range(0, height, PIECE):
+        for x in range(0, width, PIECE):
+            tile = np.full((PIECE, PIECE, 3), 255, np.uint8)
+            part = pixels[y : y + PIECE, x : x + PIECE]
+            tile[: part.shape[0], : part.shape[1]] = part
+            for colour in range(3):
+                data = jpeg(np.ascontiguousarray(tile[..., colour]))
+                for plane in range(planes):
+                    name = f"T;{x * factor}|{y * factor};{factor};{colour};{plane}"
+                    base.execute("INSERT INTO uid VALUES (?, ?, ?)", (name, len(data), data))
+                    place = (name, factor, x * factor, y * factor, colour)
+                    base.execute("INSERT INTO tile VALUES (?, ?, ?, ?, ?)", place)
 
 
 def write_czi(

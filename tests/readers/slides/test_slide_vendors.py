@@ -31,6 +31,7 @@ VENDORS: dict[str, tuple[str, Writer, str, float]] = {
     "Ventana BIF": ("s.bif", vendor_slides.write_bif, "ventana", 0.0),
     "Philips TIFF": ("s.tiff", vendor_slides.write_philips, "philips", 0.0),
     "Zeiss CZI": ("s.czi", vendor_slides.write_czi, "zeiss", 0.0),
+    "Sakura SVSLIDE": ("s.svslide", vendor_slides.write_sakura, "sakura", 2.5),
 }
 every_vendor = pytest.mark.parametrize("vendor", list(VENDORS))
 
@@ -216,6 +217,9 @@ def test_focal_planes_that_openslide_does_not_show_are_counted(tmp_path: Path) -
     told = planned(ventana, policy(mpp=0.5, focus="middle")).detail["contents"]
     assert isinstance(told, dict)
     assert (told["planes"], told["planes_read"], told["focus"]) == (3, 1, "the scanner's own of 3 planes")
+    sakura = vendor_slides.write_sakura(tmp_path / "s.svslide", pixels, 0.5, planes=3)
+    with pytest.raises(UnsupportedInput, match="3 focal planes"):
+        planned(sakura, policy(mpp=0.5))
     philips = vendor_slides.write_philips(tmp_path / "p.tiff", pixels, 0.5)
     assert "--focus chose nothing" in planned(philips, policy(mpp=0.5, focus="2")).hint
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +26,8 @@ def scanner_planes(path: Path, properties: Mapping[str, str], sizes: Sequence[tu
     vendor = properties.get("openslide.vendor", "")
     if vendor == "hamamatsu" and path.suffix.lower() == ".ndpi":
         return _ndpi(path)
+    if vendor == "sakura":
+        return _sakura(path)
     if vendor == "aperio":
         return sizes.count(sizes[0])  # further planes look like levels of the same size
     told = {"hamamatsu": "hamamatsu.NoLayers", "ventana": "ventana.Z-layers"}.get(vendor, "")
@@ -51,4 +55,16 @@ def _ndpi(path: Path) -> int:
             scans = [d for lens, d in zip(lenses, depths, strict=True) if lens is not None and lens.value > 0]
             return max(1, len({depth.value for depth in scans if depth is not None}))
     except TIFF_FAULTS:
+        return 1
+
+
+def _sakura(path: Path) -> int:
+    """The fifth number of the header in the table that the database names."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as base:
+            ((table,),) = base.execute("SELECT TableName FROM DataManagerSQLiteConfigXPO")
+            quoted = str(table).replace('"', '""')
+            ((header,),) = base.execute(f"SELECT data FROM \"{quoted}\" WHERE id = 'Header'")
+        return max(1, int.from_bytes(header[16:20], "little"))
+    except (sqlite3.Error, ValueError, TypeError):
         return 1
