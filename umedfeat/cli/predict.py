@@ -30,7 +30,9 @@ Examples:
 \b
 The model is what `umedfeat probe` leaves in probe/model.safetensors. Features of other settings are refused; images
 are embedded with the model's encoder and policy, resumed if they were begun. Beside predictions.csv lie patients.csv,
-index.html, and of slides heatmaps/: PNG, QuPath GeoJSON and OME-TIFF. Where labels are known (--labels, or the
+index.html; --shard 3/16 writes them under shards/3-of-16/, and umedfeat merge
+predict/feats.h5.shards/*.h5 --out predict/feats.h5 joins the features for one prediction of all. Of slides there are
+heatmaps/: PNG, QuPath GeoJSON and OME-TIFF. Where labels are known (--labels, or the
 column that the model was trained on), validation.csv and the page tell how good the fixed model is.
 """
 
@@ -100,7 +102,7 @@ def command(
 ) -> int:
     """Apply a saved probe to new features or images; where labels are known, tell how good it is."""
     from umedfeat.extraction.occlusion import joined, occlude_all
-    from umedfeat.extraction.predicting import predict
+    from umedfeat.extraction.predicting import place_of_shard, predict
     from umedfeat.prediction.external import validate_if_labelled
     from umedfeat.prediction.overlap import trained_patients
     from umedfeat.prediction.saved import SavedProbe
@@ -113,12 +115,13 @@ def command(
 
     probe = SavedProbe.load(model)
     probe.refuse_unknown(class_name)
+    features, out = out.parent / "feats.h5", place_of_shard(out, run)
     out.parent.mkdir(parents=True, exist_ok=True)
     with Bar("predict") as bar:
         found = predict(
             inputs,
             probe,
-            features=out.parent / "feats.h5",
+            features=features,
             weights=weights,
             device=device,
             run=run,

@@ -14,7 +14,7 @@ from umedfeat.prediction.apply import OnRows, Predicted, apply_probe
 from umedfeat.prediction.saved import SavedProbe
 from umedfeat.terminal.progress import Progress
 
-__all__ = ["predict"]
+__all__ = ["place_of_shard", "predict"]
 
 
 def predict(
@@ -66,3 +66,12 @@ def predict(
             progress=progress,
         )
     return apply_probe(probe, path, on_rows)
+
+
+def place_of_shard(out: Path, run: RunSettings) -> Path:
+    """Where a run writes its table: ``out``, or a place of its own for a shard, so that shards on many machines do not
+    write over each other (``predict/shards/3-of-16/predictions.csv``)."""
+    if run.shard is None:
+        return out
+    number, total = run.shard
+    return out.parent / "shards" / f"{number}-of-{total}" / out.name

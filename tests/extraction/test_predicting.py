@@ -1,0 +1,94 @@
+"""``predict`` on images: extracted with the model's own encoder and policy, sharded and resumed like ``extract``."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import umedfeat
+from umedfeat.cli import run
+from umedfeat.errors import SetupError
+from umedfeat.extraction import alike
+from umedfeat.extraction.run import Summary, extract
+from umedfeat.fewshot.files import read_subject
+from umedfeat.fewshot.settings import ProbeSettings
+from umedfeat.policy import ImagePolicy, Policy
+from umedfeat.prediction.fit import Saving, study_and_fit
+from umedfeat.store import FeatureFile
+
+pytestmark = pytest.mark.filterwarnings("ignore:--encoder random is untrained")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled films with a model, and new ones."""
+    folder = tmp_path_factory.mktemp("world")
+    rng = np.random.default_rng(0)
+    for name, count in (("old", 12), ("new", 5)):
+        (folder / name).mkdir()
+        for number in range(count):
+            base = 60 if number % 2 else 160
+            pixels = np.clip(rng.normal(base, 20, (40, 48, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number:02}.png")
+    rows = [f"old/{number:02}.png,{'dark' if number % 2 else 'light'},{number}" for number in range(12)]
+    (folder / "old.csv").write_text("path,label,patient\n" + "\n".join(rows) + "\n")
+    policy = Policy(image=ImagePolicy(size=32))
+    umedfeat.extract(folder / "old.csv", folder / "feats.h5", encoder="random", policy=policy)
+    settings = ProbeSettings(fractions=(1.0,), classifiers=("linear",), bootstrap=100)
+    _, probe = study_and_fit(read_subject(folder / "feats.h5", settings), Saving())
+    assert probe is not None
+    probe.save(folder / "model.safetensors")
+    return folder
+
+
+def _predictions(path: Path) -> dict[str, str]:
+    return {row["id"]: row["p_light"] for row in csv.DictReader(path.read_text().splitlines())}
+
+
+def test_shards_write_apart_and_merge_into_the_same_predictions(world: Path, tmp_path: Path) -> None:
+    model, new = str(world / "model.safetensors"), str(world / "new")
+    whole = tmp_path / "whole" / "predictions.csv"
+    assert run(["predict", new, "--model", model, "--out", str(whole)]) == 0
+    out, parts = tmp_path / "parts" / "predictions.csv", {}
+    for number in (1, 2):
+        assert run(["predict", new, "--model", model, "--out", str(out), "--shard", f"{number}/2"]) == 0
+        parts |= _predictions(out.parent / "shards" / f"{number}-of-2" / "predictions.csv")
+    assert parts == _predictions(whole) and len(parts) == 5
+    shards = sorted(map(str, (out.parent / "feats.h5.shards").glob("*.h5")))
+    assert run(["merge", *shards, "--out", str(out.parent / "feats.h5")]) == 0
+    assert run(["predict", str(out.parent / "feats.h5"), "--model", model, "--out", str(out)]) == 0
+    assert _predictions(out) == parts
+
+
+def test_what_was_embedded_before_is_not_embedded_again(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summaries: list[Summary] = []
+
+    def watched(*arguments: object, **options: object) -> Summary:
+        summaries.append(extract(*arguments, **options))  # type: ignore[arg-type]
+        return summaries[-1]
+
+    monkeypatch.setattr(alike, "extract", watched)
+    (tmp_path / "some").mkdir()
+    for path in sorted((world / "new").iterdir()):
+        (tmp_path / "some" / path.name).write_bytes(path.read_bytes())
+        if path.name in ("01.png", "04.png"):
+            umedfeat.predict(tmp_path / "some", world / "model.safetensors", features=tmp_path / "feats.h5")
+    assert [(each.embedded, each.resumed) for each in summaries] == [(2, 0), (3, 2)]
+
+
+def test_the_policy_and_encoder_are_the_models_own(world: Path, tmp_path: Path) -> None:
+    found = umedfeat.predict(world / "new", world / "model.safetensors", features=tmp_path / "feats.h5")
+    with FeatureFile(tmp_path / "feats.h5") as file, FeatureFile(world / "feats.h5") as old:
+        assert file.fingerprint == old.fingerprint and file.policy["image"]["size"] == 32
+    assert len(found.values) == 5
+    other = umedfeat.extract(
+        world / "new", tmp_path / "other.h5", encoder="random", policy=Policy(image=ImagePolicy(size=64))
+    ).out
+    with pytest.raises(SetupError, match=r"other\.h5: made with other settings: policy\.image\.size: 32 → 64"):
+        umedfeat.predict(other, world / "model.safetensors")
