@@ -133,7 +133,8 @@ def _policy_lines(facts: dict[str, Any]) -> list[str]:
         kept = "all" if slide.get("tissue") == "none" else f"tissue ≥ {slide.get('min_tissue', 0):.0%}"
         lines.append(f"slides: {slide.get('tile_size')} px tiles at {slide.get('mpp')} µm/px{overlap}, {kept}")
     if "CT" in there and intensity:
-        lines.append(f"CT: {intensity.get('ct_window')} window")
+        three = intensity.get("rgb") == "windows"
+        lines.append("CT: three windows as colours" if three else f"CT: {intensity.get('ct_window')} window")
     if "PT" in there and intensity.get("window") == "auto":
         lines.append(f"PET: SUV {intensity.get('suv')} where the tags allow it")
     if there - {"WSI", "SM", "CT", "histology", "photo"} and intensity:
@@ -141,7 +142,13 @@ def _policy_lines(facts: dict[str, Any]) -> list[str]:
         window = intensity.get("window")
         lines.append(f"grey: {f'percentiles {low} to {high}' if window in _PERCENTILES else f'window {window}'}")
     if image and there != {"WSI"}:
-        lines.append(f"images: {image.get('fit')} to {image.get('size')} px, slices {volume.get('slices', 'all')}")
+        how = f"{image['spacing']:g} mm per pixel" if image.get("spacing") else image.get("fit")
+        beside = ", neighbouring slices as colours" if intensity.get("rgb") == "neighbours" else ""
+        slices = f"slices {volume.get('slices', 'all')}{beside}"
+        lines.append(f"images: {how} to {image.get('size')} px, {slices}")
+    if (roi := policy.get("roi", {})) and any(roi.values()):
+        wide = f"{roi['size']:g} mm wide" if roi.get("size") else f"with a margin of {roi.get('margin'):g} mm"
+        lines.append(f"regions of interest: {wide}")
     return lines
 
 

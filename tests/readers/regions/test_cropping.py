@@ -25,6 +25,7 @@ from umedfeat.extraction.settings import RunSettings
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import ImagePolicy, IntensityPolicy, Policy, RoiPolicy, VolumePolicy
 from umedfeat.readers import open_reader
+from umedfeat.store.info import policy_in_words
 
 CENTRE = np.array([23.0, -14.0, 30.0])
 RADIUS = 12.0
@@ -357,3 +358,15 @@ def test_real_contours_and_their_image(data_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(UnreadableInput, match="lies outside of the image"):
         other = data_dir / "dicom" / "ibsi" / "STS_025" / "CT" / "mask" / "RS.dcm"
         seen(manifest(tmp_path, [row | {"mask": str(other)}]), how(margin=10.0))
+
+
+def test_scale_regions_and_colours_are_told_in_words() -> None:
+    def told(policy: Policy) -> str:
+        return "\n".join(policy_in_words({"file": "a.h5", "policy": policy.sized().to_dict(), "modalities": {"CT": 1}}))
+
+    assert "images: 0.5 mm per pixel to 64 px" in told(how(spacing=0.5))
+    assert "neighbouring slices as colours" in told(how(rgb="neighbours"))
+    assert "CT: three windows as colours" in told(how(rgb="windows"))
+    assert "regions of interest: 60 mm wide" in told(Policy(roi=RoiPolicy(size=60)))
+    assert "regions of interest: with a margin of 5 mm" in told(how(margin=5.0))
+    assert "regions" not in told(how())

@@ -143,6 +143,7 @@ def _policy_text(file: FeatureFile) -> str:
         "image": not tiled.all(),
         "intensity": len(grey) > 0,
         "volume": (np.asarray(file.items["depth"]) > 1).any(),
+        "roi": any(file.policy.get("roi", {}).values()),
     }
     unmet = {"ct_window": "CT" not in grey, "window": bool((grey == "CT").all())}
     parts = []

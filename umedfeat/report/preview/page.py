@@ -97,8 +97,16 @@ def _settings(policy: Policy) -> list[tuple[str, str]]:
         ("CT", f"window {intensity.ct_window}"),
         ("Other grey images", _window(intensity)),
         ("Volumes", f"{volume.plane} plane, slices: {volume.slices}"),
-        ("Whole images", f"{image.size} × {image.size} px, {image.fit}"),
+        ("Whole images", f"{image.size} × {image.size} px, {_scale(policy)}"),
     ]
+
+
+def _scale(policy: Policy) -> str:
+    image, roi, rgb = policy.image, policy.roi, policy.intensity.rgb
+    how = f"{image.spacing:g} mm per pixel" if image.spacing else image.fit
+    region = f"{roi.size:g} mm wide" if roi.size else f"with a margin of {roi.margin:g} mm" if roi.margin else ""
+    colours = {"grey": "", "neighbours": "neighbouring slices as colours", "windows": "CT: three windows as colours"}
+    return ", ".join(filter(None, (how, region and f"regions of interest {region}", colours[rgb])))
 
 
 def _window(intensity: IntensityPolicy) -> str:
