@@ -28,8 +28,9 @@ CODESTREAMS = {
     "1.2.840.10008.1.2.4.80": lambda pixels: imagecodecs.jpegls_encode(pixels),
     "1.2.840.10008.1.2.4.70": lambda pixels: imagecodecs.ljpeg_encode(pixels),
     "1.2.840.10008.1.2.4.90": lambda pixels: imagecodecs.jpeg2k_encode(pixels, codecformat="j2k", level=0),
-    "1.2.840.10008.1.2.4.201": lambda pixels: imagecodecs.htj2k_encode(pixels),
 }
+if hasattr(imagecodecs, "htj2k_encode"):  # not in the last version for Python 3.10
+    CODESTREAMS["1.2.840.10008.1.2.4.201"] = lambda pixels: imagecodecs.htj2k_encode(pixels)
 
 
 def film(syntax: str, stream: bytes, **tags: Any) -> pydicom.Dataset:
@@ -93,6 +94,8 @@ def test_what_nothing_decodes_is_named_with_a_remedy(syntax: str, told: str, rem
 def test_a_missing_codec_is_named_and_not_taken_for_damage(
     syntax: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if syntax not in CODESTREAMS:
+        pytest.skip("this version of imagecodecs does not encode it")
     save(film(syntax, CODESTREAMS[syntax](RAMP)), tmp_path / "a.dcm")
     decoder = get_decoder(UID(syntax))
     monkeypatch.setattr(decoder, "_unavailable", dict.fromkeys(decoder._available, ("something",)))
