@@ -25,7 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "factories"))
 from store_cases import header, item
 
-from umedfeat.store import FeatureStore, Item, merge, verify
+from umedfeat.store import FeatureStore, Item, merge, shard_path, verify
 
 DIM = 512
 BASES: dict[int, Item] = {}
@@ -162,7 +162,7 @@ def main() -> None:
         names, rows = cohort(options.gigabytes / 2, 4000)
         out = folder / "feats.h5"
         for shard in range(1, 17):
-            with FeatureStore(out, header(), dim=DIM, shard=(shard, 16)) as store:
+            with FeatureStore(shard_path(out, (shard, 16)), header(), dim=DIM) as store:
                 for name in names[shard - 1 :: 16]:
                     store.add(numbered(name, rows))
                 store.finish({})

@@ -164,6 +164,27 @@ def test_shards_merge_to_the_same_bytes(tmp_path: Path) -> None:
     assert run(["verify", str(out)]) == 0
 
 
+def test_shards_in_files_of_their_own_names_know_what_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A workflow names its files itself; what was added between two of its steps must not go missing."""
+    source = write_images(tmp_path / "in", 3)
+    one, two = tmp_path / "one.h5", tmp_path / "two.h5"
+    merge = ["merge", str(one), str(two), "--out", str(tmp_path / "all.h5")]
+    assert extract(source, tmp_path / "f.h5", "--shard", "1/2", "--shard-out", str(one)) == 0
+    assert not (tmp_path / "f.h5.shards").exists()
+    assert run([merge[0], merge[1], *merge[3:]]) == 2
+    assert "shard 2/2 is missing" in capsys.readouterr().err
+    write_images(source / "late", 1)
+    assert extract(source, tmp_path / "f.h5", "--shard", "2/2", "--shard-out", str(two)) == 0
+    assert run(merge) == 2
+    assert "two different lists of inputs" in capsys.readouterr().err
+    assert extract(source, tmp_path / "f.h5", "--shard", "1/2", "--shard-out", str(one)) == 0
+    assert run(merge) == 0
+    assert extract(source, tmp_path / "whole.h5") == 0
+    assert (tmp_path / "all.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
 def test_failures_are_told_listed_and_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = write_images(tmp_path / "in", 3), tmp_path / "f.h5"
     whole = (source / "image1.png").read_bytes()
@@ -210,6 +231,7 @@ def test_dry_run_writes_nothing(
         (["extract", "--input", "in", "--offline"], "--encoder efficientnet-lite0"),
         (["extract", "--input", "in", "--window", "liver"], "soft-tissue"),
         (["extract", "--input", "in", "--shard", "4/3"], "1 ≤ i ≤ n"),
+        (["extract", "--input", "in", "--shard-out", "part.h5"], "add --shard i/n"),
         (["extract"], "--input"),
         (["info", "nothing.h5"], "no such feature file"),
         (["info", "in/image0.png"], "not a feature file"),

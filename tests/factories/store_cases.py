@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from umedfeat.contract import Dropped, Failure, Plan, Skipped, Source, make_regions
 from umedfeat.policy import ImagePolicy, Policy, SlidePolicy
-from umedfeat.store import FeatureStore, Header, Item
+from umedfeat.store import FeatureStore, Header, Item, Shard, shard_path
 
 DIM = 4
 
@@ -64,7 +65,10 @@ def write(
     dim: int = DIM,
 ) -> Path:
     """A finished feature file of some items."""
-    with FeatureStore(out, settings or header(), dim=dim, shard=shard) as store:
+    told = settings or header()
+    if shard is not None:
+        out, told = shard_path(out, shard), replace(told, shard=Shard(*shard).text)
+    with FeatureStore(out, told, dim=dim) as store:
         for each in items:
             store.add(each)
         for name in failures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -95,6 +96,10 @@ def test_shards_and_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     shards = [str(write(Path("feats.h5"), items[k - 1 :: 3], shard=(k, 3))) for k in (1, 2, 3)]
     assert run(["merge", *shards[:2], "--out", "feats.h5"]) == 2
     assert "shard 3/3 is missing" in capsys.readouterr().err
+    doubled = str(shutil.copy(shards[0], "again.h5"))
+    assert run(["merge", *shards, doubled, "--out", "feats.h5"]) == 2
+    told = capsys.readouterr().err
+    assert "shard 1/3 is there twice" in told and "again.h5" in told
     assert run(["merge", *shards, "--out", "feats.h5"]) == 0
     assert "feats.h5: 6 items, 15 rows from 3 files" in capsys.readouterr().out
     assert Path("feats.h5").read_bytes() == whole.read_bytes()

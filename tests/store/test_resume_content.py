@@ -143,6 +143,16 @@ def test_other_shards_inputs_are_not_gone(tmp_path: Path, pair: tuple[Item, Item
         assert not store.resume([pair[0].source], [one.source for one in pair], prune=True).gone
 
 
+def test_what_is_another_shards_by_now_is_left_to_it(tmp_path: Path, pair: tuple[Item, Item]) -> None:
+    """Inputs came, and the parts are divided anew: an item in two shards could contradict itself."""
+    out = write(tmp_path / "feats.h5", pair)
+    with FeatureStore(out, header(), dim=DIM) as store:
+        assert not store.resume([pair[0].source], [one.source for one in pair]).todo
+        store.finish({})
+    with FeatureFile(out) as file:
+        assert file.ids == (pair[0].source.id,)
+
+
 def test_allowed_failures() -> None:
     assert RunSettings().allows(0, 10) and not RunSettings().allows(1, 10)
     assert RunSettings(allow_failed="2").allows(2, 10) and not RunSettings(allow_failed="2").allows(3, 10)

@@ -21,10 +21,12 @@ Many machines, one shared disk (a SLURM array of 16):
   umedfeat extract --input slides/ --out feats.h5 --shard $SLURM_ARRAY_TASK_ID/16
   umedfeat merge feats.h5.shards/*.h5 --out feats.h5
 Each shard writes feats.h5.shards/03-of-16.h5 and resumes by itself; the merged file is byte-identical to
-the one of an undivided run, in whatever order and groups it is merged. All machines need the same --id-key.
+the one of an undivided run, in whatever order and groups it is merged. Shards hold about the same number of
+bytes each; all machines need the same --id-key and see the same files. --shard-out names a shard's file.
 
 \b
-Refused: files of other settings (the difference is told), one id with two contents, a missing shard.
+Refused: files of other settings (the difference is told), one id with two contents, a shard that is
+missing, there twice, or of another list of inputs.
 """
 
 
@@ -36,13 +38,12 @@ Refused: files of other settings (the difference is told), one id with two conte
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
 def command(files: tuple[Path, ...], out: Path, overwrite: bool, partial: bool, as_json: bool) -> int:
     """Pack shards or several feature files of the same settings into one, sorted by id."""
-    from umedfeat.store import FeatureFile, merge, missing_shards, refuse_existing
+    from umedfeat.store import FeatureFile, merge, refuse_existing, refuse_incomplete
     from umedfeat.terminal.bar import Bar
 
     if not overwrite:
         refuse_existing(out, files)
-    if not partial:
-        missing_shards(files)
+    refuse_incomplete(files, partial=partial)
     with Bar(f"merge {len(files)} files") as bar:
         merge(files, out, bar.update)
     with FeatureFile(out) as file:

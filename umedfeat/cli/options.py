@@ -241,13 +241,19 @@ class ShardType(click.ParamType[tuple[int, int]]):
 
 
 _SHARD = Setting(
-    RunSettings, "shard", "Only part i of n of the inputs; `umedfeat merge` packs the parts.", type=ShardType()
+    RunSettings, "shard", "Only part i of n of the inputs, by size; `umedfeat merge` packs the parts.", type=ShardType()
 )
 _RUN = (
     Setting(RunSettings, "batch_size", "Regions per batch.  [default: what fits the device]"),
     Setting(RunSettings, "workers", "Reading processes.  [default: cores, at most 8]"),
     Setting(RunSettings, "timeout", "Seconds one input may hang."),
     _SHARD,
+    Setting(
+        RunSettings,
+        "shard_out",
+        "File of the shard.  [default: OUT.shards/i-of-n.h5]",
+        type=click.Path(dir_okay=False, path_type=Path),
+    ),
     Setting(RunSettings, "dtype", "Of the features."),
     Setting(RunSettings, "overwrite", "Start anew instead of resuming."),
     Setting(RunSettings, "prune", "Remove items whose inputs are no longer given."),

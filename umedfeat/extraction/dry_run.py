@@ -17,8 +17,9 @@ from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.registry import load_chosen
 from umedfeat.engine.planning import plan_all
 from umedfeat.errors import InputError, SetupError
-from umedfeat.extraction.run import default_workers, shard_of
+from umedfeat.extraction.run import default_workers
 from umedfeat.extraction.settings import RunSettings
+from umedfeat.extraction.shards import portion_of
 from umedfeat.naming import Pseudonyms, printable
 from umedfeat.policy import DEFAULT_SIDE, Policy
 from umedfeat.readers import settled
@@ -112,7 +113,7 @@ def forecast(
     found = discover(inputs, policy, pseudonyms, seconds=run.timeout)
     size, dim, rate, note = _trial(choice)
     policy = settled(policy, size)
-    sources = shard_of(found.sources, run.shard)
+    sources = portion_of(found, run.shard).sources
     failures = list(found.failures)
     items: Counter[str] = Counter()
     regions: Counter[str] = Counter()

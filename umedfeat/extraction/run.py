@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from umedfeat.contract import EncoderFacts, Source
-from umedfeat.discovery import Discovery, discover
+from umedfeat.contract import EncoderFacts
+from umedfeat.discovery import discover
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.registry import load_chosen
 from umedfeat.engine.local.device_pool import DevicePool
@@ -25,6 +25,7 @@ from umedfeat.errors import Interrupted, SetupError, StoppedAtFailure, UmedfeatE
 from umedfeat.extraction.oddities import mixed_intents, unused_windows
 from umedfeat.extraction.pictures import pictures_in
 from umedfeat.extraction.settings import RunSettings
+from umedfeat.extraction.shards import Portion, portion_of
 from umedfeat.extraction.sink import StoreSink
 from umedfeat.extraction.summary import Summary, run_log, summary_of
 from umedfeat.keys import load_key
@@ -32,7 +33,7 @@ from umedfeat.machine import usable_cores, usable_memory
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
 from umedfeat.readers import settled
-from umedfeat.store import FeatureStore, Header
+from umedfeat.store import FeatureStore, Header, shard_path
 from umedfeat.store.resume import Resumption
 from umedfeat.terminal.progress import Progress, SilentProgress
 
@@ -80,25 +81,27 @@ def extract(
     if geojson and preview_dir is None:
         raise SetupError("geojson needs a folder for pictures", remedy="add --preview DIR (preview_dir)")
     paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
-    out = writable(Path(out))
+    out = writable(run.shard_out or Path(out))
     progress.note("looking for images")
     pseudonyms = pseudonyms or Pseudonyms(load_key(None, shared=run.shard is not None))
     found = discover(paths, policy, pseudonyms, seconds=run.timeout)
     if not found.sources and not found.failures:
         names = ", ".join(map(str, paths))
         raise SetupError(f"{names}: no image found in {len(found.skipped)} files", remedy=_SUPPORTED)
-    progress.note(f"{len(found.sources):,} inputs, {len(found.skipped):,} other files; loading {choice.name}")
+    portion = portion_of(found, run.shard)
+    progress.note(f"{len(portion.sources):,} inputs, {len(found.skipped):,} other files; loading {choice.name}")
     # A reading process imports what it needs while this one loads the encoder, which brings torch.
     first = Worker(sorted({source.format for source in found.sources}))
     with contextlib.closing(first), contextlib.closing(open_devices(choice)) as devices:
         policy = settled(policy, devices.encoder.image_size)
-        header = Header(dict(devices.encoder.settings), policy.to_dict(), run.dtype, pseudonyms.key_check)
+        header = _header(devices.encoder, policy, run, pseudonyms, portion)
         pictures = pictures_in(preview_dir, policy, geojson=geojson)
         with stop_on_signals() as stop:
-            with FeatureStore(out, header, dim=devices.encoder.dim, overwrite=run.overwrite, shard=run.shard) as store:
+            target = shard_path(out, run.shard) if run.shard and not run.shard_out else out
+            with FeatureStore(target, header, dim=devices.encoder.dim, overwrite=run.overwrite) as store:
                 sink = StoreSink(store, stop if run.on_error == "stop" else None, pictures)
                 sink.note(found.failures, found.skipped)
-                summary = _embed_into(sink, found, devices, first, policy, run, progress, stop)
+                summary = _embed_into(sink, portion, devices, first, policy, run, progress, stop)
             if pictures is not None:  # last: no picture delays or endangers a feature
                 progress.note("drawing pictures")
                 pictures.draw(run.workers or default_workers(), run.timeout, stop)
@@ -120,9 +123,17 @@ def open_devices(choice: EncoderChoice) -> Devices:
     return LocalDevice(load_chosen(choice))
 
 
+def _header(
+    encoder: EncoderFacts, policy: Policy, run: RunSettings, pseudonyms: Pseudonyms, portion: Portion
+) -> Header:
+    """What the output will say of itself."""
+    shard = portion.shard.text if portion.shard else ""
+    return Header(dict(encoder.settings), policy.to_dict(), run.dtype, pseudonyms.key_check, shard)
+
+
 def _embed_into(
     sink: StoreSink,
-    found: Discovery,
+    portion: Portion,
     devices: Devices,
     first: Worker,
     policy: Policy,
@@ -132,7 +143,7 @@ def _embed_into(
 ) -> Summary:
     """Embed what the store does not hold yet, pack, and say what was done."""
     store = sink.store
-    mine = shard_of(found.sources, run.shard)
+    found, mine = portion.found, portion.sources
     resumed = store.resume(mine, found.sources, prune=run.prune)
     _tell(resumed, run)
     todo = resumed.todo
@@ -193,14 +204,6 @@ _SUPPORTED = "read here: whole slides, DICOM, NIfTI, MGZ, PNG, JPEG, TIFF, BMP, 
 def default_workers() -> int:
     """As many reading processes as cores that this process may use, at most 8."""
     return min(8, usable_cores())
-
-
-def shard_of(sources: Sequence[Source], shard: tuple[int, int] | None) -> Sequence[Source]:
-    """The i-th of n parts: every n-th of the sources, which are sorted by id."""
-    if shard is None:
-        return sources
-    number, total = shard
-    return sources[number - 1 :: total]
 
 
 def writable(out: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from umedfeat.errors import SetupError
 from umedfeat.rules import OneOf, Ruled, Within, setting
@@ -22,7 +23,8 @@ class RunSettings(Ruled):
         workers: reading processes (None: as many as cores, at most 8).
         batch_size: regions per batch (None: what fits the device).
         timeout: seconds that one input may keep a reading process busy within one batch.
-        shard: (i, n): only the i-th of n parts of the inputs, 1 ≤ i ≤ n.
+        shard: (i, n): only the i-th of n parts of the inputs, 1 ≤ i ≤ n, of nearly the same number of bytes.
+        shard_out: the file of that part (None: ``feats.h5.shards/03-of-16.h5`` beside the output).
         overwrite: start anew instead of resuming.
         on_error: "continue", or "stop" at the first failed input.
         dtype: "float32" or "float16" features.
@@ -34,6 +36,7 @@ class RunSettings(Ruled):
     batch_size: int | None = setting(None, Within(1, whole=True), unset=None)
     timeout: float = setting(600.0, Within(0, open_low=True))
     shard: tuple[int, int] | None = None
+    shard_out: Path | None = None
     overwrite: bool = False
     on_error: str = setting("continue", OneOf(("continue", "stop")))
     dtype: str = setting("float32", OneOf(("float32", "float16")))
@@ -45,6 +48,10 @@ class RunSettings(Ruled):
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
             number, total = self.shard
             raise SetupError(f"shard {number}/{total} is not legal", remedy="i/n with 1 ≤ i ≤ n, e.g. 3/16")
+        if self.shard_out is not None and self.shard is None:
+            raise SetupError(
+                f"{self.shard_out}: a shard's file without a shard", remedy="add --shard i/n, or use --out"
+            )
         if not _ALLOWED.fullmatch(self.allow_failed) or float(self.allow_failed.rstrip("%")) > self._most_allowed:
             raise SetupError(f"allow_failed {self.allow_failed!r} is not legal", remedy="a number, or 0% to 100%")
 

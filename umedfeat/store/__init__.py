@@ -1,11 +1,12 @@
 """The feature file: written in segments, packed into one HDF5 file, read with FeatureFile."""
 
 from umedfeat.store.export import Exported, export
-from umedfeat.store.feature_store import FeatureStore, shard_path
+from umedfeat.store.feature_store import FeatureStore
 from umedfeat.store.item import Item
-from umedfeat.store.merge import merge, missing_shards, refuse_existing
+from umedfeat.store.merge import merge, refuse_existing
 from umedfeat.store.read import FeatureFile
 from umedfeat.store.schema import SCHEMA, Header
+from umedfeat.store.shard import Shard, refuse_incomplete, shard_path
 from umedfeat.store.verify import Verified, verify
 
 __all__ = [
@@ -15,11 +16,12 @@ __all__ = [
     "FeatureStore",
     "Header",
     "Item",
+    "Shard",
     "Verified",
     "export",
     "merge",
-    "missing_shards",
     "refuse_existing",
+    "refuse_incomplete",
     "shard_path",
     "verify",
 ]

@@ -38,15 +38,9 @@ from umedfeat.store.segment import (
 )
 from umedfeat.store.verify import verify
 
-__all__ = ["FeatureStore", "shard_path"]
+__all__ = ["FeatureStore"]
 
 log = logging.getLogger("umedfeat")
-
-
-def shard_path(out: Path, shard: tuple[int, int]) -> Path:
-    """Where a shard of an output is written: ``feats.h5.shards/03-of-16.h5``."""
-    number, total = shard
-    return out.with_name(out.name + ".shards") / f"{number:0{len(str(total))}d}-of-{total}.h5"
 
 
 class FeatureStore:
@@ -60,20 +54,17 @@ class FeatureStore:
     item whose files changed is worth nothing: it goes even if they cannot be embedded again.
 
     Args:
-        out: the feature file; with ``shard`` the path is ``shard_path(out, shard)``.
+        out: the feature file.
         header: settings of the features.
         dim: D.
         overwrite: remove what an earlier run left.
-        shard: (i, n).
 
     Raises (on enter):
         OutputError: locked, unwritable, or it holds features of other settings or pseudonyms of another key.
     """
 
-    def __init__(
-        self, out: Path, header: Header, *, dim: int, overwrite: bool = False, shard: tuple[int, int] | None = None
-    ) -> None:
-        self.out = out if shard is None else shard_path(out, shard)
+    def __init__(self, out: Path, header: Header, *, dim: int, overwrite: bool = False) -> None:
+        self.out = out
         self._header = header
         self._dim = dim
         self._overwrite = overwrite
@@ -153,11 +144,16 @@ class FeatureStore:
                 self.describe(source)
         for name, (digest, stat) in found.touched.items():
             self._described[name].columns.update(files_sha256=digest, files_stat=stat)
-        self._stale = left & self._recorded.keys()
+        self._stale = (left | self._elsewhere(sources, present)) & self._recorded.keys()
         if prune:
             self._stale |= found.gone.keys()
             self._fresh = True
         return found
+
+    @staticmethod
+    def _elsewhere(sources: Sequence[Source], present: Sequence[Source]) -> set[str]:
+        """What is another shard's by now: it is embedded there, and would stand in two files that are merged."""
+        return {source.id for source in present} - {source.id for source in sources}
 
     def flush(self) -> None:
         """Make everything that was added safe on disk."""

@@ -235,6 +235,8 @@ def _write_attributes(file: h5py.File, header: Header, dim: int) -> None:
     file.attrs["dim"] = dim
     file.attrs["dtype"] = header.dtype
     file.attrs["fingerprint"] = header.fingerprint
+    if header.shard:
+        file.attrs["shard"] = header.shard
 
 
 def _write_rows(file: h5py.File, header: Header, dim: int, counts: npt.NDArray[np.int64], rows: Iterator[Rows]) -> None:

@@ -56,6 +56,7 @@ class Facts(NamedTuple):
     fingerprint: str
     version: str
     key_check: str
+    shard: str
 
 
 class _Strange(Exception):
@@ -154,6 +155,7 @@ def facts_of(file: h5py.File) -> Facts:
         fingerprint=_text(file, "fingerprint"),
         version=_text(file, "umedfeat"),
         key_check=_text(file, "key_check") if "key_check" in file.attrs else "",
+        shard=_text(file, "shard") if "shard" in file.attrs else "",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,7 @@ from umedfeat.errors import OutputError, SetupError
 from umedfeat.store.pack import identical, pack
 from umedfeat.store.read import FeatureFile
 
-__all__ = ["merge", "missing_shards", "refuse_existing"]
-
-_SHARD = re.compile(r"(\d+)-of-(\d+)\.h5")
+__all__ = ["merge", "refuse_existing"]
 
 
 def merge(paths: Sequence[Path], out: Path, on_rows: Callable[[int], None] | None = None) -> Path:
@@ -47,24 +44,3 @@ def refuse_existing(out: Path, paths: Sequence[Path]) -> None:
         raise OutputError(
             f"{out}: exists", remedy="replace it with --overwrite, add it to the files, or choose another --out"
         )
-
-
-def missing_shards(paths: Sequence[Path]) -> None:
-    """Shards tell how many they are: a merge that lacks one would look complete.
-
-    Raises:
-        SetupError: a shard is missing.
-    """
-    groups: dict[tuple[Path, int], set[int]] = {}
-    for path in paths:
-        found = _SHARD.fullmatch(path.name)
-        if found:
-            groups.setdefault((path.parent, int(found[2])), set()).add(int(found[1]))
-    for (folder, total), numbers in sorted(groups.items()):
-        missing = sorted(set(range(1, total + 1)) - numbers)
-        if missing:
-            shown = ", ".join(f"{number}/{total}" for number in missing[:8]) + (" …" if len(missing) > 8 else "")
-            raise SetupError(
-                f"{folder.name or folder}: shard {shown} is missing",
-                remedy="run it (`umedfeat extract --shard i/n`), or merge what there is with --partial",
-            )

@@ -31,6 +31,7 @@ class _Part:
 
     name: str
     key_check: str
+    shard: str
     items: Table
     meta: Mapping[str, npt.NDArray[Any]]
     dropped: Table
@@ -111,7 +112,7 @@ def pack(
     with FilePool(paths) as pool:
         contents = _contents(parts, places, today)
         _describe(contents, today.described)
-        if own and len(parts) == 1 and _holds(parts[0], contents):
+        if own and len(parts) == 1 and parts[0].shard == header.shard and _holds(parts[0], contents):
             move_whole(paths[0], out)
             return
         means = gather(pool, Pieces(file, item, np.ones_like(item)), ["items/embedding"], block_rows(dim, "<f4"))
@@ -150,7 +151,9 @@ def _read_part(path: Path, header: Header) -> _Part:
                 f"{path.name}: written with other settings: {differences}",
                 remedy="extract it again with the same settings, or keep the files apart",
             )
-        return _Part(path.name, file.key_check, file.items, file.meta, file.dropped, file.failures, file.skipped)
+        return _Part(
+            path.name, file.key_check, file.shard, file.items, file.meta, file.dropped, file.failures, file.skipped
+        )
 
 
 # ---- which items --------------------------------------------------------------------------------------------------

@@ -143,6 +143,11 @@ class FeatureFile:
         return self._facts.key_check
 
     @property
+    def shard(self) -> str:
+        """Which part of a run it is, as ``umedfeat.store.Shard`` writes it; "" for a whole one."""
+        return self._facts.shard
+
+    @property
     def version(self) -> str:
         """Version of umedfeat that wrote it."""
         return self._facts.version

@@ -86,12 +86,14 @@ class Header:
         policy: ``Policy.to_dict()``.
         dtype: "float32" or "float16".
         key_check: of the key of the patients' pseudonyms (``Pseudonyms.key_check``); not part of the fingerprint.
+        shard: ``Shard.text`` of a part of a run, "" for a whole one; not part of the fingerprint either.
     """
 
     encoder: Mapping[str, Any]
     policy: Mapping[str, Any]
     dtype: str = "float32"
     key_check: str = ""
+    shard: str = ""
 
     @property
     def fingerprint(self) -> str:
