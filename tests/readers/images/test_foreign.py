@@ -23,7 +23,18 @@ def jpeg2000(path: Path) -> None:
     path.write_bytes(imagecodecs.jpeg2k_encode(PIXELS))
 
 
-@pytest.mark.parametrize(("write", "what"), [(heic, "a HEIC"), (jpeg2000, "a JPEG 2000")])
+def avif(path: Path) -> None:
+    path.write_bytes(imagecodecs.avif_encode(PIXELS))
+
+
+def jpegxl(path: Path) -> None:
+    path.write_bytes(imagecodecs.jpegxl_encode(PIXELS))
+
+
+WRITERS = [(heic, "a HEIC"), (jpeg2000, "a JPEG 2000"), (avif, "an AVIF"), (jpegxl, "a JPEG XL")]
+
+
+@pytest.mark.parametrize(("write", "what"), WRITERS)
 @pytest.mark.parametrize("name", ["picture", "picture.jpg"])
 def test_a_picture_of_another_format_fails_by_name(tmp_path: Path, write, what: str, name: str) -> None:
     write(tmp_path / name)
