@@ -13,7 +13,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "arrays errors machine _version",
-        "disk rules",
+        "disk rules squares",
         "keys",
         "policy naming",
         "contract",

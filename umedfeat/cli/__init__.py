@@ -39,6 +39,7 @@ COMMANDS: dict[str, str] = {
     "pretrain": "Train an encoder on your own labels: classes, masks and boxes.",
     "doctor": "Would extract run here? A line each, with a remedy.",
     "key": "The key for pseudonyms: make one for the site, check it.",
+    "encoders": "List the encoders: licence, image size, length of the embedding.",
     "weights": "List, fetch, verify and convert encoder weights.",
 }
 

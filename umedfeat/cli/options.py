@@ -197,15 +197,13 @@ def policy_options(command: Any) -> Any:
     return gather(command, options, "policy", [setting.key for setting in _POLICY], _policy)
 
 
-_NAMES = (
-    "umedpt, tissue-concepts, unicorn, wsc-tiny, umedfeat-open, efficientnet-lite0, imagenet-swinv2-t or timm:<name>."
-)
+_NAMES = "umedpt, efficientnet-lite0, uni2-h, virchow2, rad-dino …, timm:<name> or hf-hub:<name> (`umedfeat encoders`)."
 _ENCODER = (
     Setting(EncoderChoice, "name", _NAMES, "-e --encoder"),
     Setting(
         EncoderChoice,
         "weights",
-        "Weights file: .pt.zip or .safetensors.",
+        "Weights file: .safetensors, .pt.zip, or a torch file of tensors.",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
     ),
     Setting(EncoderChoice, "device", "auto (all visible GPUs, else the CPU), cpu, cuda:N, cuda:0,1 or all."),

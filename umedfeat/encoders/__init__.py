@@ -28,8 +28,9 @@ def load_encoder(
     """Load a frozen encoder.
 
     Args:
-        name: one of ``umedfeat.list_encoders()``, or "timm:<name>".
-        weights: a file instead of the cache or a download: ``.pt.zip`` (read without executing it), ``.safetensors``.
+        name: one of ``umedfeat.list_encoders()``, "timm:<name>", or "hf-hub:<owner>/<name>".
+        weights: a file instead of the cache or a download: ``.pt.zip`` (read without executing it), ``.safetensors``,
+            or for networks of timm and the hub a torch file that holds nothing but tensors.
             A file of ``umedfeat pretrain`` knows its own name and network; ``name`` is not asked then.
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto" (fp32 on a CPU, bf16 on a GPU that has it), "fp32", "bf16" or "fp16".
@@ -39,7 +40,10 @@ def load_encoder(
         offline: never use the network; None: as the environment variable UMEDFEAT_OFFLINE says.
 
     Returns:
-        A callable (N, 3, H, W) float32 in [0, 1] → (N, D) float32 on the CPU; see ``umedfeat.contract.Encoder``.
+        A callable (N, 3, H, W) float32 in [0, 1] → (N, D) float32 on the CPU; see ``umedfeat.contract.Encoder``. With
+        ``return_tokens=True`` it gives (N, rows, columns, C), one vector per patch, where the network has a map;
+        ``image_size`` is the side that it was made for, and ``transform`` makes such an input of a picture (encoders
+        of other packages may lack these two).
 
     Raises:
         SetupError: unknown name, device or precision.

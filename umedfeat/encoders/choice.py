@@ -25,7 +25,7 @@ class EncoderChoice(Ruled):
     """Which encoder, where and how.
 
     Attributes:
-        name: one of ``umedfeat.list_encoders()``, or "timm:<name>".
+        name: one of ``umedfeat.list_encoders()``, "timm:<name>", or "hf-hub:<owner>/<name>".
         weights: a file instead of the cache or a download: ``.pt.zip`` (read without executing it), ``.safetensors``.
         device: "auto", "cpu", "cuda", "cuda:N", or several devices (see ``device_names``).
         precision: "auto" (fp32 on a CPU, bf16 on a GPU that has it), "fp32", "bf16" or "fp16".

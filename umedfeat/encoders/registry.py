@@ -6,15 +6,20 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from umedfeat.disk.regular import kind_of
 from umedfeat.encoders.choice import EncoderChoice, device_names
+from umedfeat.encoders.known import KNOWN
+from umedfeat.encoders.plugins import GROUP, described, plugins
 from umedfeat.errors import CheckpointRefused, SetupError
 from umedfeat.policy import DEFAULT_SIDE
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from umedfeat.contract import Encoder
 
 __all__ = ["ENCODERS", "EncoderEntry", "entry_of", "image_size_of", "list_encoders", "load_chosen"]
@@ -29,19 +34,52 @@ class EncoderEntry:
         about: what it is, in one line.
         loader: "module:function"; takes an EncoderChoice with one device and a settled precision, returns an Encoder.
         image_size: side in pixels that it was made for; None where only the encoder itself tells.
+        dim: length of the embedding; None where only the encoder itself tells.
+        licence: of the weights, "" where the encoder's own page tells.
+        where: its page.
+        gated: its publisher wants the terms accepted under one's own account first.
     """
 
     name: str
     about: str
     loader: str
     image_size: int | None = DEFAULT_SIDE
+    dim: int | None = None
+    licence: str = ""
+    where: str = ""
+    gated: bool = False
 
     def load(self, choice: EncoderChoice) -> Encoder:
-        """Call the loader (imported on first use: it brings torch)."""
-        module, _, function = self.loader.partition(":")
-        loader: Callable[[EncoderChoice], Encoder] = getattr(import_module(module), function)
-        return loader(choice)
+        """Call the loader (imported on first use: it brings torch).
 
+        Raises:
+            SetupError: the loader of another package is not there, or what it gives is no encoder.
+        """
+        module, _, function = self.loader.partition(":")
+        if self.loader.startswith("umedfeat."):
+            loader: Callable[[EncoderChoice], Encoder] = getattr(import_module(module), function)
+            return loader(choice)
+        return self._load_foreign(module, function, choice)
+
+    def _load_foreign(self, module: str, function: str, choice: EncoderChoice) -> Encoder:
+        """The same for another package's loader, which may be wrong."""
+        try:
+            loader = attrgetter(function)(import_module(module))
+        except (ImportError, AttributeError) as error:
+            message = f"{self.name}: {self.loader} ({self.about}) cannot be imported ({error})"
+            raise SetupError(message, remedy="upgrade or remove that package") from error
+        encoder: Encoder = loader(choice)
+        lacking = [fact for fact in _FACTS if not hasattr(encoder, fact)] if callable(encoder) else ["__call__"]
+        if not lacking and encoder.settings.get("name") != choice.name:
+            lacking = ["its own name in settings"]
+        if lacking:
+            message = f"{self.name}: {self.loader} ({self.about}) gives no encoder, it lacks {', '.join(lacking)}"
+            raise SetupError(message, remedy=f"see the entry-point group {GROUP} in docs/encoders.md")
+        return encoder
+
+
+#: What every Encoder tells of itself (``umedfeat.contract.EncoderFacts``).
+_FACTS = ("name", "dim", "image_size", "device", "precision", "settings")
 
 _OFFICIAL = "umedfeat.encoders.umedpt:load_official"
 _RESEARCH = "(official weights, research licence)"
@@ -68,9 +106,28 @@ ENCODERS: dict[str, EncoderEntry] = {
             "ImageNet Swin V2 tiny, the architecture of UMedPT: the paper's baseline",
             "umedfeat.encoders.umedpt:load_imagenet",
         ),
+        *(
+            EncoderEntry(
+                known.name,
+                known.about,
+                "umedfeat.encoders.timm_models:load_known",
+                known.image_size,
+                known.dim,
+                known.licence,
+                f"https://huggingface.co/{known.repository}",
+                known.gated,
+            )
+            for known in KNOWN.values()
+        ),
         EncoderEntry("random", "untrained, for tests of the pipeline only", "umedfeat.encoders.baseline:load_random"),
         EncoderEntry(
-            "timm:", "timm:<name>: any model of timm, without its head", "umedfeat.encoders.baseline:load_timm", None
+            "timm:", "timm:<name>: any model of timm, without its head", "umedfeat.encoders.timm_models:load_timm", None
+        ),
+        EncoderEntry(
+            "hf-hub:",
+            "hf-hub:<owner>/<name>: a timm model, ViT or DINOv2 of the Hugging Face hub",
+            "umedfeat.encoders.timm_models:load_hub",
+            None,
         ),
     )
 }
@@ -81,8 +138,17 @@ TRAINED = EncoderEntry("trained", "from `umedfeat pretrain`", "umedfeat.encoders
 
 
 def list_encoders() -> tuple[EncoderEntry, ...]:
-    """Every encoder that ``load_encoder`` and ``--encoder`` take, with what it is."""
-    return tuple(ENCODERS.values())
+    """Every encoder that ``load_encoder`` and ``--encoder`` take, with what it is; those of other packages last."""
+    return tuple(_all().values())
+
+
+def _all() -> dict[str, EncoderEntry]:
+    found = {point.name: _registered(point) for point in plugins(ENCODERS).values()}
+    return {**ENCODERS, **found}
+
+
+def _registered(point: EntryPoint) -> EncoderEntry:
+    return EncoderEntry(point.name, f"from the package {described(point)}", point.value, None)
 
 
 def entry_of(name: str) -> EncoderEntry:
@@ -92,12 +158,12 @@ def entry_of(name: str) -> EncoderEntry:
         SetupError: unknown; near names are suggested.
     """
     family = name.partition(":")[0] + ":"
-    found = ENCODERS.get(family if ":" in name else name)
+    found = ENCODERS.get(family if ":" in name else name) or _all().get(family if ":" in name else name)
     if found is not None and name != family:
         return found
-    near = difflib.get_close_matches(name, ENCODERS, n=2)
+    near = difflib.get_close_matches(name, _all(), n=2)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    known = ", ".join(other if not other.endswith(":") else f"{other}<name>" for other in ENCODERS)
+    known = ", ".join(other if not other.endswith(":") else f"{other}<name>" for other in _all())
     raise SetupError(f"unknown encoder {name!r}", remedy=f"{hint}known: {known}")
 
 

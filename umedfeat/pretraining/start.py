@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from umedfeat.encoders import baseline
+from umedfeat.encoders.timm_models import timm_network
 from umedfeat.encoders.weights.checkpoint import read_checkpoint
 from umedfeat.encoders.weights.download import ensure_weights
 from umedfeat.encoders.weights.models import MODELS
@@ -54,7 +55,7 @@ def load_start(name: str, weights: Path | None = None, *, offline: bool = False)
         return _from_timm(name, "tf_efficientnet_lite0", baseline.efficientnet_lite0(), _LITE0_LICENCE)
     if name.startswith("timm:"):
         timm_name = name.partition(":")[2]
-        found = baseline.timm_network(timm_name, weights, offline=offline)
+        found = timm_network(timm_name, weights, offline=offline)
         return _from_timm(name, timm_name, found, "see the model's page of timm")
     if name in MODELS:
         return _from_umedpt(name, weights, offline=offline)

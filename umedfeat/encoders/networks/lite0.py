@@ -128,6 +128,10 @@ class Lite0(nn.Module):
         self.conv_head = nn.Conv2d(inputs, _HEAD, 1, bias=False)
         self.bn2 = _Norm(_HEAD, active=True)
 
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        """The last map (n, 1280, h, w)."""
+        maps: torch.Tensor = self.bn2(self.conv_head(self.blocks(self.bn1(self.conv_stem(images)))))
+        return maps
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.blocks(self.bn1(self.conv_stem(images)))
-        return functional.adaptive_avg_pool2d(self.bn2(self.conv_head(maps)), 1).flatten(1)
+        return functional.adaptive_avg_pool2d(self.forward_features(images), 1).flatten(1)

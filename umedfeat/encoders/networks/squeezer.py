@@ -83,6 +83,11 @@ class Embedder(nn.Module):
         """Feature maps (n, C, h, w) of every stage, strides 4, 8, 16, 32."""
         return self.encoder(images)
 
+    def tokens(self, images: torch.Tensor) -> torch.Tensor:
+        """The deepest feature map (n, rows, columns, C), before the squeezer."""
+        deepest: torch.Tensor = self.encoder(images)[-1]
+        return deepest.permute(0, 2, 3, 1)
+
 
 class _Float64(Embedder):
     """An Embedder in float64."""

@@ -22,6 +22,7 @@ from torch import nn
 from umedfeat.encoders.networks.squeezer import Embedder
 from umedfeat.encoders.runtimes.openvino_sums import sum_in_pieces
 from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder, checked_images, cpu_threads
+from umedfeat.encoders.transform import Transform
 
 __all__ = ["OpenVinoEncoder", "openvino_is_installed"]
 
@@ -55,15 +56,24 @@ class OpenVinoEncoder:
         self._idle: OrderedDict[tuple[int, int], SimpleQueue[Any]] = OrderedDict()
         self._threads: ThreadPoolExecutor | None = None
 
+    @property
+    def transform(self) -> Transform:
+        """Pictures to what this encoder takes: RGB in [0, 1] of its size."""
+        return Transform(self.image_size)
+
     @overload
-    def __call__(self, images: torch.Tensor) -> torch.Tensor: ...
+    def __call__(self, images: torch.Tensor, *, return_tokens: bool = False) -> torch.Tensor: ...
     @overload
     def __call__(self, images: torch.Tensor, *, return_pyramid: Literal[True]) -> list[torch.Tensor]: ...
-    def __call__(self, images: torch.Tensor, *, return_pyramid: bool = False) -> torch.Tensor | list[torch.Tensor]:
-        """See ``Encoder.__call__``; feature maps (``return_pyramid``) and tiny images are computed with torch."""
+    def __call__(
+        self, images: torch.Tensor, *, return_pyramid: bool = False, return_tokens: bool = False
+    ) -> torch.Tensor | list[torch.Tensor]:
+        """As ``TorchEncoder``; feature maps, tokens and tiny images are computed with torch."""
         checked_images(images)
         if return_pyramid:
             return self._torch(images, return_pyramid=True)
+        if return_tokens:
+            return self._torch(images, return_tokens=True)
         if not len(images) or self._network.wants_float64(images):
             return self._torch(images)
         out = torch.empty(len(images), self.dim)

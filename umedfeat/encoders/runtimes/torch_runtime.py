@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from umedfeat.encoders.networks.squeezer import Embedder
+from umedfeat.encoders.transform import Transform
 from umedfeat.errors import SetupError
 from umedfeat.machine import usable_cores
 
@@ -104,24 +105,51 @@ class TorchEncoder:
         self._exact: Embedder | None = None
         self._threads: ThreadPoolExecutor | None = None
 
+    @property
+    def transform(self) -> Transform:
+        """Pictures to what this encoder takes: RGB in [0, 1] of its size."""
+        return Transform(self.image_size)
+
     @overload
-    def __call__(self, images: torch.Tensor) -> torch.Tensor: ...
+    def __call__(self, images: torch.Tensor, *, return_tokens: bool = False) -> torch.Tensor: ...
     @overload
     def __call__(self, images: torch.Tensor, *, return_pyramid: Literal[True]) -> list[torch.Tensor]: ...
-    def __call__(self, images: torch.Tensor, *, return_pyramid: bool = False) -> torch.Tensor | list[torch.Tensor]:
-        """See ``Encoder.__call__``; with ``return_pyramid`` the feature maps (n, C, h, w), strides 4, 8, 16, 32.
+    def __call__(
+        self, images: torch.Tensor, *, return_pyramid: bool = False, return_tokens: bool = False
+    ) -> torch.Tensor | list[torch.Tensor]:
+        """See ``Encoder.__call__``.
+
+        With ``return_pyramid`` the feature maps (n, C, h, w), strides 4, 8, 16, 32. With ``return_tokens`` the last map
+        (n, rows, columns, C) float32: one vector per patch, before pooling.
 
         Raises:
-            SetupError: images of another shape or type, or a network without pyramid.
+            SetupError: images of another shape or type, or a network without pyramid or tokens.
         """
         checked_images(images)
         if return_pyramid:
             return self._pyramid(images)
+        if return_tokens:
+            return self._tokens(images)
         if not len(images):
             return torch.zeros(0, self.dim)
         if self.device.startswith("cuda"):
             return self._on_gpu(images)
         return self._on_cpu(images)
+
+    def _tokens(self, images: torch.Tensor) -> torch.Tensor:
+        grid: Network | None = getattr(self._network, "tokens", None)
+        if grid is None:
+            raise SetupError(f"{self.name} gives no tokens", remedy="a ViT, a Swin or a CNN")
+        if not len(images):
+            return self._tokens(images.new_zeros(1, *images.shape[1:]))[:0]
+
+        def part(start: int) -> torch.Tensor:
+            some = images[start : start + CPU_BATCH]
+            with torch.inference_mode(), self._autocast():
+                return grid(_padded(some, CPU_BATCH).to(self.device).contiguous()).float().cpu()[: len(some)]
+
+        starts = range(0, len(images), CPU_BATCH)
+        return torch.cat(list(map(part, starts) if self.device.startswith("cuda") else self._pool().map(part, starts)))
 
     def _pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:
         stages: Callable[[torch.Tensor], list[torch.Tensor]] | None = getattr(self._network, "pyramid", None)

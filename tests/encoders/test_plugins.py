@@ -1,0 +1,107 @@
+"""Another package's encoder: installed, it is there by its name, and nothing of it is imported before."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import umedfeat
+from umedfeat.encoders import list_encoders, load_encoder, plugins
+from umedfeat.encoders.registry import image_size_of
+from umedfeat.errors import SetupError
+
+MODULE = """
+import torch
+from torch import nn
+from umedfeat.encoders.baseline import as_encoder
+
+class Means(nn.Module):
+    def forward(self, images):
+        return images.mean((2, 3))
+
+def load(choice):
+    return as_encoder(Means(), 32, {"name": choice.name, "weights_sha256": "0"}, choice)
+
+def nothing(choice):
+    return object()
+
+def nameless(choice):
+    return as_encoder(Means(), 32, {}, choice)
+"""
+POINTS = """[umedfeat.encoders]
+colours = colour_encoders:load
+broken = colour_encoders:missing
+nothing = colour_encoders:nothing
+nameless = colour_encoders:nameless
+umedpt = colour_encoders:load
+colours-of: = colour_encoders:load
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A distribution with entry points, as pip would leave it on the path."""
+    info = tmp_path / "colour_encoders-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: colour-encoders\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(POINTS)
+    (tmp_path / "colour_encoders.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "colour_encoders", raising=False)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("installed")
+def test_it_is_listed_without_being_imported() -> None:
+    entry = next(entry for entry in list_encoders() if entry.name == "colours")
+    assert entry.about == "from the package colour-encoders 1.2"
+    assert "colour_encoders" not in sys.modules
+    assert image_size_of("colours") == 224
+
+
+@pytest.mark.usefixtures("installed")
+def test_it_embeds(tmp_path: Path) -> None:
+    encoder = load_encoder("colours", device="cpu")
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.allclose(encoder(images), images.mean((2, 3)))
+    assert load_encoder("colours-of:x", device="cpu").name == "colours-of:x"
+    from PIL import Image
+
+    pixels = np.full((40, 40, 3), (255, 0, 51), np.uint8)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "in" / "red.png")
+    summary = umedfeat.extract(tmp_path / "in", tmp_path / "feats.h5", encoder="colours")
+    with umedfeat.FeatureFile(summary.out) as file:
+        assert np.allclose(file.embeddings, [[1, 0, 0.2]], atol=1e-6)
+        assert file.header.encoder["name"] == "colours"
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("name", "told"), [("broken", "cannot be imported"), ("nothing", "__call__"), ("nameless", "its own name")]
+)
+def test_what_is_no_encoder_names_its_package(name: str, told: str) -> None:
+    with pytest.raises(SetupError, match=told) as caught:
+        load_encoder(name, device="cpu")
+    assert "colour-encoders 1.2" in str(caught.value)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_name_of_ours_is_not_given_away(caplog: pytest.LogCaptureFixture) -> None:
+    plugins._tell_taken.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        entries = [entry for entry in list_encoders() if entry.name == "umedpt"]
+    assert [entry.loader for entry in entries] == ["umedfeat.encoders.umedpt:load_official"]
+    assert "colour-encoders 1.2 registers an encoder 'umedpt'" in caplog.text
+
+
+@pytest.mark.usefixtures("installed")
+def test_it_is_suggested() -> None:
+    with pytest.raises(SetupError) as caught:
+        load_encoder("colour", device="cpu")
+    assert "did you mean colours" in caught.value.remedy

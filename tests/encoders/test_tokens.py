@@ -1,0 +1,88 @@
+"""``return_tokens`` and ``transform``: maps in one order whatever the network, and the pixels of ``extract``."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import umedfeat
+from umedfeat.encoders import load_encoder
+from umedfeat.encoders.baseline import Baseline, as_encoder
+from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.encoders.transform import Transform
+from umedfeat.errors import SetupError
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "arguments"),
+    [
+        ("test_vit", 16, {"img_size": 64}),
+        ("swinv2_cr_tiny_224", 32, {"img_size": 224, "depths": (1, 1, 1, 1), "embed_dim": 24}),
+        ("swin_tiny_patch4_window7_224", 32, {"depths": (1, 1, 1, 1), "embed_dim": 24, "num_heads": (1, 1, 2, 2)}),
+        ("test_convnext", 32, {}),
+    ],
+)
+def test_one_vector_per_patch(name: str, stride: int, arguments: dict[str, int]) -> None:
+    """The mean of the tokens of a half differs where that half differs: rows and columns are where they seem."""
+    import timm
+
+    model = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
+    encoder = as_encoder(
+        Baseline(model, [0.5] * 3, [0.5] * 3), 224, {}, EncoderChoice("tiny", device="cpu", precision="fp32")
+    )
+    side = arguments.get("img_size", 224)
+    images = torch.rand(3, 3, side, side)
+    grid = encoder(images, return_tokens=True)  # type: ignore[call-arg]
+    assert grid.shape == (3, side // stride, side // stride, model.num_features)
+    assert grid.dtype == torch.float32
+    assert torch.equal(grid[1], encoder(images[1:2], return_tokens=True)[0])  # type: ignore[call-arg]
+    assert encoder(images[:0], return_tokens=True).shape == (0, *grid.shape[1:])  # type: ignore[call-arg]
+    changed = images.clone()
+    changed[:, :, : side // 4, -side // 4 :] = 0
+    moved = (encoder(changed, return_tokens=True) - grid).abs().sum(-1).mean(0)  # type: ignore[call-arg]
+    rows = side // stride
+    assert divmod(int(moved.argmax()), rows)[0] < rows / 2 <= divmod(int(moved.argmax()), rows)[1]
+
+
+def test_lite0_has_tokens_whose_mean_is_its_vector() -> None:
+    encoder = load_encoder("efficientnet-lite0", device="cpu")
+    images = torch.rand(2, 3, 96, 64)
+    grid = encoder(images, return_tokens=True)  # type: ignore[call-arg]
+    assert grid.shape == (2, 3, 2, 1280)
+    assert torch.allclose(grid.mean((1, 2)), encoder(images), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:--encoder random")
+def test_a_network_without_a_map_says_so() -> None:
+    with pytest.raises(SetupError, match="gives no tokens"):
+        load_encoder("random", device="cpu")(torch.rand(1, 3, 32, 32), return_tokens=True)  # type: ignore[call-arg]
+
+
+def test_the_transform_gives_the_pixels_of_extract(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (70, 130, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    summary = umedfeat.extract(tmp_path / "one.png", tmp_path / "feats.h5", encoder="efficientnet-lite0")
+    encoder = load_encoder("efficientnet-lite0", device="cpu")
+    image = encoder.transform(Image.open(tmp_path / "one.png"))  # type: ignore[attr-defined]
+    assert image.shape == (3, 224, 224)
+    with umedfeat.FeatureFile(summary.out) as file:
+        assert np.array_equal(file.embeddings, encoder(image[None]).numpy())
+
+
+def test_the_transform_takes_pictures_and_is_picklable() -> None:
+    transform = pickle.loads(pickle.dumps(Transform(32)))
+    grey = np.linspace(0, 1, 64 * 64).reshape(64, 64)
+    assert transform(grey).shape == (3, 32, 32)
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    assert float(transform(clear).min()) == 1.0  # transparency lies on white
+    for wrong in (np.zeros((3, 8, 8)), np.full((8, 8), 255.0), np.zeros((8, 8), np.int32), np.zeros((0, 8))):
+        with pytest.raises(SetupError, match="takes pictures"):
+            transform(wrong)
+    with pytest.raises(SetupError, match="no scale"):
+        transform(Image.new("I;16", (8, 8)))

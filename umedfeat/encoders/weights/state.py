@@ -1,0 +1,133 @@
+"""State dicts of others' networks: read without executing anything, named as timm names them, fitted strictly."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from umedfeat.encoders.config import refuse_not_finite
+from umedfeat.encoders.known import Names
+from umedfeat.errors import CheckpointRefused
+
+__all__ = ["fill", "from_open_clip", "from_transformers", "read_state", "renamed"]
+
+Tensors = dict[str, torch.Tensor]
+
+_SAFER = "give a safetensors file"
+
+
+def read_state(path: Path) -> Tensors:
+    """The tensors of a safetensors file, or of a torch file that holds nothing but tensors.
+
+    Raises:
+        CheckpointRefused: unsafe (it would run code), damaged, no state dict, or NaN or infinity in it.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
+        raise CheckpointRefused(f"{path.name}: damaged, or no weights file", remedy=_SAFER) from error
+    except (pickle.UnpicklingError, AttributeError, IndexError, TypeError, AssertionError) as error:
+        raise CheckpointRefused(f"{path.name}: unsafe or damaged", remedy=_SAFER) from error
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise CheckpointRefused(f"{path.name}: no state dict (names and tensors)", remedy=_SAFER)
+    refuse_not_finite(state)
+    return state
+
+
+def fill(model: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> None:
+    """Give a network its tensors; what it has no place for (a head) is left out.
+
+    Args:
+        name: of the file, for the message.
+
+    Raises:
+        CheckpointRefused: a tensor is missing or of another shape.
+    """
+    try:
+        missing, _ = model.load_state_dict(dict(state), strict=False)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        message = f"{name}: not a state dict of this model"
+        raise CheckpointRefused(message, remedy="give the model's own weights") from error
+    if missing:
+        message = f"{name}: not a state dict of this model: it lacks {len(missing)} tensors, e.g. {missing[0]}"
+        raise CheckpointRefused(message, remedy="give the model's own weights")
+
+
+def renamed(state: Tensors, names: Names) -> Tensors:
+    """The tensors under timm's names.
+
+    Raises:
+        CheckpointRefused: the file is named otherwise.
+    """
+    if names == "timm":
+        return state
+    try:
+        return from_open_clip(state) if names == "open-clip" else from_transformers(state)
+    except KeyError as error:
+        message = f"not a state dict of this model: it lacks {error.args[0]}"
+        raise CheckpointRefused(message, remedy="give the model's own weights") from error
+
+
+def from_open_clip(state: Tensors) -> Tensors:
+    """The image tower of an OpenCLIP model with a timm trunk; its projection is "projection.weight"."""
+    trunk = {
+        key.removeprefix("visual.trunk."): value for key, value in state.items() if key.startswith("visual.trunk.")
+    }
+    return {**trunk, "projection.weight": state["visual.head.proj.weight"]}
+
+
+#: Names of a block's parts in transformers (ViT and DINOv2) and in timm.
+_PARTS = {
+    "layernorm_before": "norm1",
+    "layernorm_after": "norm2",
+    "norm1": "norm1",
+    "norm2": "norm2",
+    "attention.output.dense": "attn.proj",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+    "layer_scale1.lambda1": "ls1.gamma",
+    "layer_scale2.lambda1": "ls2.gamma",
+}
+_OUTSIDE = {
+    "embeddings.cls_token": "cls_token",
+    "embeddings.position_embeddings": "pos_embed",
+    "embeddings.patch_embeddings.projection.weight": "patch_embed.proj.weight",
+    "embeddings.patch_embeddings.projection.bias": "patch_embed.proj.bias",
+    "layernorm.weight": "norm.weight",
+    "layernorm.bias": "norm.bias",
+}
+_BLOCK = re.compile(r"encoder\.layer\.(\d+)\.(.+)")
+_QUERY = "attention.attention.query"
+
+
+def from_transformers(state: Tensors) -> Tensors:
+    """A ViT or DINOv2 of the transformers library; its query, key and value are one matrix in timm."""
+    plain = {re.sub(r"^(vit|dinov2)\.", "", key): value for key, value in state.items()}
+    found = {new: plain[old] for old, new in _OUTSIDE.items()}
+    for key in plain:
+        match = _BLOCK.fullmatch(key)
+        if match is None:
+            continue
+        block, rest = f"blocks.{match[1]}", match[2]
+        part, _, kind = rest.rpartition(".")
+        if rest in _PARTS:
+            found[f"{block}.{_PARTS[rest]}"] = plain[key]
+        elif part in _PARTS:
+            found[f"{block}.{_PARTS[part]}.{kind}"] = plain[key]
+        elif part == _QUERY:
+            three = [plain[key.replace("attention.query", f"attention.{one}")] for one in ("query", "key", "value")]
+            found[f"{block}.attn.qkv.{kind}"] = torch.cat(three)
+    return found
