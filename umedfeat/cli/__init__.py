@@ -102,6 +102,7 @@ class CommandTable(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"umedfeat.cli.{cmd_name}").command
+        command.name = cmd_name  # click calls it after its function
         parts = command.commands.values() if isinstance(command, click.Group) else [command]
         for part in parts:
             if _PRIVATE not in part.params:

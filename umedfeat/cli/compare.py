@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from umedfeat.cli.long_help import LongCommand
 from umedfeat.cli.study_options import (
     command_line,
     judging_of,
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from umedfeat.prediction.external import Known
 
 __all__ = ["command"]
+
+#: What matters first.
+_FIRST = "--label --labels --fraction --baseline --margin --model --classifier --splits --task --out"
 
 EPILOG = """\b
 Examples:
@@ -37,7 +41,7 @@ Exit codes: 0 done, 2 no study can be made of this, 3 leakage.
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=LongCommand, first=_FIRST, epilog=EPILOG)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--model",

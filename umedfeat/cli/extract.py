@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from umedfeat.cli.long_help import LongCommand
 from umedfeat.cli.options import (
     encoder_options,
     identity_options,
@@ -32,12 +33,17 @@ __all__ = ["command"]
 
 _FEW = 5  # reasons and failures that the summary spells out
 
+#: What matters first.
+_FIRST = "--input --out --encoder --like --mpp --tile-size --window --modality --device --dry-run"
+
 EPILOG = """\b
 Examples:
   umedfeat extract --input slides/ --out feats.h5
   umedfeat extract --input study.csv --out feats.h5 --encoder efficientnet-lite0
   umedfeat extract --input ct/ --out ct.h5 --window lung --slices every-3
   umedfeat extract --input slides/ --out feats.h5 --dry-run
+  umedfeat extract --input new-slides/ --out new.h5 --like feats.h5
+  umedfeat extract --config study.toml --device cuda:1
   umedfeat extract --input slides/ --out feats.h5 --shard 3/16     (then: umedfeat merge)
 
 \b
@@ -46,7 +52,7 @@ Exit codes: 0 all embedded, 1 some inputs failed, 2 nothing was done, 130 interr
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=LongCommand, first=_FIRST, epilog=EPILOG)
 @input_options
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), default="feats.h5", show_default=True, help="Feature file."
@@ -54,6 +60,11 @@ Exit codes: 0 all embedded, 1 some inputs failed, 2 nothing was done, 130 interr
 @encoder_options
 @policy_options
 @run_options
+@click.option(
+    "--like",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Encoder and pixels as in this feature file; other encoder and pixel options are refused beside it.",
+)
 @click.option(
     "--preview", type=click.Path(file_okay=False, path_type=Path), help="Folder for pictures of what the encoder saw."
 )
@@ -68,6 +79,7 @@ def command(
     choice: EncoderChoice,
     policy: Policy,
     run: RunSettings,
+    like: Path | None,
     preview: Path | None,
     geojson: bool,
     dry_run: bool,
@@ -81,6 +93,8 @@ def command(
     the run.
     """
     if dry_run:
+        if like is not None:
+            choice, policy, run = _settings_like(like, choice, policy, run)
         return _dry_run(inputs, choice, policy, run, pseudonyms, progress, as_json)
     from umedfeat.extraction.run import extract
     from umedfeat.terminal.progress import make_progress
@@ -95,9 +109,18 @@ def command(
         progress=make_progress(progress),
         preview_dir=preview,
         geojson=geojson,
+        like=like,
     )
     click.echo(json.dumps(summary_dict(summary), indent=2) if as_json else summary_text(summary))
     return summary.exit_code
+
+
+def _settings_like(
+    like: Path, choice: EncoderChoice, policy: Policy, run: RunSettings
+) -> tuple[EncoderChoice, Policy, RunSettings]:
+    from umedfeat.extraction.like import header_of, settings_like
+
+    return settings_like(header_of(like), choice, policy, run)
 
 
 def _dry_run(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from umedfeat.cli.long_help import LongCommand
 from umedfeat.cli.options import identity_options, log_options, run_options
 from umedfeat.cli.study_options import judging_of, judging_options
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from umedfeat.prediction.external import Known, Validation
 
 __all__ = ["command"]
+
+#: What matters first.
+_FIRST = "--model --out --images --labels --label --class --known --weights --device --json"
 
 EPILOG = """\b
 Examples:
@@ -37,7 +41,7 @@ column that the model was trained on), validation.csv and the page tell how good
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=LongCommand, first=_FIRST, epilog=EPILOG)
 @click.argument("inputs", metavar="FEATURES_OR_IMAGES", type=click.Path(path_type=Path, exists=True))
 @click.option("--model", required=True, type=click.Path(path_type=Path), help="Saved probe (.safetensors).")
 @click.option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from umedfeat.cli.long_help import LongCommand
 from umedfeat.cli.options import log_options
 from umedfeat.cli.train_options import train_options
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from umedfeat.pretraining.settings import TrainSettings
 
 __all__ = ["command"]
+
+#: What matters first.
+_FIRST = "--out --encoder --minutes --weights --image-size --holdout --device --dry-run --overwrite --json"
 
 EPILOG = """\b
 Examples:
@@ -35,7 +39,7 @@ Exit codes: 0 done, 2 set-up, or a guard stopped the training, 3 leakage, 130 in
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=LongCommand, first=_FIRST, epilog=EPILOG)
 @click.argument("tasks", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The encoder: a .safetensors file.")
 @click.option(

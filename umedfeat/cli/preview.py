@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from umedfeat.cli.long_help import LongCommand
 from umedfeat.cli.options import identity_options, log_options, policy_options
 from umedfeat.naming import printable
 from umedfeat.policy import Policy
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from umedfeat.naming import Pseudonyms
 
 __all__ = ["command"]
+
+#: What matters first.
+_FIRST = "--input --out --mpp --tile-size --window --plane --modality --source-mpp --regions --json"
 
 EPILOG = """\b
 Examples:
@@ -31,7 +35,7 @@ Exit codes: 0 all can be embedded, 1 some cannot, 2 nothing was done.
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=LongCommand, first=_FIRST, epilog=EPILOG)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "-i", "--input", "inputs", multiple=True, type=click.Path(path_type=Path), help="As PATHS: file, folder, manifest."

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from umedfeat.cli.long_help import LongCommand
 from umedfeat.cli.study_options import command_line, labelling_of, settings_of, study_options
 
 if TYPE_CHECKING:
     from umedfeat.prediction.fit import SaveOn
 
 __all__ = ["command"]
+
+#: What matters first.
+_FIRST = "--features --label --labels --fraction --shots --classifier --task --splits --out --dry-run"
 
 EPILOG = """\b
 Examples:
@@ -34,7 +38,7 @@ Exit codes: 0 done, 2 no study can be made of this, 3 leakage or a failed --sani
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=LongCommand, first=_FIRST, epilog=EPILOG)
 @click.option(
     "-f", "--features", type=click.Path(path_type=Path), default="feats.h5", show_default=True, help="Feature file."
 )

@@ -22,6 +22,7 @@ from umedfeat.engine.loop import Engine, EngineSettings
 from umedfeat.engine.protocols import Devices
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.errors import Interrupted, SetupError, StoppedAtFailure, UmedfeatError
+from umedfeat.extraction.like import header_of, settings_like
 from umedfeat.extraction.oddities import mixed_intents, unused_windows
 from umedfeat.extraction.pictures import pictures_in
 from umedfeat.extraction.settings import RunSettings
@@ -32,6 +33,7 @@ from umedfeat.keys import load_key
 from umedfeat.machine import usable_cores, usable_memory
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
+from umedfeat.prediction.apply import refuse_other
 from umedfeat.readers import settled
 from umedfeat.store import FeatureStore, Header, shard_path
 from umedfeat.store.resume import Resumption
@@ -55,6 +57,7 @@ def extract(
     progress: Progress | None = None,
     preview_dir: Path | None = None,
     geojson: bool = False,
+    like: Header | Path | str | None = None,
 ) -> Summary:
     """Embed every image under ``inputs`` with a frozen encoder and write one feature file.
 
@@ -68,9 +71,11 @@ def extract(
         progress: receives what happens (default: nothing is shown).
         preview_dir: folder for pictures of what the encoder saw, with one ``index.html``.
         geojson: also write tissue and grid of every slide for QuPath there.
+        like: a feature file whose encoder, policy and precision are taken, so that the features can stand beside it.
 
     Raises:
-        SetupError: nothing was done (missing paths, colliding ids, weights, output).
+        SetupError: nothing was done (missing paths, colliding ids, weights, output; with ``like``: other settings asked
+            for, or this machine's encoder makes other features).
         Interrupted: stopped by a signal; finished inputs are safe and the same call resumes.
 
     Example:
@@ -78,6 +83,9 @@ def extract(
     """
     run, policy, progress = run or RunSettings(), policy or Policy(), progress or SilentProgress()
     choice = EncoderChoice(encoder) if isinstance(encoder, str) else encoder
+    wanted = None if like is None else header_of(like)
+    if wanted is not None:
+        choice, policy, run = settings_like(wanted, choice, policy, run)
     if geojson and preview_dir is None:
         raise SetupError("geojson needs a folder for pictures", remedy="add --preview DIR (preview_dir)")
     paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
@@ -95,6 +103,8 @@ def extract(
     with contextlib.closing(first), contextlib.closing(open_devices(choice)) as devices:
         policy = settled(policy, devices.encoder.image_size)
         header = _header(devices.encoder, policy, run, pseudonyms, portion)
+        if wanted is not None:
+            refuse_other(wanted, header, "these images")
         pictures = pictures_in(preview_dir, policy, geojson=geojson)
         with stop_on_signals() as stop:
             target = shard_path(out, run.shard) if run.shard and not run.shard_out else out

@@ -1,0 +1,122 @@
+"""Help of the long commands in groups; ``--config`` and ``--like``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from PIL import Image
+
+import umedfeat
+from umedfeat.cli import COMMANDS, root, run
+from umedfeat.cli.config_file import defaults_of, read_config
+from umedfeat.cli.long_help import LongCommand
+from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.errors import SetupError
+from umedfeat.policy import Policy, SlidePolicy
+
+CONTEXT = click.Context(root)
+LONG = [name for name in COMMANDS if isinstance(root.get_command(CONTEXT, name), LongCommand)]
+
+
+def command_of(name: str) -> LongCommand:
+    command = root.get_command(CONTEXT, name)
+    assert isinstance(command, LongCommand)
+    return command
+
+
+def test_every_command_of_many_options_is_grouped() -> None:
+    for name in COMMANDS:
+        command = root.get_command(CONTEXT, name)
+        assert command is not None
+        assert name in LONG or len(command.params) <= 20, name
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_every_option_stands_once_and_ten_at_most_first(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = command_of(name)
+    groups = command.grouped(click.Context(command))
+    shown = [option for options in groups.values() for option in options]
+    assert len(shown) == len({option.name for option in shown})
+    assert {option.name for option in shown} >= {p.name for p in command.params if isinstance(p, click.Option)}
+    assert next(iter(groups)) == "Most used"
+    assert len(groups["Most used"]) <= 10
+    assert "Further options" not in groups
+    assert run([name, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert told.index("Most used:") < told.index("Output:")
+    assert "--config" in told
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "study.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_keys_are_the_options(tmp_path: Path) -> None:
+    text = 'input = ["a", "b"]\ntile-size = 256\nallow_upsample = true\n[probe]\nfraction = [0.01, 1.0]\n'
+    content = read_config(write(tmp_path, text))
+    with pytest.raises(SetupError, match="no option of `umedfeat probe`"):
+        defaults_of(content, command_of("probe"), "study.toml")
+    found = defaults_of(content, command_of("extract"), "study.toml")
+    assert found == {"inputs": ["a", "b"], "slidepolicy_tile_size": 256, "slidepolicy_allow_upsample": True}
+    found = defaults_of({"probe": {**content["probe"], "shots": [1, 2]}}, command_of("probe"), "study.toml")
+    assert found == {"fractions": ["0.01", "1.0"], "shots": "1,2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("tile-sise = 3", "did you mean tile-size?"),
+        ("[extrct]\nmpp = 1", "did you mean extract?"),
+        ("mpp = ", "is not TOML"),
+        ('config = "other.toml"', "no option"),
+    ],
+)
+def test_what_is_not_understood_is_refused(text: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(SetupError) as caught:
+        defaults_of(read_config(write(tmp_path, text)), command_of("extract"), "study.toml")
+    assert told in f"{caught.value} {caught.value.remedy}"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 60, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def test_the_command_line_wins_over_the_file(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "feats.h5"
+    keys = {"input": str(pictures), "out": str(out), "encoder": "efficientnet-lite0", "fit": "crop", "quiet": True}
+    lines = [f"{key} = {'true' if value is True else repr(value)}" for key, value in keys.items()]
+    config = write(tmp_path, "\n".join([*lines, "image-size = 64", "workers = 1"]))
+    assert run(["extract", "--config", str(config), "--image-size", "32"]) == 0
+    with umedfeat.FeatureFile(out) as file:
+        assert file.header.policy["image"]["fit"] == "crop"
+        assert file.header.policy["image"]["size"] == 32
+    config.write_text("image-size = 'large'")
+    assert run(["extract", "--config", str(config), "--input", str(pictures)]) == 2
+
+
+def test_features_like_those_of_a_file(pictures: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.h5", tmp_path / "second.h5"
+    few = ["--input", str(pictures), "--workers", "1", "-q"]
+    assert run(["extract", *few, "-o", str(first), "-e", "efficientnet-lite0", "--image-size", "32"]) == 0
+    assert run(["extract", *few, "-o", str(second), "--like", str(first)]) == 0
+    with umedfeat.FeatureFile(first) as one, umedfeat.FeatureFile(second) as two:
+        assert one.header.fingerprint == two.header.fingerprint
+        assert np.array_equal(one.embeddings, two.embeddings)
+    for choice, policy, told in (
+        (EncoderChoice("umedfeat-open"), Policy(), "name"),
+        (EncoderChoice(), Policy(slide=SlidePolicy(mpp=1.0, overlap=4)), "mpp, overlap"),
+    ):
+        with pytest.raises(SetupError, match=f"but {told} was given too"):
+            umedfeat.extract(pictures, tmp_path / "third.h5", encoder=choice, policy=policy, like=first)
+    assert run(["extract", *few, "-o", str(second), "--like", str(first), "--mpp", "1", "--dry-run"]) == 2

@@ -1,0 +1,103 @@
+"""``--config study.toml``: options in a file, under their own names; what the command line says wins."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from umedfeat.errors import SetupError
+
+__all__ = ["config_option", "defaults_of", "read_config"]
+
+#: What cannot stand in a file: it decides how the command line itself is read.
+_NOT_IN_FILES = {"config", "help"}
+
+
+def config_option() -> click.Option:
+    """The option, read before all others."""
+    return click.Option(
+        ["--config"],
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        is_eager=True,
+        expose_value=False,
+        callback=_use,
+        help="TOML file of options, named as here (tile-size = 224); the command line wins.",
+    )
+
+
+def _use(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+    if path is not None:
+        given = defaults_of(read_config(path), ctx.command, path.name)
+        ctx.default_map = {**(ctx.default_map or {}), **given}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        SetupError: it is not TOML.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SetupError(f"{path.name} is not TOML: {error}", remedy='e.g. encoder = "umedpt"') from error
+    return found
+
+
+def defaults_of(content: Mapping[str, Any], command: click.Command, file: str) -> dict[str, Any]:
+    """What a file says of one command, as click's defaults: parameter → value.
+
+    Keys on top are the command's options, with or without dashes inside. Or every command has a table of its own name,
+    of which only this command's is looked at.
+
+    Raises:
+        SetupError: a key is no option of the command (the nearest one is named), or a table no command.
+    """
+    from umedfeat.cli import COMMANDS
+
+    tables = {key: value for key, value in content.items() if isinstance(value, Mapping)}
+    for key in tables:
+        if key not in COMMANDS:
+            raise _unknown(file, f"[{key}]", key, list(COMMANDS), "no command")
+    plain = {key: value for key, value in content.items() if key not in tables}
+    given = {**plain, **tables.get(str(command.name), {})}
+    options = _options(command)
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        name = key.replace("_", "-")
+        if name not in options:
+            raise _unknown(file, key, name, list(options), f"no option of `umedfeat {command.name}`")
+        found[str(options[name].name)] = _value(options[name], value)
+    return found
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    """Long names without dashes → options."""
+    return {
+        max(param.opts, key=len).lstrip("-"): param
+        for param in command.params
+        if isinstance(param, click.Option) and param.name not in _NOT_IN_FILES
+    }
+
+
+def _value(option: click.Option, value: Any) -> Any:
+    """A value of TOML as click takes it: lists of what is given once are written with commas."""
+    if option.multiple:
+        return [str(part) for part in value] if isinstance(value, list) else [str(value)]
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return value if isinstance(value, bool | int) else str(value)
+
+
+def _unknown(file: str, shown: str, key: str, legal: list[str], what: str) -> SetupError:
+    near = difflib.get_close_matches(key, legal, n=1, cutoff=0.0)
+    return SetupError(f"{file}: {shown} is {what}", remedy=f"did you mean {near[0]}?" if near else "see --help")
