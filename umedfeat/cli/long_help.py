@@ -30,7 +30,7 @@ GROUPS: Mapping[str, str] = {
     "Images": "--image-size --fit --spacing --tile --grey-window --rgb --roi-margin --roi-size --max-pixels",
     "Machine": "--device --workers --batch-size --timeout --shard --jobs --max-unzipped",
     "Output": "--out --dtype --overwrite --prune --on-error --allow-failed --max-unreadable --preview --pictures"
-    " --geojson --dry-run --json --help --verbose --quiet --log-json --progress",
+    " --explain --explain-most --geojson --dry-run --json --help --verbose --quiet --log-json --progress",
     "Privacy": "--id-key --keep-ids --item-pseudonyms --private",
 }
 _GROUP_OF = {flag: name for name, flags in GROUPS.items() for flag in flags.split()}
