@@ -19,7 +19,7 @@ from umedfeat.arrays import Floats, Ints
 from umedfeat.contract import Encoder
 from umedfeat.encoders.registry import load_chosen
 from umedfeat.errors import InputError, SetupError
-from umedfeat.extraction.alike import choice_like
+from umedfeat.extraction.like import choice_like
 from umedfeat.naming import Pseudonyms
 from umedfeat.prediction.apply import Predicted
 from umedfeat.prediction.saved import SavedProbe
