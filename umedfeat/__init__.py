@@ -13,6 +13,7 @@ from umedfeat._version import __version__
 
 if TYPE_CHECKING:
     from umedfeat.encoders import list_encoders, load_encoder
+    from umedfeat.extraction.estimator import UmedfeatExtractor
     from umedfeat.extraction.predicting import predict
     from umedfeat.extraction.run import extract
     from umedfeat.extraction.similar import similar
@@ -29,6 +30,7 @@ __all__ = [
     "FeatureFile",
     "Policy",
     "SavedProbe",
+    "UmedfeatExtractor",
     "__version__",
     "compare",
     "extract",
@@ -44,6 +46,7 @@ _HOME = {
     "FeatureFile": "umedfeat.store",
     "Policy": "umedfeat.policy",
     "SavedProbe": "umedfeat.prediction.saved",
+    "UmedfeatExtractor": "umedfeat.extraction.estimator",
     "compare": "umedfeat.fewshot",
     "extract": "umedfeat.extraction.run",
     "list_encoders": "umedfeat.encoders",

@@ -55,6 +55,7 @@ def test_public_names() -> None:
         "FeatureFile",
         "Policy",
         "SavedProbe",
+        "UmedfeatExtractor",
         "__version__",
         "compare",
         "extract",

@@ -12,10 +12,14 @@ from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
 from typing import Any
 
-__all__ = ["Child", "kill_at_exit", "live_with_parent", "serving"]
+from umedfeat.errors import SetupError
+
+__all__ = ["Child", "kill_at_exit", "live_with_parent", "serving", "unguarded"]
 
 #: Seconds that a killed process may take to vanish (one that waits for a dead disk cannot be killed).
 _GRACE = 5
+#: Exit code of a child whose script has no main guard.
+_UNGUARDED = 86
 
 
 class Child:
@@ -26,6 +30,7 @@ class Child:
     """
 
     def __init__(self, target: Callable[..., None], *arguments: Any) -> None:
+        _end_if_unguarded()
         context = multiprocessing.get_context("spawn")
         self.link, theirs = context.Pipe()
         self.process: Any = context.Process(target=target, args=(theirs, *arguments), daemon=True)
@@ -59,6 +64,21 @@ class Child:
     def close(self) -> None:
         """End it, once or again."""
         self.end()
+
+
+def unguarded(code: int | None) -> SetupError | None:
+    """What to tell where a child ended because the script that started it starts processes again in every child."""
+    if code != _UNGUARDED:
+        return None
+    message = "this script starts its work again in every process that it starts"
+    remedy = "put what it does under `if __name__ == '__main__':` (spawned processes import the script anew)"
+    return SetupError(message, remedy=remedy)
+
+
+def _end_if_unguarded() -> None:
+    """A process that still imports the main script must not start others: its parent is told by the exit code."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(_UNGUARDED)
 
 
 @contextlib.contextmanager

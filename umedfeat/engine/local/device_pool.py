@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from umedfeat.encoders.choice import EncoderChoice
-from umedfeat.engine.local.child import Child, kill_at_exit
+from umedfeat.engine.local.child import Child, kill_at_exit, unguarded
 from umedfeat.engine.local.device_worker import Broken, Pixels, Ready, serve_device
 from umedfeat.engine.messages import IN_FLIGHT, Batch, Embedded
 from umedfeat.engine.protocols import Slots
@@ -40,6 +40,8 @@ class _Device(Child):
         """Why it is dead, as far as that is known."""
         self.process.join(timeout=5)
         code = self.process.exitcode
+        if (fault := unguarded(code)) is not None:
+            return fault
         return SetupError(f"{self.name}: its process died (exit code {code})", remedy="look for too little memory")
 
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any
 
-from umedfeat.engine.local.child import Child, kill_at_exit
+from umedfeat.engine.local.child import Child, kill_at_exit, unguarded
 from umedfeat.engine.local.slots import Slots, SlotView
 from umedfeat.engine.local.worker import Awake, Started, serve
 from umedfeat.engine.messages import Answer, Batch, Died, Message
@@ -190,11 +190,13 @@ class WorkerPool:
         return answers
 
     def _count_failed_start(self, code: int | None) -> None:
+        if (fault := unguarded(code)) is not None:
+            raise fault
         self._failed_starts += 1
         if self._failed_starts >= _MAX_FAILED_STARTS:
             raise SetupError(
                 f"the reading processes do not start (exit code {code})",
-                remedy="in a script, call extract() under `if __name__ == '__main__':`; else check the memory limits",
+                remedy="check the limits of memory and processes; --debug tells more",
             )
 
     def _without(self, task: Message, culprit: int | None) -> Message | None:
