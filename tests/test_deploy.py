@@ -36,7 +36,7 @@ OF_OTHERS = {
     ),
     *("--open-mode", "--signal", "--cores", "--config", "--executor", "--from-file", "--key", "--shards"),
     *("--build-arg", "--mount", "--from", "--index-url", "--no-cache-dir", "--uid", "--create-home", "--nv", "--bind"),
-    "--help",
+    *("--help", "--rm", "--user", "--gpus", "--shm-size"),
 }
 ENCODER = ["--encoder", "efficientnet-lite0", "--device", "cpu", "--workers", "1", "--image-size", "32"]
 
