@@ -61,7 +61,7 @@ class FeatureFile:
 
     What made the features, and what is missing:
 
-    >>> file.encoder["name"], file.policy["slide"]["mpp"]
+    >>> file.encoder["name"], file.policy["slide"].get("mpp")
     ('umedpt', 0.5)
     >>> file.failures["source"].tolist()
     ['broken.svs']
