@@ -43,7 +43,7 @@ ENCODER = ["--encoder", "efficientnet-lite0", "--device", "cpu", "--workers", "1
 
 def known_options() -> set[str]:
     context = click.Context(root)
-    commands = [root.get_command(context, name) for name in ("extract", "merge", "verify", "doctor")]
+    commands = [root.get_command(context, name) for name in ("extract", "merge", "verify", "doctor", "info")]
     return {option for command in commands if command for parameter in command.params for option in parameter.opts}
 
 
