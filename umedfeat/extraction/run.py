@@ -33,7 +33,6 @@ from umedfeat.keys import load_key
 from umedfeat.machine import usable_cores, usable_memory
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
-from umedfeat.prediction.apply import refuse_other
 from umedfeat.readers import settled
 from umedfeat.store import FeatureStore, Header, shard_path
 from umedfeat.store.resume import Resumption
@@ -104,6 +103,8 @@ def extract(
         policy = settled(policy, devices.encoder.image_size)
         header = _header(devices.encoder, policy, run, pseudonyms, portion)
         if wanted is not None:
+            from umedfeat.prediction.apply import refuse_other  # brings classifiers, which other runs do not need
+
             refuse_other(wanted, header, "these images")
         pictures = pictures_in(preview_dir, policy, geojson=geojson)
         with stop_on_signals() as stop:
