@@ -21,7 +21,6 @@ from umedfeat.errors import SetupError, UnreadableInput
 from umedfeat.naming import Pseudonyms, printable
 from umedfeat.policy import Policy
 from umedfeat.readers import READERS, reader_format
-from umedfeat.readers.dicom.dicomdir import indexed_files, is_dicomdir
 
 __all__ = ["Discovery", "discover", "discover_files", "mixed_folders"]
 
@@ -131,18 +130,23 @@ def _found_under(path: Path, seconds: float) -> Walked:
     if kind == "file":
         if is_manifest(path):
             return read_manifest(path, seconds)
-        if is_dicomdir(path):
-            return _indexed(path)
-        return Walked([Found(path, printable(path.name), {})], [], [])
+        walked = Walked([Found(path, printable(path.name), {})], [], [])
+        if path.name.upper().startswith("DICOMDIR"):
+            walked.extend(_listed_by(path))
+        return walked
     refuse_remote("" if kind else path.as_posix().replace(":/", "://", 1))  # Path("s3://x") is "s3:/x"
     fault = f"is a {kind}" if kind else "no such file or folder"
     raise SetupError(f"{path}: {fault}", remedy="--input takes a file, a folder or a CSV manifest")
 
 
-def _indexed(path: Path) -> Walked:
+def _listed_by(path: Path) -> Walked:
     """The files that a DICOMDIR lists, named relative to its folder."""
+    from umedfeat.readers.dicom.dicomdir import indexed_files, is_dicomdir  # brings pydicom, which few inputs need
+
+    walked = Walked([], [], [])
+    if not is_dicomdir(path):
+        return walked
     present, missing = indexed_files(path, path.name)
-    walked = Walked([Found(path, printable(path.name), {})], [], [])
     for file in present:
         walked.found.append(Found(file, printable(file.relative_to(path.parent).as_posix()), {}))
     if missing:

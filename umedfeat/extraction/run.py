@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from umedfeat.contract import EncoderFacts
-from umedfeat.discovery import discover
+from umedfeat.discovery import Discovery, discover
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.registry import load_chosen
 from umedfeat.engine.local.device_pool import DevicePool
@@ -91,10 +91,7 @@ def extract(
     out = writable(run.shard_out or Path(out))
     progress.note("looking for images")
     pseudonyms = pseudonyms or Pseudonyms(load_key(None, shared=run.shard is not None))
-    found = discover(paths, policy, pseudonyms, seconds=run.timeout)
-    if not found.sources and not found.failures:
-        names = ", ".join(map(str, paths))
-        raise SetupError(f"{names}: no image found in {len(found.skipped)} files", remedy=_SUPPORTED)
+    found = _found_in(paths, policy, pseudonyms, run.timeout)
     portion = portion_of(found, run.shard)
     progress.note(f"{len(portion.sources):,} inputs, {len(found.skipped):,} other files; loading {choice.name}")
     # A reading process imports what it needs while this one loads the encoder, which brings torch.
@@ -118,6 +115,14 @@ def extract(
                 pictures.draw(run.workers or default_workers(), run.timeout, stop)
                 _told_if_stopped(stop, summary.out)
             return summary
+
+
+def _found_in(paths: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms, seconds: float) -> Discovery:
+    found = discover(paths, policy, pseudonyms, seconds=seconds)
+    if not found.sources and not found.failures:
+        names = ", ".join(map(str, paths))
+        raise SetupError(f"{names}: no image found in {len(found.skipped)} files", remedy=_SUPPORTED)
+    return found
 
 
 def open_devices(choice: EncoderChoice) -> Devices:
