@@ -20,5 +20,5 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> chaos.Ground:
 @pytest.mark.parametrize("stage", ["extract", "merge"])
 def test_a_fault_costs_a_run_and_nothing_else(stage: str, ground: chaos.Ground, tmp_path: Path) -> None:
     shim = chaos.build_shim(tmp_path)
-    for number, fault in enumerate(chaos.faults(random.Random(1), ground.seconds[stage], shim)):
+    for number, fault in enumerate(chaos.faults(random.Random(1), ground.seconds[stage], shim, ground.folder)):
         assert chaos.complaints(ground, stage, fault, tmp_path / str(number) / "out") == [], fault.name

@@ -28,6 +28,7 @@ STAGES = ("extract", "merge", "export", "preview", "probe")
 _HANGS_AFTER = 240.0
 _DOCUMENTED = {0, 1, 2, 3, 130}
 _TIME = re.compile(rb'"created": .*|"seconds": .*|.* \xc2\xb7 \d{4}-\d\d-\d\dT.*')
+_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
 _SHIM = Path(__file__).with_name("eio.c")
 
 
@@ -39,6 +40,7 @@ class Fault:
         before: in the child before it becomes the command. ``during``: in this process while it runs.
         environment: laid over the command's; None removes a variable.
         closed_stdout: nobody reads what it prints.
+        mounts: shell commands in a mount namespace of the command's own, run before it.
     """
 
     name: str
@@ -46,10 +48,15 @@ class Fault:
     during: Callable[[int], None] | None = None
     environment: Mapping[str, str | None] = field(default_factory=dict)
     closed_stdout: bool = False
+    mounts: str = ""
 
 
-def faults(moments: random.Random, longest: float, shim: Path | None) -> list[Fault]:
-    """One of every kind, at random moments and limits; ``longest``: seconds of an undisturbed run."""
+def faults(moments: random.Random, longest: float, shim: Path | None, inputs: Path) -> list[Fault]:
+    """One of every kind, at random moments and limits.
+
+    Args:
+        longest: seconds of an undisturbed run. inputs: the folder that holds all that is read.
+    """
 
     def limited(kind: int, value: int) -> Callable[[], None]:
         return lambda: resource.setrlimit(kind, (value, value))
@@ -81,11 +88,35 @@ def faults(moments: random.Random, longest: float, shim: Path | None) -> list[Fa
         Fault("closed stdout", closed_stdout=True),
     ]
     if shim is not None:
-        for call, path in (("read", "/in/"), ("write", "/out/"), ("fsync", "/out/")):
-            nth = str(moments.choice([1, 2, 5, 20]))
-            wanted = {"UMEDFEAT_EIO_CALL": call, "UMEDFEAT_EIO_PATH": path, "UMEDFEAT_EIO_NTH": nth}
-            found.append(Fault(f"EIO on {call}", environment={"LD_PRELOAD": str(shim), **wanted}))
-    return found
+        found += [
+            _failing(shim, "EIO", "read", inputs, moments.choice([1, 2, 5, 20])),
+            _failing(shim, "EIO", "write", "/out/", moments.choice([1, 2, 5, 20])),
+            _failing(shim, "EIO", "fsync", "/out/", moments.choice([1, 2])),
+            _failing(shim, "ENOSPC", "write", "/out/", moments.choice([1, 2, 5, 20])),
+        ]
+    return found + _mounted()
+
+
+def _failing(shim: Path, error: str, call: str, path: Path | str, nth: int) -> Fault:
+    """EIO: the nth call below a path fails, once. ENOSPC: it and all that follow it, as on a full disk."""
+    wanted = {"UMEDFEAT_EIO_CALL": call, "UMEDFEAT_EIO_PATH": str(path), "UMEDFEAT_EIO_NTH": str(nth)}
+    name, full = ("full disk (ENOSPC)", "1") if error == "ENOSPC" else (f"EIO on {call}", None)
+    return Fault(name, environment={"LD_PRELOAD": str(shim), "UMEDFEAT_EIO_FULL": full, **wanted})
+
+
+def _mounted() -> list[Fault]:
+    """Faults that take a mount of the command's own; none where the system allows no user namespaces."""
+    probe = [*_NAMESPACE, "mount -t tmpfs tmpfs /dev/shm"]
+    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True, check=False).returncode:
+        return []
+    return [
+        Fault("/dev/shm of 64 KiB", mounts="mount -t tmpfs -o size=64k tmpfs /dev/shm"),
+        Fault(
+            "read-only HOME",
+            mounts='mount -t tmpfs -o ro tmpfs "$HOME"',
+            environment={"HOME": "/mnt", "XDG_CONFIG_HOME": None},
+        ),
+    ]
 
 
 def build_shim(folder: Path) -> Path | None:
@@ -152,10 +183,14 @@ class Ground:
         scratch.mkdir(exist_ok=True)
         environment: dict[str, str | None] = {**os.environ, "TMPDIR": str(scratch), "PYTHONDONTWRITEBYTECODE": "1"}
         environment |= {"OMP_NUM_THREADS": "1", **fault.environment}
+        environment["UMEDFEAT_EIO_MARK"] = str(place.parent / "fired")
+        command = [sys.executable, "-m", "umedfeat", *self.arguments(stage, place)]
+        if fault.mounts:
+            command = [*_NAMESPACE, f'{fault.mounts} && exec "$@"', "sh", *command]
         told = place.parent / "told.txt"
         with told.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "umedfeat", *self.arguments(stage, place)],
+                command,
                 stdout=subprocess.PIPE if fault.closed_stdout else output,
                 stderr=output,
                 env={name: value for name, value in environment.items() if value is not None},

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from umedfeat._version import __version__
 from umedfeat.disk.space import is_full, reserve
 from umedfeat.errors import OutputError
+from umedfeat.store.new_hdf5 import Target, new_hdf5
 from umedfeat.store.rows import ROW_DATASETS, Rows
 from umedfeat.store.schema import (
     DROPPED_COLUMNS,
@@ -85,10 +86,15 @@ def write_file(path: Path, header: Header, dim: int, contents: Contents, rows: I
     contents.items["start"] = np.cumsum(counts) - counts
     size = _size(header, dim, int(counts.sum()), contents)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with written_whole(temporary, path), _new(temporary) as file, _reserved(file, path, size), _on_its_way(file, size):
+    with (
+        written_whole(temporary, path),
+        new_hdf5(temporary, libver=("earliest", "v110")) as (file, target),
+        _reserved(file, temporary, path, size),
+        _on_its_way(temporary, size),
+    ):
         _write_attributes(file, header, dim)
         file.attrs["key_check"] = header.key_check if _holds_pseudonyms(contents.items) else ""
-        _write_rows(file, header, dim, counts, rows)
+        _write_rows(file, header, dim, counts, _while_written(rows, target))
         items = write_table(file, "items", ITEM_COLUMNS, contents.items)
         _write_embedding(items, len(counts), dim, contents.embedding)
         meta = items.create_group("meta")
@@ -102,9 +108,8 @@ def write_file(path: Path, header: Header, dim: int, contents: Contents, rows: I
 
 
 @contextlib.contextmanager
-def _reserved(file: h5py.File, path: Path, size: int) -> Iterator[None]:
-    """Take the space before writing: HDF5 does not come back cleanly from a disk that fills up under it."""
-    temporary = Path(file.filename)
+def _reserved(file: h5py.File, temporary: Path, path: Path, size: int) -> Iterator[None]:
+    """Take the space before writing, so that a full disk is told at once and with figures."""
     try:
         with temporary.open("rb+") as stream:
             reserve(stream.fileno(), size)
@@ -123,13 +128,13 @@ def _reserved(file: h5py.File, path: Path, size: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _on_its_way(file: h5py.File, size: int) -> Iterator[None]:
+def _on_its_way(temporary: Path, size: int) -> Iterator[None]:
     """Let the disk work while rows are gathered: else all of it is waited for at the end."""
     if size < _LARGE:
         yield
         return
     over = threading.Event()
-    thread = threading.Thread(target=_keep_syncing, args=(Path(file.filename), over), daemon=True, name="write back")
+    thread = threading.Thread(target=_keep_syncing, args=(temporary, over), daemon=True, name="write back")
     thread.start()
     try:
         yield
@@ -144,8 +149,11 @@ def _keep_syncing(path: Path, over: threading.Event) -> None:
             os.fsync(stream.fileno())
 
 
-def _new(path: Path) -> h5py.File:
-    return h5py.File(path, "x", libver=("earliest", "v110"))
+def _while_written(rows: Iterator[Rows], target: Target) -> Iterator[Rows]:
+    """The same rows, until one cannot be written: hours of reading are not spent on a file that is lost."""
+    for block in rows:
+        target.check()
+        yield block
 
 
 def _size(header: Header, dim: int, rows: int, contents: Contents) -> int:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from umedfeat.store.file_writer import slide_attributes, written_whole
 from umedfeat.store.guard import naming_damage
+from umedfeat.store.new_hdf5 import new_hdf5
 from umedfeat.store.read import FeatureFile
 
 __all__ = ["Layout", "NotExportable", "new_h5", "nominal", "save_tensor", "slide_facts"]
@@ -45,7 +46,7 @@ def new_h5(path: Path) -> Iterator[h5py.File]:
     """A new HDF5 file that appears whole or not at all."""
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    with written_whole(temporary, path), h5py.File(temporary, "x") as file:
+    with written_whole(temporary, path), new_hdf5(temporary) as (file, _):
         yield file
 
 
