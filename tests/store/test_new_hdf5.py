@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from limits import longest_file
 from store_cases import item, write
 
 from umedfeat.errors import OutputError
 from umedfeat.store import export, merge
 from umedfeat.store.new_hdf5 import new_hdf5
 
-resource = pytest.importorskip("resource")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
-
-
-@contextlib.contextmanager
-def longest_file(size: int) -> Iterator[None]:
-    """A write beyond ``size`` bytes fails."""
-    former = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, former)
 
 
 @pytest.mark.parametrize("layout", ["clam", "stamp"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import re
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tissue_cases import haematoxylin_eosin
 
 from umedfeat.cli import root
 from umedfeat.contract import Failure, Plan, RegionUnreadable, Skipped, Source, make_regions
-from umedfeat.errors import SetupError
+from umedfeat.errors import OutputError, SetupError
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
 from umedfeat.readers import open_reader
@@ -221,3 +222,14 @@ def test_command_without_inputs_is_a_usage_error() -> None:
     result = CliRunner().invoke(root, ["preview"])
     assert result.exit_code == 2
     assert "nothing to look at" in result.output
+
+
+def test_no_worker_is_left_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(writer: PreviewWriter, card: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(PreviewWriter, "add", full)
+    _volume(tmp_path / "head.nii")
+    with pytest.raises(OutputError, match="the disk is full") as told:
+        preview(tmp_path / "head.nii", tmp_path / "look", workers=1, pseudonyms=KEY)
+    assert not multiprocessing.active_children(), told  # whose traceback would keep them alive

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def preview(
     drawn = visit_all(
         [(source, None) for source in found.sources], Drawing(writer.out_dir, regions, geojson), policy, workers=workers
     )
-    with Bar("preview", len(found.sources), "input", shown=None if show_progress else False) as bar:
+    with closing(drawn), Bar("preview", len(found.sources), "input", shown=None if show_progress else False) as bar:
         for source, visited in drawn:
             if isinstance(visited.error, OutputError):
                 raise visited.error
