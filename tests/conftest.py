@@ -15,9 +15,10 @@ settings.load_profile("shared machine")
 
 @pytest.fixture(autouse=True)
 def _untouched_log() -> Iterator[None]:
-    """Commands that run inside a test configure the program's log; the next test finds it as it was."""
+    """Commands that run inside a test, or in a fixture of its module, configure the program's log: undone around it."""
     log = logging.getLogger("umedfeat")
-    before = log.level, log.propagate, log.handlers[:]
+    before = log.level, True, log.handlers[:]
+    log.propagate = True
     yield
     log.level, log.propagate, log.handlers[:] = before
 

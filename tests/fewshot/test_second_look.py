@@ -225,3 +225,12 @@ def test_prevalence_has_no_interval():
     estimate = probe(*_noise(20, 30, 4), settings=QUICK).estimate("prototype", "10 %", "prevalence")
     assert np.isnan(estimate.low)
     assert estimate.interval == estimate.covers == ""
+
+
+def test_patients_who_carry_every_class_have_intervals_or_none_but_no_crash():
+    """Two patients with lesions of both kinds: one degree of freedom, not none."""
+    rng = np.random.default_rng(0)
+    labels, patients = ["a", "b"] * 8, ["p"] * 8 + ["q"] * 8
+    chosen = replace(FOLDS, label_of="item", cv=2)
+    result = probe(rng.normal(size=(16, 4)).astype(np.float32), labels, patients, settings=chosen)
+    assert all(np.isfinite(score.value) for score in result.scores if score.metric == "macro_f1")

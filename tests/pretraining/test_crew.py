@@ -47,7 +47,7 @@ def part_of_a_round(rank: int, address: str, folder: str) -> None:
 
 def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
     multiprocessing.spawn(part_of_a_round, (f"file://{tmp_path}/meeting", str(tmp_path)), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     tasks, model = tasks_and_model()
     for task in tasks:
         accumulate(model, task, batch_of(task), 1 / len(tasks))

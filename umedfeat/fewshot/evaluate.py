@@ -175,15 +175,16 @@ class _Uncertain:
     def of(cls, cohort: Cohort, part: Predictions, found: Measured, confidence: float) -> _Uncertain:
         patients, _ = test_patients(cohort, part.items)
         folds = part.fold is not None
+        strata = stratum_of(cohort, patients)
         recalls: list[Interval] = []
         if len(found.cells):
             values = recalls_of(found.cells)
             carriers = cohort.carries[patients].sum(axis=0)
-            freedom = float(len(patients) - np.count_nonzero(carriers))
+            freedom = float(len(patients) - len(np.unique(strata)))
             for (value, *resampled), count in zip(values.T, carriers, strict=True):
                 given = (float(value), np.asarray(resampled), int(count), freedom, confidence)
                 recalls.append(recall_interval(*given, folds=folds))
-        return cls(found, stratum_of(cohort, patients), tuple(recalls), folds, confidence)
+        return cls(found, strata, tuple(recalls), folds, confidence)
 
     def interval(self, metric: str, drawn: Spread) -> Interval:
         """Of one metric; ``drawn``: variance because of whom one labels."""

@@ -151,7 +151,7 @@ def recall_interval(
         resampled: (B,) the recall under the weights. carriers: test patients with the class. freedom: of its variance.
     """
     usable = resampled[np.isfinite(resampled)]
-    if carriers < _FEWEST or not np.isfinite(value) or len(usable) < _MOSTLY * len(resampled):
+    if carriers < _FEWEST or freedom < 1 or not np.isfinite(value) or len(usable) < _MOSTLY * len(resampled):
         return NO_INTERVAL
     recall, sizes = METRICS["sensitivity"], np.array([carriers])
     alike = np.ptp(usable) < _ROUNDING
