@@ -98,5 +98,12 @@ def load_fake(choice: EncoderChoice) -> Encoder:
     return {"fake": FakeEncoder, "other": OtherEncoder, "cores": CoresEncoder}[kind]()
 
 
+class FakeEntry(EncoderEntry):
+    """An entry of ours: what other packages' encoders must tell is not asked of devices that pretend to be one."""
+
+    def load(self, choice: EncoderChoice) -> Encoder:
+        return load_fake(choice)
+
+
 for _name in ("fake", "other", "cores", "missing", "gpu:", "kill:", "error:"):
-    ENCODERS[_name] = EncoderEntry(_name, "a fake", "fake_encoder:load_fake", SIDE)
+    ENCODERS[_name] = FakeEntry(_name, "a fake", "fake_encoder:load_fake", SIDE)
