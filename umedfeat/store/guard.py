@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,8 @@ _DAMAGE = (
     *(OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError),
     *(MemoryError, ZeroDivisionError),
 )
+#: So many opened one after the other, and none closed: settings of ours are a few levels deep.
+_TOO_DEEP = re.compile(r"(?:[\[{][^\[\]{}]*){65}")
 _MOST_OBJECTS = 10_000
 _DEEPEST = 8
 _MOST_VALUES = 1 << 20  # of an embedding
@@ -176,7 +179,10 @@ def _text(file: h5py.File, name: str) -> str:
 
 
 def _settings(file: h5py.File, name: str) -> dict[str, Any]:
-    settings = json.loads(_text(file, name), parse_constant=_refuse_constant)
+    text = _text(file, name)
+    if _TOO_DEEP.search(text):  # how deep a parser goes before it gives up differs between versions of Python
+        raise _Strange(f"{name}: settings nested in each other")
+    settings = json.loads(text, parse_constant=_refuse_constant)
     if not isinstance(settings, dict):
         raise _Strange(f"attribute {name} is no table of settings")
     return settings
