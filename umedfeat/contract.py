@@ -96,6 +96,7 @@ class Source:
         meta: the manifest's further columns (label, centre, split …), stored under /items/meta/<name>.
         selector: what tells this source from others in the same files (a series key as JSON); "" if nothing does.
         roi: the region of interest that is cut out, or None for the whole.
+        holds: what keeps its files where they are (scratch space of an archive); stays in the process that found it.
     """
 
     id: str
@@ -112,6 +113,7 @@ class Source:
     meta: Mapping[str, str] = field(default_factory=dict)
     selector: str = ""
     roi: Roi | None = None
+    holds: tuple[object, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def content(self) -> tuple[Path, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import pickle
 import zipfile
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from umedfeat.discovery.archives import Scratch
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Limits, Policy
+from umedfeat.readers import open_reader, settled
 
 KEY = Pseudonyms(b"key")
 
@@ -57,8 +60,7 @@ def test_the_same_features_resumed_and_nothing_left_behind(
     assert again.resumed == 1
     with umedfeat.FeatureFile(tmp_path / "a.h5") as one, umedfeat.FeatureFile(tmp_path / "b.h5") as other:
         assert np.array_equal(one.embeddings, other.embeddings)
-    gc.collect()
-    assert not list((tmp_path / "scratch").iterdir())
+    assert not list((tmp_path / "scratch").iterdir())  # not when a garbage collector comes by: these are patients
 
 
 def test_names_in_an_archive_lead_nowhere(tmp_path: Path, ct: list[Path]) -> None:
@@ -111,5 +113,20 @@ def test_scratch_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert scratch.folder.stat().st_mode & 0o077 == 0
     folder = scratch.folder
     del scratch
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_sources_of_an_archive_outlive_the_discovery_that_found_them(tmp_path: Path, ct: list[Path]) -> None:
+    """Pictures and trainings keep sources alone."""
+    (source,) = discover(
+        [archive(tmp_path / "a.zip", {f"{k}.dcm": path for k, path in enumerate(ct)})], Policy(), KEY
+    ).sources
+    gc.collect()
+    with contextlib.closing(open_reader(source, settled(Policy(), 64))) as reader:
+        assert len(reader.plan().regions) == 3
+    assert not any(pickle.loads(pickle.dumps(source)).holds)  # other processes neither hold nor remove it
+    folder = source.files[0].parent
+    del source, reader
     gc.collect()
     assert not folder.exists()

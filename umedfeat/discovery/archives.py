@@ -12,7 +12,7 @@ import tempfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,15 +35,29 @@ _FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedErro
 
 
 class Scratch:
-    """A folder below TMPDIR for its owner alone, removed with the last reference to this object, or at exit."""
+    """A folder below TMPDIR for its owner alone, removed by ``close``, with the last reference, or at exit.
+
+    Only the process that made it holds it: sources that travel to another one go without.
+    """
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="umedfeat-"))
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self._remove = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return _stays_at_home, ()
+
+    def close(self) -> None:
+        """Remove it, once or again."""
+        self._remove()
+
+
+def _stays_at_home() -> None:
+    return None
 
 
 class Unpacked(NamedTuple):
-    """Files, those of archives in the place of the archives. ``scratch``: folders that live as long as it is held."""
+    """Files, those of archives in the place of the archives. ``scratch``: where those were put."""
 
     found: list[Found]
     skipped: list[Skipped]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from umedfeat.contract import Collected, Failure, Found, Skipped, Source
-from umedfeat.discovery.archives import unpacked
+from umedfeat.discovery.archives import Scratch, unpacked
 from umedfeat.discovery.manifest import is_manifest, once, read_manifest, refuse_remote, with_manifest_rows
 from umedfeat.discovery.patience import Overdue, each_in_time, in_time
 from umedfeat.discovery.walk import Walked, sniff_all, unanswered, walk
@@ -34,13 +34,18 @@ _SECONDS_A_FILE = 0.5
 class Discovery:
     """What was found. ``sources`` are sorted by id; every file under the inputs is in one of the three.
 
-    ``scratch``: where archives were unpacked to; removed with the last reference to it.
+    ``scratch``: where archives were unpacked to. It is removed by ``close``, or with the last source that lies there.
     """
 
     sources: tuple[Source, ...]
     skipped: tuple[Skipped, ...]
     failures: tuple[Failure, ...]
-    scratch: tuple[object, ...] = field(default=(), repr=False, compare=False)
+    scratch: tuple[Scratch, ...] = field(default=(), repr=False, compare=False)
+
+    def close(self) -> None:
+        """Remove what was unpacked; the sources there can be read no more."""
+        for one in self.scratch:
+            one.close()
 
 
 def discover(inputs: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms, *, seconds: float = 600.0) -> Discovery:
@@ -85,6 +90,7 @@ def discover_files(walked: Walked, policy: Policy, pseudonyms: Pseudonyms, *, se
         failures = [_renamed(failure, folders) for failure in failures]
     sources = sorted(with_manifest_rows(sources, found, pseudonyms), key=lambda source: source.id)
     _refuse_collisions(sources)
+    sources = _holding(sources, scratch)
     for folder, slides, pictures in mixed_folders(sources):
         log.warning("%s", f"{folder}: {_some(slides)} are slides, {_some(pictures)} pictures without a scale")
     if policy.limits.mask_dir:
@@ -92,6 +98,16 @@ def discover_files(walked: Walked, policy: Policy, pseudonyms: Pseudonyms, *, se
 
         refuse_shared_masks((source for source in sources if source.format == "slide"), policy.limits.mask_dir)
     return Discovery(tuple(sources), tuple(sorted(skipped, key=lambda s: s.name)), tuple(failures), scratch)
+
+
+def _holding(sources: list[Source], scratch: Sequence[Scratch]) -> list[Source]:
+    """Sources of archives keep what they lie in: they outlive the Discovery that found them."""
+    rooms = {one.folder: one for one in scratch}
+    if not rooms:
+        return sources
+    return [
+        replace(s, holds=tuple(rooms[f] for f in {file.parent for file in s.files} & rooms.keys())) for s in sources
+    ]
 
 
 def mixed_folders(sources: Sequence[Source]) -> list[tuple[str, list[str], list[str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from umedfeat.contract import Failure, Skipped
-from umedfeat.discovery import discover
+from umedfeat.discovery import Discovery, discover
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.registry import load_chosen
 from umedfeat.engine.planning import plan_all
@@ -110,7 +111,13 @@ def forecast(
     Raises:
         SetupError: missing paths, colliding ids.
     """
-    found = discover(inputs, policy, pseudonyms, seconds=run.timeout)
+    with contextlib.closing(discover(inputs, policy, pseudonyms, seconds=run.timeout)) as found:
+        return _forecast(found, choice, policy, run, progress)
+
+
+def _forecast(
+    found: Discovery, choice: EncoderChoice, policy: Policy, run: RunSettings, progress: Progress
+) -> Forecast:
     size, dim, rate, note = _trial(choice)
     policy = settled(policy, size)
     sources = portion_of(found, run.shard).sources

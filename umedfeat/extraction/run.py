@@ -24,7 +24,7 @@ from umedfeat.engine.seconds import StageSeconds
 from umedfeat.errors import Interrupted, SetupError, StoppedAtFailure, UmedfeatError
 from umedfeat.extraction.like import header_of, settings_like
 from umedfeat.extraction.oddities import mixed_intents, unused_windows
-from umedfeat.extraction.pictures import pictures_in
+from umedfeat.extraction.pictures import Pictures, pictures_in
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.extraction.shards import Portion, portion_of
 from umedfeat.extraction.sink import StoreSink
@@ -91,30 +91,49 @@ def extract(
     out = writable(run.shard_out or Path(out))
     progress.note("looking for images")
     pseudonyms = pseudonyms or Pseudonyms(load_key(None, shared=run.shard is not None))
-    found = _found_in(paths, policy, pseudonyms, run.timeout)
-    portion = portion_of(found, run.shard)
-    progress.note(f"{len(portion.sources):,} inputs, {len(found.skipped):,} other files; loading {choice.name}")
-    # A reading process imports what it needs while this one loads the encoder, which brings torch.
-    first = Worker(sorted({source.format for source in found.sources}))
-    with contextlib.closing(first), contextlib.closing(open_devices(choice)) as devices:
-        policy = settled(policy, devices.encoder.image_size)
-        header = _header(devices.encoder, policy, run, pseudonyms, portion)
-        if wanted is not None:
-            from umedfeat.prediction.apply import refuse_other  # brings classifiers, which other runs do not need
-
-            refuse_other(wanted, header, "these images")
-        pictures = pictures_in(preview_dir, policy, geojson=geojson)
-        with stop_on_signals() as stop:
+    with contextlib.closing(_found_in(paths, policy, pseudonyms, run.timeout)) as found:
+        portion = portion_of(found, run.shard)
+        progress.note(f"{len(portion.sources):,} inputs, {len(found.skipped):,} other files; loading {choice.name}")
+        # A reading process imports what it needs while this one loads the encoder, which brings torch.
+        first = Worker(sorted({source.format for source in found.sources}))
+        with contextlib.closing(first), contextlib.closing(open_devices(choice)) as devices:
+            policy = settled(policy, devices.encoder.image_size)
+            header = _header(devices.encoder, policy, run, pseudonyms, portion)
+            _refuse_unlike(wanted, header)
+            pictures = pictures_in(preview_dir, policy, geojson=geojson)
             target = shard_path(out, run.shard) if run.shard and not run.shard_out else out
-            with FeatureStore(target, header, dim=devices.encoder.dim, overwrite=run.overwrite) as store:
-                sink = StoreSink(store, stop if run.on_error == "stop" else None, pictures)
-                sink.note(found.failures, found.skipped)
-                summary = _embed_into(sink, portion, devices, first, policy, run, progress, stop)
-            if pictures is not None:  # last: no picture delays or endangers a feature
-                progress.note("drawing pictures")
-                pictures.draw(run.workers or default_workers(), run.timeout, stop)
-                _told_if_stopped(stop, summary.out)
-            return summary
+            store = FeatureStore(target, header, dim=devices.encoder.dim, overwrite=run.overwrite)
+            return _stored(store, portion, devices, first, policy, run, progress, pictures)
+
+
+def _refuse_unlike(wanted: Header | None, header: Header) -> None:
+    if wanted is not None:
+        from umedfeat.prediction.apply import refuse_other  # brings classifiers, which other runs do not need
+
+        refuse_other(wanted, header, "these images")
+
+
+def _stored(
+    store: FeatureStore,
+    portion: Portion,
+    devices: Devices,
+    first: Worker,
+    policy: Policy,
+    run: RunSettings,
+    progress: Progress,
+    pictures: Pictures | None,
+) -> Summary:
+    """Embed into the feature file, then draw; a signal stops either."""
+    with stop_on_signals() as stop:
+        with store:
+            sink = StoreSink(store, stop if run.on_error == "stop" else None, pictures)
+            sink.note(portion.found.failures, portion.found.skipped)
+            summary = _embed_into(sink, portion, devices, first, policy, run, progress, stop)
+        if pictures is not None:  # last: no picture delays or endangers a feature
+            progress.note("drawing pictures")
+            pictures.draw(run.workers or default_workers(), run.timeout, stop)
+            _told_if_stopped(stop, summary.out)
+        return summary
 
 
 def _found_in(paths: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms, seconds: float) -> Discovery:

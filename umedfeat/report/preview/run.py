@@ -80,7 +80,11 @@ def preview(
     drawn = visit_all(
         [(source, None) for source in found.sources], Drawing(writer.out_dir, regions, geojson), policy, workers=workers
     )
-    with closing(drawn), Bar("preview", len(found.sources), "input", shown=None if show_progress else False) as bar:
+    with (
+        closing(found),
+        closing(drawn),
+        Bar("preview", len(found.sources), "input", shown=None if show_progress else False) as bar,
+    ):
         for source, visited in drawn:
             if isinstance(visited.error, OutputError):
                 raise visited.error
