@@ -17,6 +17,7 @@ from umedfeat.readers.slides.backends import Block
 from umedfeat.readers.slides.dicom_frames import Instance, frames_of, read_instance
 from umedfeat.readers.slides.grid import believed_factors
 from umedfeat.readers.slides.mosaic import Mosaic
+from umedfeat.readers.slides.pieces import MosaicBackend
 from umedfeat.readers.slides.planes import Component, Planes, choose_planes
 from umedfeat.readers.slides.shared_file import SharedFile
 from umedfeat.readers.slides.streams import Damaged, JpegDecoder, Unusual, colours_of_stream
@@ -50,7 +51,7 @@ def contradiction_of(instance: Instance) -> str:
     return f"the JPEG streams are {'YCbCr' if said else 'RGB'}, the header says {header}"
 
 
-class DicomBackend:
+class DicomBackend(MosaicBackend):
     """One whole-slide series, read frame by frame; see ``SlideBackend``.
 
     Args:
@@ -66,7 +67,7 @@ class DicomBackend:
         finest = instances[0]
         frames = frames_of(finest, name)
         planes = Planes((("C", frames.paths), ("Z", frames.planes)), emitted=True)
-        self._chosen = choose_planes(planes, name, channel=channel, focus=focus)
+        super().__init__(choose_planes(planes, name, channel=channel, focus=focus))
         sizes = list(dict.fromkeys(one.size for one in instances))
         by_size = [_one_of([one for one in instances if one.size == size], name) for size in sizes]
         factors = believed_factors(sizes, _declared(by_size), finest.tile)
@@ -85,17 +86,6 @@ class DicomBackend:
         self.icc = _profile(finest)
         self.contents: Mapping[str, Json] = self._contents(len(sizes))
         self._files = [SharedFile(one.path) for one in self._instances]
-        self._mosaics: dict[tuple[int, int], Mosaic] = {}
-
-    @property
-    def focal_planes(self) -> int:
-        """Focal planes that are read."""
-        return len(self._chosen.focal)
-
-    @property
-    def unused(self) -> tuple[str, ...]:
-        """Options that chose nothing."""
-        return self._chosen.unused
 
     def _contents(self, sizes: int) -> dict[str, Json]:
         told: dict[str, Json] = {
@@ -107,19 +97,6 @@ class DicomBackend:
         contradiction = contradiction_of(self._instances[0])
         return told | ({"colours": contradiction} if contradiction else {}) | self._chosen.told
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> Block:
-        """See ``SlideBackend.read``; of several focal planes the middle one."""
-        return self.read_plane((self.focal_planes - 1) // 2, level, x, y, width, height)
-
-    def read_plane(self, plane: int, level: int, x: int, y: int, width: int, height: int) -> Block:
-        """The same of one focal plane, from 0."""
-        key = (plane, level)
-        if key not in self._mosaics:
-            one = self._instances[level]
-            parts = [self._frame_reader(level, part) for part in self._chosen.focal[plane]]
-            self._mosaics[key] = Mosaic(one.size, one.tile, _joined(parts))
-        return self._mosaics[key].read(x, y, width, height)
-
     def decoder(self, level: int) -> str:
         """See ``SlideBackend.decoder``."""
         syntax = self._instances[level].syntax
@@ -127,9 +104,13 @@ class DicomBackend:
 
     def close(self) -> None:
         """Close all files."""
-        self._mosaics.clear()
+        super().close()
         for file in self._files:
             file.close()
+
+    def _mosaic_of(self, level: int, parts: Sequence[Component]) -> Mosaic:
+        one = self._instances[level]
+        return Mosaic(one.size, one.tile, _joined([self._frame_reader(level, part) for part in parts]))
 
     def _frame_reader(self, level: int, part: Component) -> Callable[[int], Block]:
         one, frames, file = self._instances[level], self._frames[level], self._files[level]

@@ -11,7 +11,7 @@ from umedfeat.readers.slides.backends import Block
 from umedfeat.readers.slides.mosaic import Mosaic
 from umedfeat.readers.slides.planes import Chosen, Component
 
-__all__ = ["PieceBackend", "PieceLevel", "refuse_deep_pixels", "refuse_large_piece"]
+__all__ = ["MosaicBackend", "PieceBackend", "PieceLevel", "refuse_deep_pixels", "refuse_large_piece"]
 
 
 class PieceLevel(NamedTuple):
@@ -23,32 +23,15 @@ class PieceLevel(NamedTuple):
     corner: tuple[float, float] = (0.0, 0.0)
 
 
-class PieceBackend:
-    """A slide of which a subclass decodes pieces (``_decode``); see ``SlideBackend``.
+class MosaicBackend:
+    """Focal planes of a slide, every level of each a mosaic of pieces; a subclass makes the mosaics (``_mosaic_of``).
 
     Args:
-        levels: finest first.
         chosen: which planes are read.
-        contents, properties, vendor, icc: see ``SlideBackend``.
     """
 
-    def __init__(
-        self,
-        levels: Sequence[PieceLevel],
-        chosen: Chosen,
-        *,
-        contents: Mapping[str, Json],
-        properties: Mapping[str, str],
-        vendor: str,
-        icc: bytes | None = None,
-    ) -> None:
-        self._held, self._chosen = levels, chosen
-        self.levels = tuple(level.size for level in levels)
-        self.downsamples = tuple(level.factor for level in levels)
-        self.origins = tuple(level.corner for level in levels)
-        self.aligned = (True,) * len(levels)
-        self.properties, self.vendor, self.icc = properties, vendor, icc
-        self.contents: Mapping[str, Json] = dict(contents) | chosen.told
+    def __init__(self, chosen: Chosen) -> None:
+        self._chosen = chosen
         self._mosaics: dict[tuple[int, int], Mosaic] = {}
 
     @property
@@ -69,13 +52,48 @@ class PieceBackend:
         """The same of one focal plane, from 0."""
         key = (plane, level)
         if key not in self._mosaics:
-            decode = self._decoder_of(level, self._chosen.focal[plane])
-            self._mosaics[key] = Mosaic(self._mosaic_size(level), self._held[level].piece, decode)
+            self._mosaics[key] = self._mosaic_of(level, self._chosen.focal[plane])
         return self._mosaics[key].read(x, y, width, height)
 
     def close(self) -> None:
         """Forget all pieces."""
         self._mosaics.clear()
+
+    def _mosaic_of(self, level: int, parts: Sequence[Component]) -> Mosaic:
+        """A level of one plane, or of three that are red, green and blue."""
+        raise NotImplementedError
+
+
+class PieceBackend(MosaicBackend):
+    """A slide of which a subclass decodes pieces (``_decode``); see ``SlideBackend``.
+
+    Args:
+        levels: finest first.
+        chosen: which planes are read.
+        contents, properties, vendor, icc: see ``SlideBackend``.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[PieceLevel],
+        chosen: Chosen,
+        *,
+        contents: Mapping[str, Json],
+        properties: Mapping[str, str],
+        vendor: str,
+        icc: bytes | None = None,
+    ) -> None:
+        super().__init__(chosen)
+        self._held = levels
+        self.levels = tuple(level.size for level in levels)
+        self.downsamples = tuple(level.factor for level in levels)
+        self.origins = tuple(level.corner for level in levels)
+        self.aligned = (True,) * len(levels)
+        self.properties, self.vendor, self.icc = properties, vendor, icc
+        self.contents: Mapping[str, Json] = dict(contents) | chosen.told
+
+    def _mosaic_of(self, level: int, parts: Sequence[Component]) -> Mosaic:
+        return Mosaic(self._mosaic_size(level), self._held[level].piece, self._decoder_of(level, parts))
 
     def _mosaic_size(self, level: int) -> tuple[int, int]:
         """(width, height) of the pieces of a level together, as far as they are wanted."""

@@ -13,9 +13,9 @@ import tifffile
 
 from umedfeat.contract import Json
 from umedfeat.errors import TooLarge, UnreadableInput, UnsupportedInput
-from umedfeat.readers.slides.backends import Block
 from umedfeat.readers.slides.grid import believed_factors
 from umedfeat.readers.slides.mosaic import Mosaic
+from umedfeat.readers.slides.pieces import MosaicBackend
 from umedfeat.readers.slides.planes import Chosen, Component, Planes, choose_planes
 from umedfeat.readers.slides.tiff_layout import MAX_DIRECTORIES, Layout, Level, Picture, layout_of
 from umedfeat.readers.slides.tiff_pieces import Files, PagePieces, joined, piece_shape, refuse_unknown_pixels
@@ -46,7 +46,7 @@ class Choice(NamedTuple):
     focus: str = ""
 
 
-class TiffBackend:
+class TiffBackend(MosaicBackend):
     """One picture of a TIFF: pyramids in sub-IFDs or pages, tiled or in strips, of any codec, shown as 8-bit RGB.
 
     Attributes:
@@ -64,17 +64,12 @@ class TiffBackend:
                 layout = layout_of(self._file)
                 self._picture = _picture_of(layout, choice.picture, name)
                 self._refuse_unreadable_levels()
-                self._chosen = _chosen(self._picture, choice, name)
+                super().__init__(_chosen(self._picture, choice, name))
                 self._learn(layout)
             except TIFF_FAULTS as error:
                 message = f"{name}: the TIFF structure is damaged ({type(error).__name__})"
                 raise UnreadableInput(message, remedy="copy it again from its origin") from error
             on_error.pop_all()
-
-    @property
-    def focal_planes(self) -> int:
-        """Focal planes that are read: 1, or all of them where the sharpest is looked for."""
-        return len(self._chosen.focal)
 
     def _learn(self, layout: Layout) -> None:
         """Levels, properties, colour profile, and what the file holds besides."""
@@ -92,7 +87,6 @@ class TiffBackend:
         self.vendor = "ome-tiff" if self._file.is_ome else "generic-tiff" if not self._file.is_svs else "aperio"
         profile = first.tags.get("InterColorProfile")
         self.icc = profile.value if profile is not None else None
-        self._mosaics: dict[tuple[int, int], Mosaic] = {}
         self._decoders: dict[int, str] = {}
         self.contents: Mapping[str, Json] = self._contents(layout)
 
@@ -115,24 +109,6 @@ class TiffBackend:
             told["colours"] = contradiction
         return told | self._chosen.told
 
-    @property
-    def unused(self) -> tuple[str, ...]:
-        """Options that chose nothing."""
-        return self._chosen.unused
-
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> Block:
-        """See ``SlideBackend.read``; of several focal planes the middle one."""
-        return self.read_plane((self.focal_planes - 1) // 2, level, x, y, width, height)
-
-    def read_plane(self, plane: int, level: int, x: int, y: int, width: int, height: int) -> Block:
-        """The same of one focal plane, from 0."""
-        key = (plane, level)
-        if key not in self._mosaics:
-            parts = [self._pieces(level, part) for part in self._chosen.focal[plane]]
-            page = self._levels[level].planes[0]
-            self._mosaics[key] = Mosaic(self.levels[level], piece_shape(page), joined(parts))
-        return self._mosaics[key].read(x, y, width, height)
-
     def decoder(self, level: int) -> str:
         """See ``SlideBackend.decoder``."""
         if level not in self._decoders:
@@ -141,9 +117,13 @@ class TiffBackend:
 
     def close(self) -> None:
         """Close all files."""
-        self._mosaics.clear()
+        super().close()
         self._files.close()
         self._file.close()
+
+    def _mosaic_of(self, level: int, parts: Sequence[Component]) -> Mosaic:
+        decode = joined([self._pieces(level, part) for part in parts])
+        return Mosaic(self.levels[level], piece_shape(self._levels[level].planes[0]), decode)
 
     def _pieces(self, level: int, part: Component) -> PagePieces:
         return PagePieces(self._levels[level].planes[part.plane], self._files, part.sample, self._name)
