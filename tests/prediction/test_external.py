@@ -50,7 +50,7 @@ def _study(feats: Path, folder: Path, **options: object) -> tuple[SavedProbe, Pr
 def test_on_the_test_set_of_the_study_it_says_what_the_study_said(unit: str, classes: int, tmp_path: Path) -> None:
     feats = _written(tmp_path / "feats.h5", gaussian_cases(60, 2, 8, classes=classes))
     probe, result = _study(feats, tmp_path / "probe", unit=unit)
-    trained = trained_patients(probe, tmp_path / "probe" / "splits.json")
+    trained = trained_patients(probe, tmp_path / "probe" / "model.safetensors")
     found = validate(apply_probe(probe, feats), settings=FAST, known="skip", trained=trained)
     assert len(found.cohort.names) == len(result.folds[0].tests["test"])
     ours = {row.metric: (row.value, row.low, row.high) for row in found.estimates if row.metric != INTERCEPT}
@@ -64,7 +64,7 @@ def test_on_the_test_set_of_the_study_it_says_what_the_study_said(unit: str, cla
 def test_training_patients_and_images_are_refused_and_named(tmp_path: Path) -> None:
     feats = _written(tmp_path / "feats.h5", gaussian_cases(40, 2, 8))
     probe, _ = _study(feats, tmp_path / "probe")
-    trained = trained_patients(probe, tmp_path / "probe" / "splits.json")
+    trained = trained_patients(probe, tmp_path / "probe" / "model.safetensors")
     assert trained is not None and len(trained) == 28
     found = apply_probe(probe, feats)
     with pytest.raises(LeakageError, match=r"28 patients stand in training and in the new cohort: p\d+.*56 items are"):

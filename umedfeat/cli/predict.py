@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,14 +106,13 @@ def command(
     **judging: Any,
 ) -> int:
     """Apply a saved probe to new features or images; where labels are known, tell how good it is."""
-    from umedfeat.extraction.occlusion import joined, occlude_all
+    from umedfeat.extraction.evidence import Showing, evidence_of
     from umedfeat.extraction.predicting import place_of_shard, predict
     from umedfeat.prediction.external import validate_if_labelled
     from umedfeat.prediction.overlap import trained_patients
     from umedfeat.prediction.saved import SavedProbe
     from umedfeat.report.prediction_files import prediction_rows, summary_of_predictions, write_predictions
     from umedfeat.report.prediction_page import write_prediction_page
-    from umedfeat.report.prediction_pictures import draw_all
     from umedfeat.report.validation_files import write_validation
     from umedfeat.terminal.bar import Bar
     from umedfeat.terminal.progress import make_progress
@@ -134,23 +134,12 @@ def command(
             on_rows=bar.update,
         )
     labelling, settings = judging_of(judging)
-    trained = trained_patients(probe, model.with_name("splits.json"))
+    trained = trained_patients(probe, model)
     validation = validate_if_labelled(found, labelling, settings, known=known, trained=trained)
-    shown_images = images or (inputs if found.table.path != inputs else None)
-    drawn = draw_all(found, class_name, out.parent, shown_images, pseudonyms) if pictures else {}
-    if explain:
-        maps = occlude_all(
-            found,
-            class_name,
-            out.parent,
-            shown_images,
-            pseudonyms,
-            weights=weights,
-            device=device,
-            most=explain_most,
-            tell=lambda cost: click.echo(cost, err=True),
-        )
-        drawn = joined(drawn, maps)
+    showing = Showing(class_name, pictures, explain == "occlusion", explain_most, weights, device)
+    drawn = evidence_of(
+        found, out.parent, showing, pseudonyms, inputs=inputs, images=images, tell=partial(click.echo, err=True)
+    )
     write_predictions(found, out, validation)
     if validation is not None:
         write_validation(validation, out.parent)

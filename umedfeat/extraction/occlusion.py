@@ -25,11 +25,11 @@ from umedfeat.prediction.apply import Predicted
 from umedfeat.prediction.saved import SavedProbe
 from umedfeat.readers import open_reader
 from umedfeat.report.heatmap import ScoredTiles, paint
-from umedfeat.report.prediction_pictures import NO_EVIDENCE, Evidence, Images
+from umedfeat.report.prediction_pictures import Evidence, Images
 from umedfeat.report.preview.cards import slug
 from umedfeat.report.preview.drawing import to_rgb8
 
-__all__ = ["MOST_EXPLAINED", "PASSES", "joined", "occlude_all", "occluded", "squares_of"]
+__all__ = ["MOST_EXPLAINED", "PASSES", "occlude_all", "occluded", "squares_of"]
 
 #: Squares along a side; each is two steps wide, so that every point is hidden four times.
 _GRID = 12
@@ -179,12 +179,3 @@ def _drawn(found: Predicted, item: int, column: int, pixels: Pixels, encoder: En
     paint(tiles, enlarged, 1 / _ENLARGED).save(path)
     caption = f"occlusion: {what} is {hidden.chance:.3f} and falls by {most:.3f} where the brightest place is hidden"
     return Evidence({caption: f"occlusion/{path.name}"})
-
-
-def joined(drawn: dict[int, Evidence], more: dict[int, Evidence]) -> dict[int, Evidence]:
-    """Both kinds of evidence of every item."""
-    found = dict(drawn)
-    for item, evidence in more.items():
-        before = found.get(item, NO_EVIDENCE)
-        found[item] = before._replace(heatmaps={**before.heatmaps, **evidence.heatmaps})
-    return found

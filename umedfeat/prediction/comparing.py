@@ -73,7 +73,7 @@ def compare_models(
     _refuse_different(probes)
     validations = {}
     for name, probe in probes.items():
-        trained = trained_patients(probe, paths[name].with_name("splits.json"))
+        trained = trained_patients(probe, paths[name])
         found = apply_probe(probe, _fitting(name, probe, features))
         validations[name] = validate(found, labelling, settings, known=known, trained=trained)
     reference = validations[chosen]

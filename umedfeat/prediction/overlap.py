@@ -78,12 +78,14 @@ def _unchecked(probe: SavedProbe, trained: frozenset[str] | None) -> str:
     return f"Not looked for among the new items: {' and '.join(lost)}." if lost else ""
 
 
-def trained_patients(probe: SavedProbe, splits: Path) -> frozenset[str] | None:
-    """Pseudonyms of the patients that the model was fitted on, from the study's ``splits.json``; None without one.
+def trained_patients(probe: SavedProbe, model: Path) -> frozenset[str] | None:
+    """Pseudonyms of the patients that a model was fitted on, from the study's ``splits.json`` beside its file; None
+    without one.
 
     Raises:
         SetupError: another kind of file.
     """
+    splits = model.with_name("splits.json")
     if not splits.is_file():
         return None
     try:
