@@ -60,7 +60,15 @@ def test_a_batch_holds_whole_bags(tmp_path: Path) -> None:
     assert len(draws) == 8  # two cases of four images
     for start in (0, BAG):
         assert len({draw.example.case for draw in draws[start : start + BAG]}) == 1
-    assert len(Sampler(task, 2, 0).batch(0)) == BAG  # at least one case
+
+
+def test_a_round_holds_several_cases_however_small_its_batch(tmp_path: Path) -> None:
+    """With one case a round the head answered the class that it had seen last."""
+    write_cases(tmp_path)
+    task = load(tmp_path)
+    assert [task.batch(images) for images in (1, 8, 4 * BAG, 6 * BAG + 1)] == [4 * BAG, 4 * BAG, 4 * BAG, 6 * BAG]
+    classes = [{draw.example.stratum for draw in Sampler(task, task.batch(8), 0).batch(k)} for k in range(20)]
+    assert np.mean([len(found) for found in classes]) > 1.5
 
 
 def test_held_out_regions_lie_evenly_over_the_case(tmp_path: Path) -> None:

@@ -117,5 +117,4 @@ def deal(tasks: Sequence[Task], batch: int, size: int) -> list[list[int]]:
 
 
 def _cost(task: Task, batch: int) -> float:
-    images = max(task.spec.batch or batch, task.bag)
-    return images * (_DENSE if task.type in {"segmentation", "detection"} else 1.0)
+    return task.batch(batch) * (_DENSE if task.type in {"segmentation", "detection"} else 1.0)

@@ -29,6 +29,10 @@ class Boxes(NamedTuple):
     kinds: npt.NDArray[np.int64]
 
 
+#: Cases in a round. A batch holds one task only: of a single case its head learns the class that came last.
+_FEWEST_CASES = 4
+
+
 @dataclass(frozen=True, eq=False)
 class Example:
     """One labelled source.
@@ -85,6 +89,11 @@ class Task:
     def bag(self) -> int:
         """Consecutive images of a batch that share one label."""
         return self.spec.bag if self.spec.group == "case" else 1
+
+    def batch(self, default: int) -> int:
+        """Images in a round: the task's own ``batch`` or the default; of cases whole bags, four cases at least."""
+        images = self.spec.batch or default
+        return images if self.bag == 1 else max(_FEWEST_CASES, images // self.bag) * self.bag
 
     def patients(self, examples: Sequence[Example]) -> int:
         """How many patients some examples are of."""

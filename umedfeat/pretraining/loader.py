@@ -56,7 +56,7 @@ class Loader:
     ) -> None:
         self._tasks, self._device = tasks, device
         self._own = range(len(tasks)) if own is None else own
-        self._samplers = [Sampler(task, task.spec.batch or batch, seed) for task in tasks]
+        self._samplers = [Sampler(task, task.batch(batch), seed) for task in tasks]
         self._pictures = Pictures(policy, cache_bytes)
         self._thread = ThreadPoolExecutor(1, "loader", initializer=torch.set_num_threads, initargs=(1,))
         self.waited = 0.0  # seconds that the trainer stood still for a batch

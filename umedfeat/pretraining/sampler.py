@@ -49,13 +49,13 @@ class Sampler:
 
     Args:
         task: its training examples are drawn from.
-        size: images in a batch; of cases as many as fit, but one.
+        size: images in a batch (``Task.batch``).
         seed: of the run.
     """
 
     def __init__(self, task: Task, size: int, seed: int) -> None:
         self._name, self._seed, self._bag = task.name, seed, task.bag
-        self._units = max(1, size // task.bag)
+        self._units = size // task.bag
         self._cases: dict[str, list[Example]] = defaultdict(list)
         strata: dict[str, dict[str, list[Example]]] = defaultdict(lambda: defaultdict(list))
         for example in task.train:
