@@ -6,8 +6,9 @@ from pathlib import Path
 
 import h5py
 
+from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.errors import SetupError
-from umedfeat.extraction.alike import extract_alike
+from umedfeat.extraction.run import extract
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.naming import Pseudonyms
 from umedfeat.prediction.apply import OnRows, Predicted, apply_probe
@@ -55,16 +56,15 @@ def predict(
     if not (path.is_file() and h5py.is_hdf5(path)):
         if features is None:
             raise SetupError(f"{path}: images need a place for their features", remedy="name one with features=")
-        path = extract_alike(
+        path = extract(
             path,
-            Path(features),
-            probe.header,
-            weights=weights,
-            device=device,
+            features,
+            encoder=EncoderChoice(weights=weights, device=device),
             run=run,
             pseudonyms=pseudonyms,
             progress=progress,
-        )
+            like=probe.header,
+        ).out
     return apply_probe(probe, path, on_rows)
 
 
