@@ -12,7 +12,7 @@ from PIL import Image
 import umedfeat
 from umedfeat.cli import run
 from umedfeat.errors import SetupError
-from umedfeat.extraction import alike
+from umedfeat.extraction import predicting
 from umedfeat.extraction.run import Summary, extract
 from umedfeat.fewshot.files import read_subject
 from umedfeat.fewshot.settings import ProbeSettings
@@ -73,7 +73,7 @@ def test_what_was_embedded_before_is_not_embedded_again(
         summaries.append(extract(*arguments, **options))  # type: ignore[arg-type]
         return summaries[-1]
 
-    monkeypatch.setattr(alike, "extract", watched)
+    monkeypatch.setattr(predicting, "extract", watched)
     (tmp_path / "some").mkdir()
     for path in sorted((world / "new").iterdir()):
         (tmp_path / "some" / path.name).write_bytes(path.read_bytes())
