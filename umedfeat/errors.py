@@ -7,6 +7,7 @@
     │   ├── WeightsUnavailable    weights cannot be found or fetched
     │   ├── CheckpointRefused     a weights file is unsafe, damaged or unknown
     │   ├── OutputError           the output cannot be written, is locked, or holds other settings
+    │   │   └── DiskError         the disk reports an error: what is there says nothing about what was written
     │   └── CohortError           labels and features do not make a study
     ├── InputError                one input; the run goes on, the failure is recorded exit 1
     │   ├── UnreadableInput       damaged, truncated, or not what it claims to be
@@ -29,6 +30,7 @@ from __future__ import annotations
 __all__ = [
     "CheckpointRefused",
     "CohortError",
+    "DiskError",
     "EmptyImage",
     "InputError",
     "Interrupted",
@@ -88,6 +90,10 @@ class CheckpointRefused(SetupError):
 
 class OutputError(SetupError):
     """The output cannot be written, is locked by another process, or holds features of other settings."""
+
+
+class DiskError(OutputError):
+    """The disk reports an error while a feature file is read: the file may be whole, and is not called damaged."""
 
 
 class CohortError(SetupError):

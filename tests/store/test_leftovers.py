@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from store_cases import DIM, header, item, write
 
-from umedfeat.errors import OutputError
-from umedfeat.store import FeatureFile, FeatureStore, merge, raw_rows
+from umedfeat.errors import DiskError, OutputError
+from umedfeat.store import FeatureFile, FeatureStore, merge, raw_rows, row_checks
 from umedfeat.store.segment import partial_folder, segment_files
 
 A, B = item("a", 3), item("b", 2)
@@ -99,3 +99,23 @@ def test_a_failing_disk_is_an_error_that_names_it(tmp_path: Path, monkeypatch: p
     write(out, [])
     with FeatureFile(out) as file:
         assert file.ids == ("a", "b")
+
+
+def test_a_disk_that_fails_under_a_segment_does_not_make_it_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EIO while a segment is checked: it is not set aside and embedded anew; the run ends and names the disk."""
+    out = tmp_path / "feats.h5"
+    _interrupted(out, A)
+
+    def broken(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(row_checks.RowChecks, "update", broken)
+        with pytest.raises(DiskError, match="the disk reports an error"):
+            FeatureStore(out, header(), dim=DIM).__enter__()
+    assert len(segment_files(out)) == 1 and not list(tmp_path.rglob("*.damaged"))
+    write(out, [])
+    with FeatureFile(out) as file:
+        assert file.ids == ("a",)

@@ -18,7 +18,7 @@ import h5py
 from umedfeat._version import __version__
 from umedfeat.contract import Failure, Skipped, Source
 from umedfeat.disk.lock import OutputLock
-from umedfeat.errors import OutputError
+from umedfeat.errors import DiskError, OutputError
 from umedfeat.naming import write_csv
 from umedfeat.store.file_writer import written_whole
 from umedfeat.store.item import Item
@@ -36,7 +36,7 @@ from umedfeat.store.segment import (
     remove_segments,
     segment_files,
 )
-from umedfeat.store.verify import verify
+from umedfeat.store.verify import check
 
 __all__ = ["FeatureStore"]
 
@@ -261,8 +261,17 @@ class FeatureStore:
 
 
 def _is_damaged(path: Path) -> bool:
-    """Whether a segment is not what was written: its items would be embedded again rather than trusted."""
-    return bool(verify(path).faults)
+    """Whether a segment is not what was written: its items would be embedded again rather than trusted.
+
+    Raises:
+        DiskError: the disk fails while it is read, which says nothing about the segment.
+    """
+    try:
+        return bool(check(path).faults)
+    except DiskError:
+        raise
+    except OutputError:
+        return True
 
 
 def _set_aside(path: Path) -> None:

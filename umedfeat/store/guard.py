@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from umedfeat.errors import OutputError, SetupError
+from umedfeat.errors import DiskError, OutputError, SetupError
 from umedfeat.store.schema import (
     DROPPED_COLUMNS,
     FAILURE_COLUMNS,
@@ -74,18 +74,18 @@ def naming_damage(path: Path) -> Iterator[None]:
     except _Strange as fault:
         raise OutputError(f"{path.name}: damaged or tampered with: {fault}", remedy=_REMEDY) from fault
     except _DAMAGE as error:
-        if _is_disk_fault(error):
-            message = f"{path.name}: the disk reports an error while reading"
-            raise OutputError(message, remedy="check the disk, or copy the file from a backup") from error
+        _refuse_disk_fault(path, error)
         raise OutputError(f"{path.name}: damaged, cannot be read ({type(error).__name__})", remedy=_REMEDY) from error
 
 
 _REMEDY = "`umedfeat verify` names the faults; copy the file again, or extract its inputs again"
 
 
-def _is_disk_fault(error: BaseException) -> bool:
+def _refuse_disk_fault(path: Path, error: BaseException) -> None:
     """HDF5 tells the system's error number in its text only."""
-    return getattr(error, "errno", None) == errno.EIO or f"errno = {errno.EIO}," in str(error)
+    if getattr(error, "errno", None) == errno.EIO or f"errno = {errno.EIO}," in str(error):
+        remedy = "check the disk, then call again; or copy the file from a backup"
+        raise DiskError(f"{path.name}: the disk reports an error while reading", remedy=remedy) from error
 
 
 def open_guarded(path: Path) -> tuple[h5py.File, Facts]:
@@ -102,8 +102,7 @@ def open_guarded(path: Path) -> tuple[h5py.File, Facts]:
     except PermissionError as error:
         raise SetupError(f"{path}: may not be read", remedy="change its permissions") from error
     except _DAMAGE as error:
-        if _is_disk_fault(error):
-            raise OutputError(f"{path.name}: the disk reports an error", remedy="check the disk") from error
+        _refuse_disk_fault(path, error)
         raise OutputError(f"{path}: not a feature file, or damaged", remedy="`umedfeat extract` writes one") from error
     try:
         with naming_damage(path):

@@ -14,7 +14,7 @@ from umedfeat.store.guard import naming_damage
 from umedfeat.store.read import FeatureFile
 from umedfeat.store.row_checks import RowChecks
 
-__all__ = ["Verified", "verify"]
+__all__ = ["Verified", "check", "verify"]
 
 #: Of the same kind of fault in many items, so many are told.
 _TOLD = 20
@@ -49,11 +49,21 @@ def verify(path: Path, on_rows: Callable[[int], None] | None = None) -> Verified
     if not path.is_file():
         raise SetupError(f"{path}: no such feature file", remedy="give the path of a feature file")
     try:
-        with FeatureFile(path) as file, naming_damage(path):
-            faults = tuple(_faults(file, on_rows))
-            return Verified(faults, len(file), file.n_rows)
+        return check(path, on_rows)
     except SetupError as error:
         return Verified((error.message,))
+
+
+def check(path: Path, on_rows: Callable[[int], None] | None = None) -> Verified:
+    """:func:`verify`, for who has to tell a damaged file from a failing disk.
+
+    Raises:
+        OutputError: the file is no feature file, or too damaged to be opened.
+        DiskError: the disk reports an error while reading; whether the file is whole stays open.
+    """
+    with FeatureFile(path) as file, naming_damage(path):
+        faults = tuple(_faults(file, on_rows))
+        return Verified(faults, len(file), file.n_rows)
 
 
 def _faults(file: FeatureFile, on_rows: Callable[[int], None] | None) -> Iterator[str]:
