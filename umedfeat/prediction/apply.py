@@ -11,6 +11,8 @@ import numpy as np
 from umedfeat.arrays import Bools, Floats, Floats32, Ints
 from umedfeat.errors import CohortError, SetupError
 from umedfeat.fewshot.cohort.table import FeatureTable, read_table
+from umedfeat.fewshot.parallel import in_order
+from umedfeat.machine import usable_cores
 from umedfeat.prediction.novelty import FALSE_ALARMS
 from umedfeat.prediction.saved import SavedProbe
 from umedfeat.store import FeatureFile, Header
@@ -111,12 +113,19 @@ def _over_tiles(probe: SavedProbe, table: FeatureTable, on_rows: OnRows | None) 
     with FeatureFile(table.path) as file:
         sums = np.zeros((len(file), probe.form.width))
         features, owners = file.dataset("features"), file.dataset("tiles/item")
-        for first in range(0, file.n_rows, _BLOCK_ROWS):
-            part = slice(first, min(file.n_rows, first + _BLOCK_ROWS))
-            _add_runs(sums, owners[part], probe.predict(features[part]))
+
+        def predicted(part: slice) -> tuple[Ints, Floats]:
+            return owners[part], probe.predict(features[part])
+
+        for owner, values in in_order(predicted, _blocks(file.n_rows), usable_cores()):
+            _add_runs(sums, owner, values)
             if on_rows is not None:
-                on_rows(part.stop - part.start)
+                on_rows(len(owner))
     return sums[table.number] / table.count[:, None]
+
+
+def _blocks(rows: int) -> list[slice]:
+    return [slice(first, min(rows, first + _BLOCK_ROWS)) for first in range(0, rows, _BLOCK_ROWS)]
 
 
 def _over_bags(probe: SavedProbe, table: FeatureTable, on_rows: OnRows | None) -> Floats:

@@ -37,6 +37,8 @@ FORMAT = 2
 #: What a classifier needs at least; the others were there from the first.
 _NEEDS = {"abmil": 2}
 _KEY = "umedfeat.probe"
+#: What the JSON holds as it stands here.
+_PLAIN = ("classifier", "task", "classes", "label", "unit", "pool", "training", "tested", "temperature", "version")
 _LARGEST_FILE = 2 << 30
 _LARGEST_JSON = 4 << 20
 _REMEDY = "`umedfeat probe` writes one as probe/model.safetensors"
@@ -143,22 +145,10 @@ class SavedProbe:
 
     def described(self) -> dict[str, Any]:
         """Everything but the arrays, JSON-able."""
-        plain = (
-            "classifier",
-            "task",
-            "classes",
-            "label",
-            "unit",
-            "pool",
-            "training",
-            "tested",
-            "temperature",
-            "version",
-        )
         header = {**asdict(self.header), "fingerprint": self.header.fingerprint}
         return {
             "format": _NEEDS.get(self.classifier, 1),
-            **{name: getattr(self, name) for name in (*plain, "temperature", "version")},
+            **{name: getattr(self, name) for name in _PLAIN},
             "features": header,
         }
 

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import SetupError
+from umedfeat.fewshot.parallel import in_order
+from umedfeat.machine import usable_cores
 from umedfeat.store import FeatureFile
 
 __all__ = ["Match", "nearest", "row_vector"]
@@ -108,10 +110,16 @@ def _nearest_rows(
     top: int,
 ) -> list[Match]:
     features, owners, best = file.dataset("features"), file.dataset("tiles/item"), _Best(top)
-    for first in range(0, file.n_rows, _BLOCK_ROWS):
+    everything = bool(kept.all())
+
+    def compared(first: int) -> npt.NDArray[np.float32]:
         part = slice(first, min(file.n_rows, first + _BLOCK_ROWS))
         cosines = _cosines(features[part], mean, target)
-        best.offer(cosines if kept.all() else np.where(kept[owners[part]], cosines, -np.inf), first)
+        return cosines if everything else np.where(kept[owners[part]], cosines, np.float32(-np.inf))
+
+    starts = range(0, file.n_rows, _BLOCK_ROWS)
+    for first, cosines in zip(starts, in_order(compared, starts, usable_cores()), strict=True):
+        best.offer(cosines, first)
     return [_match(file, row, cosine) for row, cosine in best.found()]
 
 
