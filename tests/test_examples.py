@@ -50,6 +50,7 @@ def test_few_shot_study(tmp_path: Path) -> None:
     assert (tmp_path / "study" / "report.html").is_file() and (tmp_path / "study" / "results.csv").is_file()
 
 
+@pytest.mark.slow
 def test_lesion_study(tmp_path: Path, data_dir: Path) -> None:
     shown = run("lesion_study.py", data_dir / "dicom" / "ibsi", tmp_path / "study")
     assert "14 regions, 0 failed" in shown and "14 items, 2 patients" in shown

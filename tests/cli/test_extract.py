@@ -257,7 +257,9 @@ def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("number", "device"), [(signal.SIGTERM, "cpu"), (signal.SIGINT, "cpu,cpu")])
+@pytest.mark.parametrize(
+    ("number", "device"), [pytest.param(signal.SIGTERM, "cpu", marks=pytest.mark.slow), (signal.SIGINT, "cpu,cpu")]
+)
 def test_interrupt_keeps_what_is_finished(tmp_path: Path, number: signal.Signals, device: str) -> None:
     source, out = write_images(tmp_path / "in", 160), tmp_path / "f.h5"
     command = [sys.executable, "-m", "umedfeat", "extract", "--input", str(source), "--out", str(out), *ENCODER]

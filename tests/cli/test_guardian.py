@@ -29,6 +29,10 @@ sys.exit(guarded(work, lambda message, remedy: print(message, "|", remedy)))
 """
 
 
+#: A minute in many sleeps: a signal that comes just before one of them is not slept through.
+AWAKE = "for _ in range(1200): time.sleep(0.05)"
+
+
 def start(work: str, told: Path) -> subprocess.Popen[bytes]:
     """The guardian of a command that does ``work``; both write to ``told``."""
     command = [sys.executable, "-c", SCRIPT.format(work=work)]
@@ -63,7 +67,7 @@ def test_every_end_has_a_code_and_a_word(work: str, code: int, told: str, tmp_pa
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_for_the_guardian_reach_the_command(number: signal.Signals, tmp_path: Path) -> None:
-    work = f"signal.signal({int(number)}, lambda *_: os._exit(7)); print('ready', flush=True); time.sleep(60)"
+    work = f"signal.signal({int(number)}, lambda *_: os._exit(7)); print('ready', flush=True)\n    " + AWAKE
     process = start(work, tmp_path / "told")
     wait_for("ready", tmp_path / "told")
     process.send_signal(number)

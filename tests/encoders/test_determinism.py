@@ -48,7 +48,10 @@ def test_reference_weights_too(ref_dir: Path) -> None:
     assert torch.equal(together.flip(0), encoder(images.flip(0)))
 
 
-@pytest.mark.parametrize(("runtime", "threads"), [("torch", 1), ("torch", 3), ("torch", 7), ("openvino", 3)])
+@pytest.mark.parametrize(
+    ("runtime", "threads"),
+    [("torch", 1), ("torch", 3), ("torch", 7), pytest.param("openvino", 3, marks=pytest.mark.slow)],
+)
 def test_bits_do_not_depend_on_the_number_of_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, threads: int
 ) -> None:

@@ -49,7 +49,8 @@ def test_every_size_of_the_small_references(ref_dir: Path, name: str) -> None:
     check(ref_dir, name, None)
 
 
-@pytest.mark.parametrize("name", TINY[:1])  # the others, and every size: marked slow
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY[:1])
 def test_openvino_too(ref_dir: Path, name: str) -> None:
     pytest.importorskip("openvino")
     check(ref_dir, name, ["64x64", "230x250"], runtime="openvino")
@@ -62,6 +63,7 @@ def test_openvino_at_every_size(ref_dir: Path, name: str) -> None:
     check(ref_dir, name, None, runtime="openvino")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_the_large_references(ref_dir: Path, name: str) -> None:
     check(ref_dir, name, ["64x64"])
@@ -117,7 +119,7 @@ def test_equals_torchvision(
     assert (ours - expected).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize("size", [(150, 101), (128, 160)])
+@pytest.mark.parametrize("size", [(150, 101), pytest.param((128, 160), marks=pytest.mark.slow)])
 def test_openvino_equals_torchvision(tmp_path: Path, size: tuple[int, int]) -> None:
     pytest.importorskip("openvino")
     network = write_official(tmp_path / "look.pt.zip", depths=(2, 4, 2))

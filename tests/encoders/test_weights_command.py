@@ -119,7 +119,7 @@ def golden_values(weights: Path, image: Path) -> tuple[float, ...]:
 
     pixels = torch.from_numpy(np.array(Image.open(image))).permute(2, 0, 1)[None].float()
     small = functional.interpolate(pixels, (256, 256), mode="bilinear").round() / 255
-    vector = load_encoder("umedpt", weights=weights, device="cpu")(small)[0]
+    vector = load_encoder("umedpt", weights=weights, device="cpu", runtime="torch")(small)[0]
     return tuple(float(value) for value in vector[:5])
 
 

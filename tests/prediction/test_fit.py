@@ -66,7 +66,7 @@ def test_it_says_what_the_study_said(classifier: str, classes: int, options: dic
     assert probe.tested["auroc"][0] == pytest.approx(result.estimate(classifier, "100 %", "auroc").value)
 
 
-@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("classes", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_attention_says_what_the_study_said(classes: int, tmp_path: Path) -> None:
     feats = _features(tmp_path / "feats.h5", classes)
     settings = ProbeSettings(fractions=(1.0,), classifiers=("linear",), bootstrap=100, pool="abmil", calibrate=True)

@@ -171,6 +171,7 @@ pretrain(sys.argv[1], sys.argv[2], settings=settings, device="cpu", tell=tell)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_killed_after_a_checkpoint_gives_the_same_bytes(tasks: Path, trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "whole.safetensors"
