@@ -57,8 +57,12 @@ def test_lesion_study(tmp_path: Path, data_dir: Path) -> None:
     assert len(list((tmp_path / "study" / "preview" / "pictures").glob("*.overlay.png"))) == 14
 
 
+#: Pages whose commands a newcomer types.
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("weights", "pathology", "radiology", "study", "exports")))
+
+
 def readme_calls() -> list[str]:
-    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/weights.md"))
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in PAGES)
     lines = re.findall(r"^\$ (.*)$", text, re.M)
     calls = [part.split("#")[0].strip() for line in lines for part in line.split("&&")]
     return sorted({call for call in calls if call.startswith("umedfeat ")})
@@ -68,9 +72,9 @@ def readme_calls() -> list[str]:
 def test_every_call_of_the_readme_parses(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Options exist and their values are accepted; nothing is run."""
     monkeypatch.chdir(tmp_path)
-    for folder in ("annotations", "new-slides"):
+    for folder in ("annotations", "new-slides", "new-series", "slides", "export", "probe"):
         (tmp_path / folder).mkdir()
-    for file in ("my-encoder.safetensors", "tasks.yaml"):
+    for file in ("my-encoder.safetensors", "tasks.yaml", "probe/model.safetensors", "xray.h5", "truth.csv", "ris.csv"):
         (tmp_path / file).touch()
     words = shlex.split(call)[1:]
     context = click.Context(root)
