@@ -279,7 +279,8 @@ class EncoderFacts(Protocol):
 
     Attributes:
         name: as given to ``--encoder``.
-        dim: length D of the embedding.
+        dim: length of what it gives of one image: the embedding, and with ``tokens`` among the settings (rows, columns,
+            C) the grid behind it.
         image_size: side in pixels that it was made for (default of ``--image-size`` and ``--tile-size``).
         device: where it computes ("cpu", "cuda:0").
         precision: "fp32", "bf16" or "fp16": what it computes in; the output is float32 always.

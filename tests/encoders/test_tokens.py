@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ import umedfeat
 from umedfeat.encoders import load_encoder
 from umedfeat.encoders.baseline import Baseline, as_encoder
 from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.encoders.registry import load_chosen
+from umedfeat.encoders.timm_models import ClassAndMean, Projected
 from umedfeat.encoders.transform import Transform
 from umedfeat.errors import SetupError
 
@@ -86,3 +90,59 @@ def test_the_transform_takes_pictures_and_is_picklable() -> None:
             transform(wrong)
     with pytest.raises(SetupError, match="no scale"):
         transform(Image.new("I;16", (8, 8)))
+
+
+def test_vectors_and_grids_come_from_one_pass_and_are_the_same() -> None:
+    """With tokens asked for, an encoder's rows are its vectors bit for bit, and its grids behind them."""
+    for name, side in (("efficientnet-lite0", 96), ("umedfeat-open", 64)):
+        plain = load_chosen(EncoderChoice(name, device="cpu"))
+        dense = load_chosen(EncoderChoice(name, device="cpu", tokens=True, side=side))
+        images = torch.rand(3, 3, side, side)
+        rows, columns, width = dense.settings["tokens"]
+        assert dense.dim == plain.dim + rows * columns * width and (rows, columns) == (side // 32, side // 32)
+        found = dense(images)
+        assert torch.equal(found[:, : plain.dim], plain(images))
+        grids = plain(images, return_tokens=True)  # type: ignore[call-arg]
+        assert torch.equal(found[:, plain.dim :].view(3, rows, columns, width), grids)
+        assert {key: value for key, value in dense.settings.items() if key != "tokens"} == plain.settings
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("test_vit", {"img_size": 64}),
+        ("test_convnext", {}),
+        ("swin_tiny_patch4_window7_224", {"depths": (1, 1, 1, 1), "embed_dim": 24, "num_heads": (1, 1, 2, 2)}),
+    ],
+)
+def test_networks_of_timm_give_both(name: str, arguments: dict[str, int]) -> None:
+    import timm
+
+    model = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
+    side = arguments.get("img_size", 224)
+    network = Baseline(model, [0.5] * 3, [0.5] * 3)
+    choice = EncoderChoice("tiny", device="cpu", precision="fp32")
+    plain = as_encoder(network, side, {"name": "tiny"}, choice)
+    dense = as_encoder(network, side, {"name": "tiny"}, replace(choice, tokens=True))
+    images = torch.rand(1, 3, side, side)
+    assert torch.equal(dense(images)[:, : plain.dim], plain(images))
+    assert dense.dim == plain.dim + math.prod(dense.settings["tokens"])
+
+
+@pytest.mark.parametrize("kind", [ClassAndMean, Projected])
+def test_other_vectors_of_transformers_too(kind: type) -> None:
+    import timm
+
+    vit = timm.create_model("test_vit", pretrained=False, num_classes=0, img_size=64)
+    network = kind(vit) if kind is ClassAndMean else kind(vit, torch.rand(5, vit.num_features))
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        vectors, grids = Baseline(network.eval(), [0.5] * 3, [0.5] * 3).dense(images)
+        assert torch.equal(vectors, network((images - 0.5) / 0.5))
+    assert grids.shape == (2, 4, 4, vit.num_features)
+
+
+@pytest.mark.filterwarnings("ignore:--encoder random")
+def test_encoders_without_tokens_say_so_before_anything_is_embedded() -> None:
+    with pytest.raises(SetupError, match="gives no tokens"):
+        load_chosen(EncoderChoice("random", device="cpu", tokens=True))

@@ -15,14 +15,22 @@ from umedfeat.store import FeatureStore, Header, Item, Shard, shard_path
 DIM = 4
 
 
-def header(**encoder: str) -> Header:
+def header(**encoder: object) -> Header:
     settings = {"name": "umedpt", "weights_sha256": "0" * 64, "precision": "fp32"} | encoder
     policy = Policy(slide=SlidePolicy(tile_size=224), image=ImagePolicy(size=224))
     return Header(settings, policy.to_dict())
 
 
 def item(
-    name: str, rows: int, *, label: str = "", seed: int = 0, dim: int = DIM, dropped: int = 0, slide: bool = True
+    name: str,
+    rows: int,
+    *,
+    label: str = "",
+    seed: int = 0,
+    dim: int = DIM,
+    dropped: int = 0,
+    slide: bool = True,
+    grid: tuple[int, int, int] | None = None,
 ) -> Item:
     """An item whose numbers depend on its name and ``seed`` alone."""
     rng = np.random.default_rng([seed, *name.encode(errors="backslashreplace")])
@@ -51,7 +59,8 @@ def item(
         content_sha256=f"sha-{seed}-{name}",
     )
     features = rng.normal(size=(rows, dim)).astype(np.float32)
-    return Item(source, plan, features, tuple(Dropped(k, 7, 0, "unreadable tile") for k in range(dropped)))
+    tokens = None if grid is None else rng.normal(size=(rows, *grid)).astype(np.float32)
+    return Item(source, plan, features, tuple(Dropped(k, 7, 0, "unreadable tile") for k in range(dropped)), tokens)
 
 
 def write(

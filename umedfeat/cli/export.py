@@ -26,6 +26,7 @@ Layouts:
   pt       <item>.pt, one float32 tensor (rows, values) each
   parquet  tiles.parquet and embeddings.parquet
   anndata  <item>.h5ad: X, obs (slice, tissue), obsm["spatial"]
+  tokens   <item>.npy, dense features (regions, rows, columns, values) of `extract --tokens`
 
 \b
 Beside them items.csv: case_id, slide_id and the manifest's columns. A feature file of one slide needs no
@@ -38,14 +39,14 @@ export for tools that read features and coords: it opens as it is.
 @click.option(
     "--layout",
     required=True,
-    type=click.Choice(["clam", "trident", "stamp", "pt", "parquet", "anndata"]),
+    type=click.Choice(["clam", "trident", "stamp", "pt", "parquet", "anndata", "tokens"]),
     help="What to write.",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder.  [default: FILE-LAYOUT]")
 @click.option("--nominal-magnification", is_flag=True, help="Magnifications rounded to the usual 5, 10, 20, 40, 80.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
 def command(file: Path, layout: str, out: Path | None, nominal_magnification: bool, as_json: bool) -> int:
-    """Write CLAM, TRIDENT, STAMP, .pt, Parquet or AnnData files of the features."""
+    """Write CLAM, TRIDENT, STAMP, .pt, Parquet or AnnData files of the features, or .npy of dense ones."""
     from umedfeat.store import FeatureFile, export
     from umedfeat.store.info import EMPTY_REMEDY
     from umedfeat.terminal.bar import Bar

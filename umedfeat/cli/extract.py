@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,7 @@ Exit codes: 0 all embedded, 1 some inputs failed, 2 nothing was done, 130 interr
     "--preview", type=click.Path(file_okay=False, path_type=Path), help="Folder for pictures of what the encoder saw."
 )
 @click.option("--geojson", is_flag=True, help="Slides: tissue and grid for QuPath too, in --preview's folder.")
+@click.option("--tokens", is_flag=True, help="Dense features too: one vector per patch of every region (large).")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; nothing is written.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on stdout.")
 @log_options
@@ -82,6 +84,7 @@ def command(
     like: Path | None,
     preview: Path | None,
     geojson: bool,
+    tokens: bool,
     dry_run: bool,
     as_json: bool,
     pseudonyms: Pseudonyms,
@@ -92,6 +95,7 @@ def command(
     Content decides the format. Every input ends embedded, skipped or failed with a reason; one bad file never stops
     the run.
     """
+    choice = replace(choice, tokens=tokens)
     if dry_run:
         if like is not None:
             choice, policy, run = _settings_like(like, choice, policy, run)

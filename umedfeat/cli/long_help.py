@@ -21,7 +21,7 @@ GROUPS: Mapping[str, str] = {
     "Classifiers": "--classifier --pool --scale --weights --calibrate --threshold --save --save-on --no-model"
     " --no-novelty",
     "Statistics": "--bootstrap --permutations --sanity --baseline --margin",
-    "Encoder": "--encoder --precision --runtime --pool-order --compile --offline",
+    "Encoder": "--encoder --precision --runtime --pool-order --compile --offline --tokens",
     "Training": "--minutes --rounds --batch --trainable --lr --alpha --holdout --storage",
     "Slides": "--mpp --tile-size --overlap --tissue --min-tissue --mask-dir --source-mpp --allow-upsample"
     " --max-upsample --focus --channel --icc",

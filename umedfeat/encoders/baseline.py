@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from umedfeat.encoders.choice import EncoderChoice
-from umedfeat.encoders.networks.grids import grid_of
+from umedfeat.encoders.networks.grids import WithTokens, grid_of, vector_and_grid
 from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder
 from umedfeat.encoders.weights.checkpoint import file_sha256
 from umedfeat.errors import CheckpointRefused, SetupError
@@ -27,6 +27,7 @@ __all__ = [
     "load_efficientnet_lite0",
     "load_random",
     "random_network",
+    "with_tokens",
 ]
 
 _LITE0_MEAN, _LITE0_STD = [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]
@@ -58,6 +59,10 @@ class Baseline(nn.Module):
     def tokens(self, images: torch.Tensor) -> torch.Tensor:
         """The last feature map (n, rows, columns, C); class and register tokens left out."""
         return grid_of(self.network, self._prepared(images))
+
+    def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors (n, D) and ``tokens``."""
+        return vector_and_grid(self.network, self._prepared(images))
 
     def _prepared(self, images: torch.Tensor) -> torch.Tensor:
         if self.fixed_size is not None and images.shape[-2:] != (self.fixed_size, self.fixed_size):
@@ -133,16 +138,31 @@ def as_encoder(network: nn.Module, size: int, settings: dict[str, Any], choice: 
     if choice.runtime == "openvino":
         message = f"--runtime openvino computes UMedPT's Swin only, not {choice.name}"
         raise SetupError(message, remedy="--runtime auto")
+    if choice.tokens:
+        network, settings = with_tokens(network, choice.side or size, settings)
     return TorchEncoder(
         network,
         name=choice.name,
-        dim=dim_of(network, size),
+        dim=dim_of(network, choice.side or size if choice.tokens else size),
         image_size=size,
         settings=settings,
         device=choice.device,
         precision=choice.precision,
         compiled=choice.compile,
     )
+
+
+def with_tokens(network: nn.Module, side: int, settings: dict[str, Any]) -> tuple[WithTokens, dict[str, Any]]:
+    """A network that gives its tokens too, and the settings that tell their grid for images of one size.
+
+    Raises:
+        SetupError: it gives none.
+    """
+    if not hasattr(network, "dense"):
+        raise SetupError(f"{settings['name']} gives no tokens", remedy="a ViT, a Swin or a CNN; or leave out --tokens")
+    with torch.inference_mode():
+        _, grids = network.eval().dense(torch.zeros(1, 3, side, side))  # type: ignore[operator]
+    return WithTokens(network).eval(), {**settings, "tokens": list(grids.shape[1:])}
 
 
 def dim_of(network: nn.Module, size: int) -> int:

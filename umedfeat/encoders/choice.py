@@ -33,6 +33,8 @@ class EncoderChoice(Ruled):
         pool_order: "pool_first" or "pool_last", overriding the registry (UMedPT family); None: the registry's.
         compile: compile the network (torch runtime); falls back by itself.
         offline: never use the network; default: as the environment variable UMEDFEAT_OFFLINE says.
+        tokens: give the grid of patches behind each vector too (torch runtime).
+        side: with ``tokens``, of the images that it will be given, which the grid depends on; 0: the encoder's own.
     """
 
     name: str = "umedpt"
@@ -43,6 +45,8 @@ class EncoderChoice(Ruled):
     pool_order: str | None = setting(None, OneOf(("pool_first", "pool_last")), unset=None)
     compile: bool = False
     offline: bool = field(default_factory=_offline)
+    tokens: bool = False
+    side: int = 0
 
     def each(self) -> tuple[EncoderChoice, ...]:
         """The same encoder on each of its devices, one choice per device.

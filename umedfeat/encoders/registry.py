@@ -189,7 +189,10 @@ def load_chosen(choice: EncoderChoice) -> Encoder:
     trained = choice.weights is not None and read_card(choice.weights) is not None
     entry = TRAINED if trained else entry_of(choice.name)
     device = choose_device(device_names(choice.device)[0])
-    return entry.load(replace(choice, device=device, precision=choose_precision(choice.precision, device)))
+    encoder = entry.load(replace(choice, device=device, precision=choose_precision(choice.precision, device)))
+    if choice.tokens and "tokens" not in encoder.settings:  # a loader of another package that does not know of them
+        raise SetupError(f"{encoder.name} gives no tokens", remedy="another encoder, or leave out --tokens")
+    return encoder
 
 
 def _refuse_special(weights: Path | None) -> None:

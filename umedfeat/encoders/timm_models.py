@@ -62,12 +62,18 @@ class _OfViT(nn.Module):
         tokens: torch.Tensor = self.vit.forward_features(images)
         return tokens
 
+    def forward_head(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The vector that the tokens become."""
+        raise NotImplementedError
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.forward_head(self.forward_features(images))
+
 
 class ClassAndMean(_OfViT):
     """A ViT whose vector is its class token beside the mean of its patch tokens: (n, 3, H, W) → (n, 2 C)."""
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        tokens = self.forward_features(images)
+    def forward_head(self, tokens: torch.Tensor) -> torch.Tensor:
         return torch.cat([tokens[:, 0], tokens[:, self.num_prefix_tokens :].mean(1)], dim=-1)
 
 
@@ -78,8 +84,8 @@ class Projected(_OfViT):
         super().__init__(vit)
         self.projection = nn.Parameter(weight, requires_grad=False)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return nn.functional.linear(self.vit(images), self.projection)
+    def forward_head(self, tokens: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(self.vit.forward_head(tokens), self.projection)
 
 
 def timm_network(name: str, weights: Path | None, *, offline: bool) -> Found:

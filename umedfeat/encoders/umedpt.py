@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from umedfeat.encoders.baseline import as_encoder
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.config import Checkpoint, PoolOrder
 from umedfeat.encoders.networks.squeezer import Embedder, Squeezer
@@ -80,6 +81,8 @@ def build_network(checkpoint: Checkpoint, order: PoolOrder | None) -> Embedder:
 def _encoder(checkpoint: Checkpoint, order: PoolOrder | None, choice: EncoderChoice) -> Encoder:
     network = build_network(checkpoint, order)
     settings = _settings(choice.name, checkpoint, order)
+    if choice.tokens and choice.runtime != "openvino":
+        return as_encoder(network, DEFAULT_SIDE, settings, choice)
     if _uses_openvino(checkpoint, choice):
         from umedfeat.encoders.runtimes.openvino_runtime import OpenVinoEncoder
 
@@ -106,6 +109,8 @@ def _uses_openvino(checkpoint: Checkpoint, choice: EncoderChoice) -> bool:
     """
     from umedfeat.encoders.runtimes.openvino_runtime import openvino_is_installed
 
+    if choice.tokens:
+        raise SetupError("--tokens are computed by torch", remedy="leave out --runtime openvino, or --tokens")
     fits = choice.device == "cpu" and choice.precision == "fp32" and checkpoint.config.family == "swin"
     if choice.runtime == "openvino":
         if not fits:

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from umedfeat.disk.space import is_full, reserve
 from umedfeat.errors import OutputError
 
-__all__ = ["keep_rows", "new_buffer"]
+__all__ = ["keep_rows", "new_buffer", "rows_at_once"]
 
 #: Features of one source above this size wait on disk.
 _SPILL_BYTES = 256 << 20
-_BLOCK = 8192
+_BLOCK_BYTES = 16 << 20
 
 
 def new_buffer(rows: int, dim: int, folder: Path | None) -> npt.NDArray[np.float32]:
@@ -39,13 +39,18 @@ def new_buffer(rows: int, dim: int, folder: Path | None) -> npt.NDArray[np.float
         ) from error
 
 
+def rows_at_once(features: npt.NDArray[np.float32]) -> int:
+    """Rows of (n, D) features that are looked at in one go: about 16 MiB."""
+    return max(1, _BLOCK_BYTES // max(1, features.shape[1] * features.itemsize))
+
+
 def keep_rows(features: npt.NDArray[np.float32], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """The rows that ``kept`` (n,) marks, moved together in place: a huge array is never held twice."""
     if kept.all():
         return features
-    end = 0
-    for first in range(0, len(features), _BLOCK):
-        block = features[first : first + _BLOCK][kept[first : first + _BLOCK]]
+    end, size = 0, rows_at_once(features)
+    for first in range(0, len(features), size):
+        block = features[first : first + size][kept[first : first + size]]
         features[end : end + len(block)] = block
         end += len(block)
     return features[:end]

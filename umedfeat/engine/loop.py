@@ -38,6 +38,8 @@ __all__ = ["Engine", "EngineSettings", "StageSeconds"]
 
 #: Regions and sources planned ahead of reading; they bound the memory of the plans.
 _PLANNED_REGIONS = 1_000_000
+#: Room for the features of regions that are planned, in memory or on disk; it counts where each has a grid of tokens.
+_PLANNED_BYTES = 4 << 30
 _PLANNED_SOURCES = 4096
 #: Batches of pixels that came with their plans; they bound the memory of those that wait.
 _CARRIED_BATCHES = 3
@@ -112,6 +114,7 @@ class _Loop:
         self._devices = engine._devices
         self._dim = self._devices.encoder.dim
         self._settings = engine._settings
+        self._most_planned = min(_PLANNED_REGIONS, max(1, _PLANNED_BYTES // (4 * self._dim)))
         self._seconds = engine.seconds
         self._workers = workers
         self._sources = sources
@@ -184,7 +187,7 @@ class _Loop:
 
     def _may_plan(self) -> bool:
         """Memory bounds the plans; while there is enough to read, plans leave half of the processes to reading."""
-        if self._rows.waiting >= _PLANNED_REGIONS or len(self._pending) + len(self._planning) >= _PLANNED_SOURCES:
+        if self._rows.waiting >= self._most_planned or len(self._pending) + len(self._planning) >= _PLANNED_SOURCES:
             return False
         if self._carried.waiting >= _CARRIED_BATCHES * self._settings.batch_size:
             return False

@@ -6,11 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.engine.batching import Pending
+from umedfeat.engine.buffers import rows_at_once
 from umedfeat.errors import InputError, NotFinite, UnreadableInput
 
 __all__ = ["fault_of"]
-
-_BLOCK = 4096
 
 
 def fault_of(pending: Pending, max_unreadable: float, dtype: str) -> InputError | None:
@@ -29,9 +28,9 @@ def fault_of(pending: Pending, max_unreadable: float, dtype: str) -> InputError 
 def _beyond_range(name: str, features: npt.NDArray[np.float32], dtype: str) -> NotFinite | None:
     """NaN, infinity, or values that the file's dtype cannot hold."""
     limit = float(np.finfo(dtype).max)
-    largest = 0.0
-    for first in range(0, len(features), _BLOCK):
-        block = features[first : first + _BLOCK]
+    largest, size = 0.0, rows_at_once(features)
+    for first in range(0, len(features), size):
+        block = features[first : first + size]
         if not np.isfinite(block).all():
             return NotFinite(f"{name}: the encoder gave NaN or infinity", remedy="try --precision fp32, or look at it")
         largest = max(largest, float(np.abs(block).max(initial=0.0)))

@@ -21,6 +21,7 @@ from umedfeat.errors import InputError, SetupError
 from umedfeat.extraction.run import default_workers
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.extraction.shards import portion_of
+from umedfeat.extraction.tokens import sized_for_tokens
 from umedfeat.naming import Pseudonyms, printable
 from umedfeat.policy import DEFAULT_SIDE, Policy
 from umedfeat.readers import settled
@@ -41,7 +42,7 @@ class Forecast:
     Attributes:
         by_modality: modality → (inputs, regions).
         failures, skipped: what would not be in the file, and why (missing scale, damaged files …).
-        regions: in total. ``output_bytes``: size of the features.
+        regions: in total. ``output_bytes``: size of the features, and of the tokens where they are asked for.
         per_second: regions per second of the encoder here, measured on a small batch; None without its weights.
         note: why there is no rate.
         hints: what the readers would rather be told → how many inputs.
@@ -118,6 +119,7 @@ def forecast(
 def _forecast(
     found: Discovery, choice: EncoderChoice, policy: Policy, run: RunSettings, progress: Progress
 ) -> Forecast:
+    choice, policy = sized_for_tokens(choice, policy)
     size, dim, rate, note = _trial(choice)
     policy = settled(policy, size)
     sources = portion_of(found, run.shard).sources
@@ -153,7 +155,8 @@ def _trial(choice: EncoderChoice) -> tuple[int, int, float | None, str]:
         encoder = load_chosen(choice)
     except SetupError as error:
         return DEFAULT_SIDE, 512, None, error.message
-    images = torch.rand(_TRIAL_IMAGES, 3, encoder.image_size, encoder.image_size)
+    side = choice.side or encoder.image_size
+    images = torch.rand(_TRIAL_IMAGES, 3, side, side)
     encoder(images)
     begin = time.perf_counter()
     encoder(images)

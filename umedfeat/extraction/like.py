@@ -17,8 +17,8 @@ from umedfeat.store import FeatureFile, Header
 
 __all__ = ["choice_like", "header_of", "settings_like"]
 
-#: Of the encoder's choice: what may differ between two machines that make the same features.
-_OF_THE_MACHINE = {"weights", "device", "offline"}
+#: Of the encoder's choice: what may differ between two runs that make the same features.
+_OF_THE_MACHINE = {"weights", "device", "offline", "tokens"}
 
 
 def header_of(like: Header | Path | str) -> Header:
@@ -67,7 +67,7 @@ def settings_like(
     alike = choice_like(header, choice.weights, choice.device)
     made_with = Policy.from_json(json.dumps(dict(header.policy)))
     return (
-        replace(alike, offline=choice.offline),
+        replace(alike, offline=choice.offline, tokens=choice.tokens),
         replace(made_with, limits=policy.limits),
         replace(run, dtype=header.dtype),
     )

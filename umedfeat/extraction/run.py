@@ -29,6 +29,7 @@ from umedfeat.extraction.settings import RunSettings
 from umedfeat.extraction.shards import Portion, portion_of
 from umedfeat.extraction.sink import StoreSink
 from umedfeat.extraction.summary import Summary, run_log, summary_of
+from umedfeat.extraction.tokens import dim_of, sized_for_tokens
 from umedfeat.keys import load_key
 from umedfeat.machine import usable_cores, usable_memory
 from umedfeat.naming import Pseudonyms
@@ -85,6 +86,7 @@ def extract(
     wanted = None if like is None else header_of(like)
     if wanted is not None:
         choice, policy, run = settings_like(wanted, choice, policy, run)
+    choice, policy = sized_for_tokens(choice, policy)
     if geojson and preview_dir is None:
         raise SetupError("geojson needs a folder for pictures", remedy="add --preview DIR (preview_dir)")
     paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
@@ -102,7 +104,7 @@ def extract(
             _refuse_unlike(wanted, header)
             pictures = pictures_in(preview_dir, policy, geojson=geojson)
             target = shard_path(out, run.shard) if run.shard and not run.shard_out else out
-            store = FeatureStore(target, header, dim=devices.encoder.dim, overwrite=run.overwrite)
+            store = FeatureStore(target, header, dim=dim_of(devices.encoder), overwrite=run.overwrite)
             return _stored(store, portion, devices, first, policy, run, progress, pictures)
 
 

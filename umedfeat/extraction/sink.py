@@ -14,7 +14,7 @@ import numpy.typing as npt
 from umedfeat.contract import Dropped, Failure, Plan, Skipped, Source
 from umedfeat.extraction.oddities import window_setting
 from umedfeat.extraction.pictures import Pictures
-from umedfeat.store import FeatureStore, Item
+from umedfeat.store import FeatureStore
 from umedfeat.terminal.log import Hints
 
 __all__ = ["StoreSink"]
@@ -66,7 +66,7 @@ class StoreSink:
     def embedded(
         self, source: Source, plan: Plan, features: npt.NDArray[np.float32], dropped: tuple[Dropped, ...]
     ) -> None:
-        self.store.add(Item(source, plan, features, dropped))
+        self.store.add_given(source, plan, features, dropped)
         if plan.content_sha256:
             self.names.setdefault((plan.content_sha256, source.selector), []).append(source.name)
         if len(plan.regions):

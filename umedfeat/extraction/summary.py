@@ -79,7 +79,7 @@ def summary_of(
         encoder=encoder.name,
         settings=encoder.settings,
         device=encoder.device,
-        dim=encoder.dim,
+        dim=sink.store.dim,
         embedded=sink.count,
         empty=tuple(sorted(sink.empty)),
         identical=sink.identical,

@@ -179,11 +179,12 @@ def region_attention(probe: SavedProbe, file: FeatureFile, item: str) -> Floats 
 
 
 def refuse_other(wanted: Header, found: Header, what: str) -> None:
-    """Features of different settings do not compare.
+    """Features of different settings do not compare; whether tokens stand beside them makes no difference.
 
     Raises:
         SetupError: the fingerprints differ; the message shows what does.
     """
+    wanted, found = wanted.of_features, found.of_features
     if wanted.fingerprint == found.fingerprint:
         return
     differences = wanted.differences(found)

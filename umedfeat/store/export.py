@@ -57,7 +57,7 @@ def export(
     Args:
         path: the feature file.
         out_dir: folder; made if it does not exist.
-        layout: "clam", "trident", "stamp", "pt", "parquet" or "anndata".
+        layout: "clam", "trident", "stamp", "pt", "parquet", "anndata" or "tokens".
         nominal_magnification: round 10 / mpp to the usual 1.25, 2.5, 5, 10, 20, 40, 80 and derive the tile's extent
             from it, for readers that demand one extent over slides of slightly different scale. Coordinates stay exact.
         on_rows: told the number of rows after every item (for a progress bar).

@@ -14,9 +14,11 @@ from types import TracebackType
 from typing import Any
 
 import h5py
+import numpy as np
+import numpy.typing as npt
 
 from umedfeat._version import __version__
-from umedfeat.contract import Failure, Skipped, Source
+from umedfeat.contract import Dropped, Failure, Plan, Skipped, Source
 from umedfeat.disk.lock import OutputLock
 from umedfeat.errors import DiskError, OutputError
 from umedfeat.naming import write_csv
@@ -106,10 +108,22 @@ class FeatureStore:
             self.writer.close()
             self._lock.__exit__(kind, error, trace)
 
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self._dim
+
     def add(self, item: Item) -> None:
         """Take a finished item; safe on disk after at most 60 s or 64 MiB."""
         self.writer.add(item)
         self._added.add(item.source.id)
+
+    def add_given(
+        self, source: Source, plan: Plan, given: npt.NDArray[np.float32], dropped: tuple[Dropped, ...]
+    ) -> None:
+        """The same of what an encoder gave of each region: its features, and its tokens behind them where the header
+        tells of some."""
+        self.add(Item.of(source, plan, given, dropped, self._dim, self._header.grid))
 
     def fail(self, failure: Failure) -> None:
         """Record an input that failed; the next run tries it again."""

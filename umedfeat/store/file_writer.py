@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import shutil
 import threading
@@ -29,10 +30,13 @@ from umedfeat.store.schema import (
     SCHEMA,
     SKIPPED_COLUMNS,
     TILE_COLUMNS,
+    TOKEN_COLUMNS,
+    TOKENS_SCHEMA,
     Header,
     chunk_rows,
 )
 from umedfeat.store.table import Table, quoted, write_column, write_table
+from umedfeat.store.tokens import Tokens
 
 __all__ = ["Contents", "block_rows", "move_whole", "slide_attributes", "write_file", "written_whole"]
 
@@ -54,6 +58,7 @@ class Contents:
         embedding: blocks of the (I, D) means.
         meta: name → strings, one per item.
         dropped, failures, skipped: as in the schema.
+        tokens: of all rows, where the header tells of them.
     """
 
     items: Table
@@ -62,6 +67,7 @@ class Contents:
     dropped: Table
     failures: Table
     skipped: Table
+    tokens: Tokens | None = None
 
 
 def block_rows(dim: int, dtype: str) -> int:
@@ -95,7 +101,10 @@ def write_file(path: Path, header: Header, dim: int, contents: Contents, rows: I
         _write_attributes(file, header, dim)
         file.attrs["key_check"] = header.key_check if _holds_pseudonyms(contents.items) else ""
         _write_rows(file, header, dim, counts, _while_written(rows, target))
-        items = write_table(file, "items", ITEM_COLUMNS, contents.items)
+        if contents.tokens is not None:
+            _write_tokens(file, header.dtype, int(counts.sum()), contents.tokens, target)
+        columns = ITEM_COLUMNS if contents.tokens is None else ITEM_COLUMNS | TOKEN_COLUMNS
+        items = write_table(file, "items", columns, contents.items)
         _write_embedding(items, len(counts), dim, contents.embedding)
         meta = items.create_group("meta")
         for name in sorted(contents.meta):
@@ -163,6 +172,9 @@ def _size(header: Header, dim: int, rows: int, contents: Contents) -> int:
     features = _whole_chunks(rows, chunk_rows(dim, header.dtype)) * dim * width
     embedding = _whole_chunks(items, chunk_rows(dim, "<f4")) * dim * 4
     columns = _whole_chunks(rows, 131072) * (16 + 16)
+    if contents.tokens is not None:
+        values = math.prod(contents.tokens.grid)
+        features += _whole_chunks(rows, chunk_rows(values, header.dtype)) * values * width
     tables = (contents.items, contents.meta, contents.dropped, contents.failures, contents.skipped)
     texts = sum(_column_bytes(values) for table in tables for values in table.values())
     return int((features + embedding + columns + texts) * 1.002) + _SLACK
@@ -233,7 +245,7 @@ def _holds_pseudonyms(items: Table) -> bool:
 
 def _write_attributes(file: h5py.File, header: Header, dim: int) -> None:
     settings = json.loads(header.to_json())
-    file.attrs["schema"] = SCHEMA
+    file.attrs["schema"] = SCHEMA if header.grid is None else TOKENS_SCHEMA
     file.attrs["complete"] = False
     file.attrs["umedfeat"] = __version__
     file.attrs["encoder_name"] = str(header.encoder.get("name", ""))
@@ -266,6 +278,17 @@ def _write_rows(file: h5py.File, header: Header, dim: int, counts: npt.NDArray[n
     _refuse_short(first, total)
 
 
+def _write_tokens(file: h5py.File, dtype: str, total: int, tokens: Tokens, target: Target) -> None:
+    chunk = chunk_rows(math.prod(tokens.grid), dtype)
+    dataset = _dataset(file, "tokens", (total, *tokens.grid), dtype, (chunk, *tokens.grid))
+    first = 0
+    for block in tokens.blocks:
+        target.check()
+        dataset[first : first + len(block)] = block
+        first += len(block)
+    _refuse_short(first, total)
+
+
 def _write_embedding(items: h5py.Group, total: int, dim: int, blocks: Iterator[npt.NDArray[Any]]) -> None:
     target = _dataset(items, "embedding", (total, dim), "<f4", (chunk_rows(dim, "<f4"), dim))
     first = 0
@@ -284,7 +307,8 @@ def _dataset(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: str, c
     if shape[0] == 0:
         return group.create_dataset(name, shape=shape, dtype=dtype, track_times=False)
     chunks = (min(chunks[0], shape[0]), *chunks[1:])
-    cache = 0 if len(shape) == 2 and shape[1] > 2 else None  # whole chunks are written: no copy of them is needed
+    wide = len(shape) > 2 or shape[-1] > 2
+    cache = 0 if len(shape) > 1 and wide else None  # whole chunks are written: no copy of them is needed
     return group.create_dataset(name, shape=shape, dtype=dtype, chunks=chunks, track_times=False, rdcc_nbytes=cache)
 
 

@@ -93,7 +93,7 @@ class FilePool:
         if name not in opened.raw:
             dataset = self.dataset(number, name)
             try:
-                opened.raw[name] = RawRows(dataset) if dataset.ndim == 2 else None
+                opened.raw[name] = RawRows(dataset) if dataset.ndim > 1 else None
             except ValueError:
                 opened.raw[name] = None
         return opened.raw[name]

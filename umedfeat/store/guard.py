@@ -25,9 +25,12 @@ from umedfeat.store.schema import (
     ITEM_COLUMNS,
     NEWER_COLUMNS,
     OLDEST_SCHEMA,
-    SCHEMA,
     SKIPPED_COLUMNS,
     TILE_COLUMNS,
+    TOKEN_COLUMNS,
+    TOKENS_SCHEMA,
+    Grid,
+    grid_in,
 )
 
 __all__ = ["Facts", "facts_of", "naming_damage", "open_guarded", "refuse_strange"]
@@ -60,6 +63,7 @@ class Facts(NamedTuple):
     version: str
     key_check: str
     shard: str
+    grid: Grid | None
 
 
 class _Strange(Exception):
@@ -122,9 +126,9 @@ def _refuse_others(file: h5py.File, path: Path) -> None:
             f"{path}: an HDF5 file, but not written by umedfeat", remedy="`umedfeat extract` writes feature files"
         )
     schema = _number(file, "schema")
-    if schema > SCHEMA:
+    if schema > TOKENS_SCHEMA:
         raise OutputError(
-            f"{path}: schema {schema} is newer than this version reads ({SCHEMA})", remedy="upgrade umedfeat"
+            f"{path}: schema {schema} is newer than this version reads ({TOKENS_SCHEMA})", remedy="upgrade umedfeat"
         )
     if schema < OLDEST_SCHEMA:
         raise OutputError(
@@ -141,7 +145,7 @@ def _refuse_others(file: h5py.File, path: Path) -> None:
 def facts_of(file: h5py.File) -> Facts:
     """The root attributes, each of its type."""
     dim, dtype = _number(file, "dim"), _text(file, "dtype")
-    policy = _settings(file, "preprocessing")
+    policy, encoder = _settings(file, "preprocessing"), _settings(file, "encoder")
     if not all(isinstance(part, dict) for part in policy.values()):
         raise _Strange("attribute preprocessing is no table of tables")
     if not 0 < dim <= _MOST_VALUES:
@@ -152,13 +156,21 @@ def facts_of(file: h5py.File) -> Facts:
         schema=_number(file, "schema"),
         dim=dim,
         dtype=dtype,
-        encoder=_settings(file, "encoder"),
+        encoder=encoder,
         policy=policy,
         fingerprint=_text(file, "fingerprint"),
         version=_text(file, "umedfeat"),
         key_check=_text(file, "key_check") if "key_check" in file.attrs else "",
         shard=_text(file, "shard") if "shard" in file.attrs else "",
+        grid=_grid(encoder),
     )
+
+
+def _grid(encoder: Mapping[str, Any]) -> Grid | None:
+    try:
+        return grid_in(encoder)
+    except ValueError as error:
+        raise _Strange(f"attribute encoder tells of {error}") from error
 
 
 def _scalar(file: h5py.File, name: str, kinds: tuple[int, ...]) -> Any:
@@ -271,6 +283,11 @@ def _refuse_other_shapes(datasets: Mapping[str, Any], facts: Facts) -> None:
     for group, columns in (("dropped", DROPPED_COLUMNS), ("failures", FAILURE_COLUMNS), ("skipped", SKIPPED_COLUMNS)):
         length = _length(datasets, f"{group}/{next(iter(columns))}")
         wanted |= {f"{group}/{name}": (kind, (length,)) for name, kind in columns.items()}
+    if facts.grid is not None:
+        wanted |= {"tokens": (facts.dtype, (rows, *facts.grid))}
+        wanted |= {f"items/{name}": (kind, (items,)) for name, kind in TOKEN_COLUMNS.items()}
+    elif "tokens" in datasets:
+        raise _Strange("tokens of which its settings do not tell")
     for name, (kind, shape) in wanted.items():
         if name in datasets:
             _refuse_other_shape(name, datasets[name], kind, shape)

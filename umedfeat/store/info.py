@@ -39,6 +39,7 @@ def describe(file: FeatureFile) -> dict[str, Any]:
         "policy": file.policy,
         "dim": file.dim,
         "dtype": file.dtype,
+        "tokens": None if file.grid is None else list(file.grid),
         "items": len(file),
         "rows": file.n_rows,
         "without_rows": int((items["count"] == 0).sum()),
@@ -87,6 +88,9 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, object]]:
         ("encoder", f"{encoder.get('name', 'unknown')}, {facts['dim']} values ({facts['dtype']})"),
         ("weights", f"sha256 {weights}…" if weights else "none recorded"),
     ]
+    if facts.get("tokens"):
+        rows, columns, values = facts["tokens"]
+        lines.append(("tokens", f"{rows} × {columns} of {values:,} values for each region"))
     lines += [("settings" if k == 0 else "", line) for k, line in enumerate(policy_in_words(facts))]
     lines += [("columns" if k == 0 else "", line) for k, line in enumerate(_columns(facts["columns"]))]
     if facts["patients"]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from umedfeat.contract import Dropped, Plan, Source
 from umedfeat.errors import OutputError
+from umedfeat.store.schema import Grid
 
 __all__ = ["Item", "item_row", "mean_embedding", "refuse_unstorable"]
 
@@ -19,12 +20,37 @@ _BLOCK = 8192
 
 @dataclass(frozen=True)
 class Item:
-    """A source, its plan (kept regions only), its (n, D) features, and what was dropped."""
+    """A source, its plan (kept regions only), its (n, D) features, and what was dropped.
+
+    ``tokens``: (n, rows, columns, C) where the file holds such grids.
+    """
 
     source: Source
     plan: Plan
     features: npt.NDArray[np.floating[Any]]
     dropped: tuple[Dropped, ...] = ()
+    tokens: npt.NDArray[np.floating[Any]] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        plan: Plan,
+        given: npt.NDArray[np.floating[Any]],
+        dropped: tuple[Dropped, ...],
+        dim: int,
+        grid: Grid | None,
+    ) -> Item:
+        """Of what an encoder gave: (n, D) features, behind which each region's tokens stand where there is a grid."""
+        if grid is None:
+            return cls(source, plan, given, dropped)
+        return cls(source, plan, given[:, :dim], dropped, given[:, dim:].reshape(len(given), *grid))
+
+    @property
+    def nbytes(self) -> int:
+        """Of its rows."""
+        grids = 0 if self.tokens is None else self.tokens.nbytes
+        return self.features.nbytes + self.plan.regions.nbytes + grids
 
 
 def item_row(item: Item, checksum: str) -> dict[str, Any]:
@@ -67,8 +93,8 @@ def mean_embedding(features: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return (total / max(1, len(features))).astype(np.float32)
 
 
-def refuse_unstorable(item: Item, dim: int, dtype: str) -> None:
-    """Features must be (n, D), finite, and within the range of the file's dtype.
+def refuse_unstorable(item: Item, dim: int, dtype: str, grid: Grid | None = None) -> None:
+    """Features must be (n, D), finite, and within the range of the file's dtype; tokens there where the file has them.
 
     Raises:
         OutputError: they are not.
@@ -76,6 +102,9 @@ def refuse_unstorable(item: Item, dim: int, dtype: str) -> None:
     name, rows = item.source.name, len(item.plan.regions)
     if item.features.shape != (rows, dim):
         raise OutputError(f"{name}: features {item.features.shape} do not fit {rows} rows × {dim} values")
+    tokens = None if item.tokens is None else item.tokens.shape
+    if tokens != (None if grid is None else (rows, *grid)):
+        raise OutputError(f"{name}: tokens {tokens} do not fit {rows} rows of {grid}")
     limit = float(np.finfo(dtype).max)
     for first in range(0, rows, _BLOCK):
         block = item.features[first : first + _BLOCK]

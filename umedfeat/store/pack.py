@@ -12,15 +12,24 @@ import numpy.typing as npt
 
 from umedfeat.contract import Failure, Skipped
 from umedfeat.errors import OutputError
-from umedfeat.store.checksums import compared
+from umedfeat.store.checksums import compared, compared_tokens
 from umedfeat.store.file_writer import Contents, block_rows, move_whole, write_file
 from umedfeat.store.gather import FilePool, Pieces, gather
 from umedfeat.store.one_key import one_key
 from umedfeat.store.read import FeatureFile
 from umedfeat.store.rows import ROW_DATASETS, Rows
-from umedfeat.store.schema import DROPPED_COLUMNS, FAILURE_COLUMNS, ITEM_COLUMNS, SKIPPED_COLUMNS, Header
+from umedfeat.store.schema import (
+    DROPPED_COLUMNS,
+    FAILURE_COLUMNS,
+    ITEM_COLUMNS,
+    SKIPPED_COLUMNS,
+    TOKEN_COLUMNS,
+    Grid,
+    Header,
+)
 from umedfeat.store.segment import table_of
 from umedfeat.store.table import Table, concatenate, text_array
+from umedfeat.store.tokens import Tokens, tokens_at_once
 
 __all__ = ["Described", "Today", "identical", "newest", "pack"]
 
@@ -110,18 +119,29 @@ def pack(
     item = np.array([k for _, k in places], dtype=np.int64)
     size = block_rows(dim, header.dtype)
     with FilePool(paths) as pool:
-        contents = _contents(parts, places, today)
+        contents = _contents(parts, places, today, header.grid)
         _describe(contents, today.described)
         if own and len(parts) == 1 and parts[0].shard == header.shard and _holds(parts[0], contents):
             move_whole(paths[0], out)
             return
         means = gather(pool, Pieces(file, item, np.ones_like(item)), ["items/embedding"], block_rows(dim, "<f4"))
-        contents = Contents(**(vars(contents) | {"embedding": (block for (block,) in means)}))
+        contents = replace(contents, embedding=(block for (block,) in means))
         starts = np.array([parts[f].items["start"][k] for f, k in places], dtype=np.int64)
         pieces = Pieces(file, starts, contents.items["count"].astype(np.int64))
         names = [name for name, _ in ROW_DATASETS.values()]
         rows = _told(gather(pool, pieces, names, size), on_rows)
-        write_file(out, header, dim, contents, rows if own else compared(rows, contents.items))
+        with FilePool(paths) as other:  # tokens are read with their own files: one thread may still hash rows
+            contents = replace(contents, tokens=_tokens(other, pieces, header, contents.items, own))
+            write_file(out, header, dim, contents, rows if own else compared(rows, contents.items))
+
+
+def _tokens(pool: FilePool, pieces: Pieces, header: Header, items: Table, own: bool) -> Tokens | None:
+    """The tokens of all pieces, where the files hold some."""
+    if header.grid is None:
+        return None
+    found = gather(pool, pieces, ["tokens"], tokens_at_once(header.grid, header.dtype))
+    blocks = (block for (block,) in found)
+    return Tokens(header.grid, blocks if own else compared_tokens(blocks, items))
 
 
 def _holds(part: _Part, contents: Contents) -> bool:
@@ -151,9 +171,8 @@ def _read_part(path: Path, header: Header) -> _Part:
                 f"{path.name}: written with other settings: {differences}",
                 remedy="extract it again with the same settings, or keep the files apart",
             )
-        return _Part(
-            path.name, file.key_check, file.shard, file.items, file.meta, file.dropped, file.failures, file.skipped
-        )
+        items = file.items | file.token_checksums
+        return _Part(path.name, file.key_check, file.shard, items, file.meta, file.dropped, file.failures, file.skipped)
 
 
 # ---- which items --------------------------------------------------------------------------------------------------
@@ -206,11 +225,12 @@ def _described(parts: Sequence[_Part], place: _Place) -> dict[str, str]:
 # ---- tables -------------------------------------------------------------------------------------------------------
 
 
-def _contents(parts: Sequence[_Part], places: Sequence[_Place], today: Today) -> Contents:
+def _contents(parts: Sequence[_Part], places: Sequence[_Place], today: Today, grid: Grid | None) -> Contents:
     earlier = [] if today.fresh else parts
     offsets = np.cumsum([0, *(len(part) for part in parts)])
     order = np.array([offsets[number] + item for number, item in places], dtype=np.int64)
-    items = {name: values[order] for name, values in concatenate([p.items for p in parts], ITEM_COLUMNS).items()}
+    columns = ITEM_COLUMNS if grid is None else ITEM_COLUMNS | TOKEN_COLUMNS
+    items = {name: values[order] for name, values in concatenate([p.items for p in parts], columns).items()}
     names = sorted({name for part in parts for name in part.meta})
     meta = {name: np.concatenate([_meta(part, name) for part in parts])[order] for name in names}
     return Contents(

@@ -19,7 +19,15 @@ from umedfeat.errors import OutputError, SetupError
 from umedfeat.store.guard import naming_damage, open_guarded
 from umedfeat.store.item_checks import item_faults
 from umedfeat.store.rows import ROW_DATASETS, Rows
-from umedfeat.store.schema import DROPPED_COLUMNS, FAILURE_COLUMNS, ITEM_COLUMNS, SKIPPED_COLUMNS, Header
+from umedfeat.store.schema import (
+    DROPPED_COLUMNS,
+    FAILURE_COLUMNS,
+    ITEM_COLUMNS,
+    SKIPPED_COLUMNS,
+    TOKEN_COLUMNS,
+    Grid,
+    Header,
+)
 from umedfeat.store.table import Table, read_table
 
 if TYPE_CHECKING:
@@ -245,6 +253,33 @@ class FeatureFile:
     def coords(self, item: str | int | None = None) -> npt.NDArray[np.int64]:
         """(n, 2) x, y of the top-left corners in pixels of the source image (level 0 of a slide)."""
         return self.read("coords", self.rows(item))
+
+    @property
+    def grid(self) -> Grid | None:
+        """(rows, columns, C) of the tokens of each region; None where the file holds none (``extract --tokens``)."""
+        return self._facts.grid
+
+    def tokens(self, item: str | int, rows: slice = slice(None)) -> npt.NDArray[Any]:
+        """(n, rows, columns, C) dense features of an item's regions, or of some of them: one vector per patch.
+
+        Patch (r, c) of a region of side s covers the pixels from (r s / rows, c s / columns) on, s / rows high.
+
+        Raises:
+            SetupError: the file holds none.
+        """
+        if self.grid is None:
+            raise SetupError(f"{self.path.name}: holds no tokens", remedy="extract with --tokens")
+        every = self.rows(item)
+        first, last, step = rows.indices(every.stop - every.start)
+        return self.read("tokens", slice(every.start + first, every.start + max(first, last), step))
+
+    @property
+    def token_checksums(self) -> Table:
+        """``tokens_sha256`` of every item, as a column; empty where the file holds no tokens."""
+        if self.grid is None:
+            return {}
+        with naming_damage(self.path):
+            return read_table(self._file["items"], TOKEN_COLUMNS)
 
     def tiles(self, column: str, item: str | int | None = None) -> npt.NDArray[Any]:
         """(n,) of a row column: "item", "slice", "tissue" (0..1) or "position" (mm)."""

@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from umedfeat.store.checksums import Checksums
 from umedfeat.store.read import FeatureFile
-from umedfeat.store.rows import Rows
+from umedfeat.store.rows import Rows, row_bytes
+from umedfeat.store.tokens import array_bytes, tokens_at_once
 
-__all__ = ["RowChecks"]
+__all__ = ["RowChecks", "TokenChecks"]
 
 
 class RowChecks:
@@ -51,7 +52,7 @@ class RowChecks:
         ):
             fault[numbers] |= np.logical_or.reduceat(wrong, places)
         whole = int(np.searchsorted(self._ends[first:last], end, side="right"))
-        self._checksums.update(block)
+        self._checksums.update(row_bytes(block), len(block))
         self._check_means(block, places, first, whole)
         self._row = end
 
@@ -80,6 +81,39 @@ class RowChecks:
         scale = np.maximum(1e-6, np.abs(means).max(axis=1, initial=0.0, keepdims=True))
         close = np.abs(stored - means) <= near * (scale + np.abs(means))  # False for NaN
         self.bad_embedding[numbers] = ~close.all(axis=1)
+
+
+class TokenChecks:
+    """The same of the tokens of a file that holds some, read here in blocks of their own.
+
+    Attributes:
+        not_finite: (I,) bool.
+    """
+
+    def __init__(self, file: FeatureFile) -> None:
+        assert file.grid is not None
+        counts = file.items["count"]
+        self._file = file
+        self._owner = np.repeat(np.arange(len(file)), counts)
+        self._size = tokens_at_once(file.grid, file.dtype)
+        self._row = 0
+        self._checksums = Checksums(counts, file.token_checksums["tokens_sha256"], 1)
+        self.not_finite = np.zeros(len(file), dtype=bool)
+
+    @property
+    def bad_checksum(self) -> npt.NDArray[np.bool_]:
+        """(I,) tokens that are not those of the checksum, as far as they have been read."""
+        return self._checksums.wrong
+
+    def update(self, count: int) -> None:
+        """Check the tokens of the next ``count`` rows."""
+        end = self._row + count
+        for first in range(self._row, end, self._size):
+            block = self._file.read("tokens", slice(first, min(end, first + self._size)))
+            finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
+            self.not_finite[self._owner[first : first + len(block)][~finite]] = True
+            self._checksums.update(array_bytes(block), len(block))
+        self._row = end
 
 
 def _sums(rows: npt.NDArray[np.floating[Any]], places: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -60,10 +60,14 @@ def row_bytes(rows: Rows) -> RowBytes:
 
 
 class RowsDigest:
-    """Checksum of rows as stored, taken in parts of any size."""
+    """Checksum of rows as stored, taken in parts of any size.
 
-    def __init__(self) -> None:
-        self._columns = [hashlib.sha256() for _ in ROW_DATASETS]
+    Args:
+        columns: how many there are: those of ``Rows``, or one.
+    """
+
+    def __init__(self, columns: int = len(ROW_DATASETS)) -> None:
+        self._columns = [hashlib.sha256() for _ in range(columns)]
 
     def update(self, columns: RowBytes, first: int, last: int) -> None:
         """Take the next rows: ``first`` to ``last`` (excluded) of some columns."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,20 @@ __all__ = [
     "SCHEMA",
     "SKIPPED_COLUMNS",
     "TILE_COLUMNS",
+    "TOKENS_SCHEMA",
+    "TOKEN_COLUMNS",
+    "Grid",
     "Header",
     "chunk_rows",
+    "grid_in",
 ]
 
 #: Version of the layout. Readers refuse newer ones; what older ones lack is told as unknown.
 #: 2: ``key_check``, /items/files_sha256 and /items/files_stat.
 SCHEMA = 3
 OLDEST_SCHEMA = 1
+#: Of files with /tokens, which older versions would merge without them; files without tokens stay readable there.
+TOKENS_SCHEMA = 4
 #: Version of what the numbers mean: part of the fingerprint, so that a new layout does not part comparable features.
 _MEANING = 1
 
@@ -62,6 +69,9 @@ ITEM_COLUMNS: dict[str, str] = {
 #: Datasets that older files lack → the schema that brought them.
 NEWER_COLUMNS = {"items/files_sha256": 2, "items/files_stat": 2, "items/series": 3, "items/accession": 3}
 
+#: /items/<column> of files with /tokens: checksum of the item's tokens (``rows.RowsDigest`` of one column).
+TOKEN_COLUMNS: dict[str, str] = {"tokens_sha256": "str"}
+
 #: /tiles/<column>: one value per row of /features.
 TILE_COLUMNS: dict[str, str] = {"item": "<i4", "slice": "<i4", "tissue": "<f4", "position": "<f4"}
 
@@ -70,11 +80,30 @@ FAILURE_COLUMNS: dict[str, str] = {"source": "str", "stage": "str", "error": "st
 SKIPPED_COLUMNS: dict[str, str] = {"source": "str", "reason": "str"}
 
 _CHUNK_BYTES = 1 << 20
+_MOST_TOKENS = 1 << 30  # values of one region's grid
+
+#: (rows, columns, C) of the tokens of one region.
+Grid = tuple[int, int, int]
 
 
 def chunk_rows(dim: int, dtype: str) -> int:
-    """Rows per chunk of /features: about 1 MiB."""
+    """Rows per chunk of /features (or of /tokens, whose rows have ``dim`` values): about 1 MiB."""
     return max(1, _CHUNK_BYTES // max(1, dim * np.dtype(dtype).itemsize))
+
+
+def grid_in(encoder: Mapping[str, Any]) -> Grid | None:
+    """The grid of tokens that an encoder's settings tell of, or None.
+
+    Raises:
+        ValueError: they tell of none that can be.
+    """
+    told = encoder.get("tokens")
+    if told is None:
+        return None
+    legal = isinstance(told, (list, tuple)) and len(told) == 3 and all(type(side) is int and side > 0 for side in told)
+    if not legal or math.prod(told) > _MOST_TOKENS:
+        raise ValueError(f"no grid of tokens: {str(told)[:40]}")
+    return told[0], told[1], told[2]
 
 
 @dataclass(frozen=True)
@@ -94,6 +123,16 @@ class Header:
     dtype: str = "float32"
     key_check: str = ""
     shard: str = ""
+
+    @property
+    def grid(self) -> Grid | None:
+        """Of the tokens that stand beside the features; None: there are none."""
+        return grid_in(self.encoder)
+
+    @property
+    def of_features(self) -> Header:
+        """The same without tokens: what decides the features themselves."""
+        return replace(self, encoder={key: value for key, value in self.encoder.items() if key != "tokens"})
 
     @property
     def fingerprint(self) -> str:

@@ -20,8 +20,16 @@ from umedfeat.errors import OutputError
 from umedfeat.store.file_writer import Contents, write_file, written_whole
 from umedfeat.store.item import Item, item_row, mean_embedding, refuse_unstorable
 from umedfeat.store.rows import Rows, rows_sha256
-from umedfeat.store.schema import DROPPED_COLUMNS, FAILURE_COLUMNS, ITEM_COLUMNS, SKIPPED_COLUMNS, Header
+from umedfeat.store.schema import (
+    DROPPED_COLUMNS,
+    FAILURE_COLUMNS,
+    ITEM_COLUMNS,
+    SKIPPED_COLUMNS,
+    TOKEN_COLUMNS,
+    Header,
+)
 from umedfeat.store.table import Table, concatenate, text_array
+from umedfeat.store.tokens import Tokens, token_blocks, tokens_sha256
 
 __all__ = [
     "SegmentWriter",
@@ -146,11 +154,11 @@ class SegmentWriter:
         Raises:
             OutputError: features of the wrong shape or not finite, or a segment could not be written.
         """
-        refuse_unstorable(item, self._dim, self._header.dtype)
+        refuse_unstorable(item, self._dim, self._header.dtype, self._header.grid)
         with self._guard:
             self._raise_fault()
             self._items.append(item)
-            self._bytes += item.features.nbytes + item.plan.regions.nbytes + _ITEM_BYTES
+            self._bytes += item.nbytes + _ITEM_BYTES
             if self._bytes >= _SEGMENT_BYTES:
                 self._hand_over()
             elif self._timer is None:
@@ -226,7 +234,8 @@ class SegmentWriter:
         items.sort(key=lambda item: item.source.id)
         rows = [_rows_of(item, self._header.dtype) for item in items]
         name = f"{time.time_ns():020d}-{_claimed(self._folder)}-{uuid.uuid4().hex[:8]}.h5"
-        write_file(self._folder / name, self._header, self._dim, _contents_of(items, rows), _blocks(rows))
+        contents = _contents_of(items, rows, self._header)
+        write_file(self._folder / name, self._header, self._dim, contents, _blocks(rows))
 
 
 def _blocks(rows: list[Rows]) -> Iterator[Rows]:
@@ -241,18 +250,25 @@ def _rows_of(item: Item, dtype: str) -> Rows:
     return Rows(features, coords, regions["slice"], regions["tissue"], regions["position"])
 
 
-def _contents_of(items: list[Item], rows: list[Rows]) -> Contents:
+def _contents_of(items: list[Item], rows: list[Rows], header: Header) -> Contents:
     described = [item_row(item, rows_sha256(part)) for item, part in zip(items, rows, strict=True)]
+    columns, tokens = ITEM_COLUMNS, None
+    if header.grid is not None:
+        grids = [item.tokens for item in items if item.tokens is not None]
+        columns, tokens = ITEM_COLUMNS | TOKEN_COLUMNS, Tokens(header.grid, token_blocks(grids, header.dtype))
+        for row, grid in zip(described, grids, strict=True):
+            row["tokens_sha256"] = tokens_sha256(grid, header.dtype)
     embedding = np.stack([mean_embedding(item.features) for item in items])
     names = sorted({name for item in items for name in item.source.kept_meta})
     meta = {name: text_array([str(item.source.kept_meta.get(name, "")) for item in items]) for name in names}
     return Contents(
-        items=table_of(described, ITEM_COLUMNS),
+        items=table_of(described, columns),
         embedding=iter([embedding]),
         meta=meta,
         dropped=table_of(list(_dropped_rows(items)), DROPPED_COLUMNS),
         failures=concatenate([], FAILURE_COLUMNS),
         skipped=concatenate([], SKIPPED_COLUMNS),
+        tokens=tokens,
     )
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from umedfeat.errors import SetupError
 from umedfeat.store.guard import naming_damage
 from umedfeat.store.read import FeatureFile
-from umedfeat.store.row_checks import RowChecks
+from umedfeat.store.row_checks import RowChecks, TokenChecks
 
 __all__ = ["Verified", "check", "verify"]
 
@@ -102,9 +102,12 @@ def _told(file: FeatureFile, wrong: npt.NDArray[np.bool_], fault: str) -> Iterat
 def _values(file: FeatureFile, on_rows: Callable[[int], None] | None) -> Iterator[str]:
     """Faults of the rows, item by item, in one pass over the file."""
     check = RowChecks(file)
+    tokens = None if file.grid is None else TokenChecks(file)
     with np.errstate(all="ignore"):  # damaged numbers overflow; they are told below
         for block in file.blocks():
             check.update(block)
+            if tokens is not None:
+                tokens.update(len(block))
             if on_rows is not None:
                 on_rows(len(block))
         check.finish()
@@ -113,3 +116,7 @@ def _values(file: FeatureFile, on_rows: Callable[[int], None] | None) -> Iterato
     yield from _told(file, check.bad_owner, "tiles/item: rows belong to another item")
     yield from _told(file, check.bad_checksum & ~check.not_finite, "checksum: the rows are not those that were written")
     yield from _told(file, check.bad_embedding & ~check.bad_checksum, "items/embedding: not the mean of the rows")
+    if tokens is not None:
+        yield from _told(file, tokens.not_finite, "tokens: NaN or infinity")
+        fault = "checksum: the tokens are not those that were written"
+        yield from _told(file, tokens.bad_checksum & ~tokens.not_finite, fault)

@@ -9,7 +9,39 @@ from torch import nn
 
 from umedfeat.errors import SetupError
 
-__all__ = ["grid_of"]
+__all__ = ["WithTokens", "grid_of", "vector_and_grid"]
+
+
+class WithTokens(nn.Module):
+    """A network whose rows hold its vector and behind it the grid that the vector was made of, from one pass.
+
+    Args:
+        network: has ``dense``: (n, 3, H, W) → vectors (n, D) and grids (n, rows, columns, C); see ``Baseline`` and
+            ``Embedder``.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(n, D + rows · columns · C) float32."""
+        vectors, grids = self.network.dense(images)
+        return torch.cat([vectors.float(), grids.flatten(1).float()], dim=1)
+
+    def tokens(self, images: torch.Tensor) -> torch.Tensor:
+        """The grids alone."""
+        grids: torch.Tensor = self.network.tokens(images)
+        return grids
+
+    def wants_float64(self, images: torch.Tensor) -> bool:
+        """As the network wants it."""
+        wants = getattr(self.network, "wants_float64", None)
+        return wants is not None and bool(wants(images))
+
+    def in_float64(self) -> WithTokens:
+        """The same with the network in float64."""
+        return WithTokens(self.network.in_float64()).eval()
 
 
 def grid_of(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -21,10 +53,29 @@ def grid_of(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     Raises:
         SetupError: the network gives no map.
     """
+    return _grid(network, _map_of(network, images), images)
+
+
+def vector_and_grid(network: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the network gives, (n, D), and ``grid_of``; from one pass where it has timm's ``forward_head``.
+
+    Raises:
+        SetupError: the network gives no map.
+    """
+    maps = _map_of(network, images)
+    head = getattr(network, "forward_head", None)
+    return network(images) if head is None else head(maps), _grid(network, maps, images)
+
+
+def _map_of(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     features = getattr(network, "forward_features", None)
     if features is None:
         raise SetupError("this encoder gives no tokens", remedy="a ViT, a Swin or a CNN, e.g. of timm")
     maps: torch.Tensor = features(images)
+    return maps
+
+
+def _grid(network: nn.Module, maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     if maps.ndim == 3:
         return _of_sequence(network, maps, images)
     return maps if getattr(network, "output_fmt", "NCHW") == "NHWC" else maps.permute(0, 2, 3, 1)

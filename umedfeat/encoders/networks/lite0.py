@@ -133,5 +133,9 @@ class Lite0(nn.Module):
         maps: torch.Tensor = self.bn2(self.conv_head(self.blocks(self.bn1(self.conv_stem(images)))))
         return maps
 
+    def forward_head(self, maps: torch.Tensor) -> torch.Tensor:
+        """The mean of the last map."""
+        return functional.adaptive_avg_pool2d(maps, 1).flatten(1)
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return functional.adaptive_avg_pool2d(self.forward_features(images), 1).flatten(1)
+        return self.forward_head(self.forward_features(images))

@@ -70,6 +70,11 @@ class Embedder(nn.Module):
         vectors: torch.Tensor = self.squeezer(self.encoder(images)[-1])
         return vectors
 
+    def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors (n, D), and the deepest map (n, rows, columns, C) that they are made of."""
+        deepest: torch.Tensor = self.encoder(images)[-1]
+        return self.squeezer(deepest), deepest.permute(0, 2, 3, 1)
+
     def wants_float64(self, images: torch.Tensor) -> bool:
         """Are these images so small that only float64 keeps the error below that of the original?"""
         rows, columns = (-(-side // _DEEPEST_STRIDE) for side in images.shape[-2:])
@@ -94,3 +99,6 @@ class _Float64(Embedder):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return super().forward(images.double())
+
+    def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return super().dense(images.double())

@@ -15,7 +15,6 @@ from typing import Any, Literal, overload
 import torch
 from torch import nn
 
-from umedfeat.encoders.networks.squeezer import Embedder
 from umedfeat.encoders.transform import Transform
 from umedfeat.errors import SetupError
 from umedfeat.machine import usable_cores
@@ -102,7 +101,7 @@ class TorchEncoder:
         self._network = network.eval().requires_grad_(False).to(device)
         self._run = _compiled(self._network) if compiled else self._network
         self._compiled_for = 0
-        self._exact: Embedder | None = None
+        self._exact: Network | None = None
         self._threads: ThreadPoolExecutor | None = None
 
     @property
@@ -181,8 +180,8 @@ class TorchEncoder:
             out[start : start + CPU_BATCH] = rows[: len(out) - start]
 
     def _wants_float64(self, images: torch.Tensor) -> bool:
-        exact = self.precision == "fp32" and isinstance(self._network, Embedder)
-        return exact and self._network.wants_float64(images)  # type: ignore[operator]
+        wants = getattr(self._network, "wants_float64", None)
+        return self.precision == "fp32" and wants is not None and bool(wants(images))
 
     def _in_float64(self) -> Network:
         if self._exact is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from umedfeat.store.layouts.anndata import AnnData
 from umedfeat.store.layouts.base import Layout, NotExportable
 from umedfeat.store.layouts.clam import Clam
+from umedfeat.store.layouts.dense import Dense
 from umedfeat.store.layouts.parquet import Parquet
 from umedfeat.store.layouts.stamp import Stamp
 from umedfeat.store.layouts.tensors import Tensors
@@ -24,4 +25,5 @@ LAYOUTS: dict[str, Callable[[FeatureFile, Path, bool], Layout]] = {
     "pt": Tensors,
     "parquet": Parquet,
     "anndata": AnnData,
+    "tokens": Dense,
 }
