@@ -41,7 +41,8 @@ def new_buffer(rows: int, dim: int, folder: Path | None) -> npt.NDArray[np.float
 
 def rows_at_once(features: npt.NDArray[np.float32]) -> int:
     """Rows of (n, D) features that are looked at in one go: about 16 MiB."""
-    return max(1, _BLOCK_BYTES // max(1, features.shape[1] * features.itemsize))
+    width = int(features.shape[1]) * features.itemsize
+    return max(1, _BLOCK_BYTES // max(1, width))
 
 
 def keep_rows(features: npt.NDArray[np.float32], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:

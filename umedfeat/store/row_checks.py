@@ -103,7 +103,7 @@ class TokenChecks:
     @property
     def bad_checksum(self) -> npt.NDArray[np.bool_]:
         """(I,) tokens that are not those of the checksum, as far as they have been read."""
-        return self._checksums.wrong
+        return np.asarray(self._checksums.wrong)
 
     def update(self, count: int) -> None:
         """Check the tokens of the next ``count`` rows."""

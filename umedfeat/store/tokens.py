@@ -39,7 +39,7 @@ def tokens_at_once(grid: Grid, dtype: str) -> int:
 def token_blocks(parts: Sequence[npt.NDArray[Any]], dtype: str) -> Iterator[npt.NDArray[Any]]:
     """The grids (n, rows, columns, C) of some items, one after the other, in blocks of the file's dtype."""
     for part in parts:
-        size = tokens_at_once(part.shape[1:], dtype)  # type: ignore[arg-type]
+        size = tokens_at_once(part.shape[1:], dtype)
         for first in range(0, len(part), size):
             yield np.ascontiguousarray(part[first : first + size], dtype=dtype)
 
