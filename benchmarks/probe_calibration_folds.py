@@ -85,12 +85,12 @@ def draws(name: str, studies: int) -> None:
         pool, test = rng.normal(size=(2, 35, 5)), rng.normal(size=(30, 5))
         pool[1, :, 0] += distance
         test[15:, 0] += distance
-        weights = np.vstack([np.ones((1, 30)), patient_weights(stratum, 300, rng)])
+        weights = np.vstack([np.ones((1, 30)), patient_weights(stratum, 300, rng)]).T.astype(np.float32)
         areas = []
         for _ in range(20):
             means = [side[rng.permutation(35)[: train // 2]].mean(axis=0) for side in pool]
-            ranking = Ranking.of(test @ (means[1] - means[0]), stratum == 1, np.arange(30))
-            areas.append(ranking.areas(weights)[0])
+            ranking = Ranking.of(test @ (means[1] - means[0]), stratum == 1, np.arange(30), 30)
+            areas.append(ranking.sums(weights).areas()[0])
         values = np.asarray(areas)
         for place, drawn in enumerate((NOTHING, drawn_variance(values[:, 0]))):
             given = (float(values[:, 0].mean()), values[:, 1:].mean(axis=0), METRICS["auroc"], stratum, 0.95)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from importlib.metadata import version
-from itertools import groupby
+from itertools import groupby, product
 
 import numpy as np
 
@@ -183,10 +183,11 @@ def predict(study: Study, progress: Progress | None = None, jobs: int = 1) -> tu
     )
     _ = study.pools  # computed once, before the threads ask
     pieces: list[_Piece] = []
-    for number, found in enumerate(in_order(lambda draw: list(_fit(study, fitter, draw)), study.draws, jobs)):
+    fits = list(product(study.draws, study.classifiers))
+    for number, found in enumerate(in_order(lambda each: list(_fit(study, fitter, *each)), fits, jobs), start=1):
         pieces += found
-        if progress is not None:
-            progress(number + 1, len(study.draws))
+        if progress is not None and number % len(study.classifiers) == 0:
+            progress(number // len(study.classifiers), len(study.draws))
     return tuple(_collect(study, pieces))
 
 
@@ -205,18 +206,16 @@ class _Piece:
     per_class: Ints
 
 
-def _fit(study: Study, fitter: Fitter, draw: Draw) -> Iterator[_Piece]:
+def _fit(study: Study, fitter: Fitter, draw: Draw, classifier: str) -> Iterator[_Piece]:
     cohort, fold = study.cohort, study.folds[draw.fold]
     items = cohort.items_of(draw.patients)
     tests = {name: cohort.items_of(patients) for name, patients in fold.tests.items()}
     rows = [cohort.rows_of(test) for test in tests.values()]
-    found = fitter.predict(cohort.rows_of(items), rows, study.classifiers, study.pools[draw.fold])
-    per_class = cohort.per_class(draw.patients)
-    for classifier, each in found.items():
-        for (name, test), test_rows, predicted in zip(tests.items(), rows, each, strict=True):
-            pooled = _over_rows(predicted, cohort.row_item[test_rows], test)
-            counts = (len(draw.patients), len(items), per_class)
-            yield _Piece(classifier, draw.budget, name, draw.repeat, test, pooled, *counts)
+    found = fitter.predict(cohort.rows_of(items), rows, [classifier], study.pools[draw.fold])[classifier]
+    counts = (len(draw.patients), len(items), cohort.per_class(draw.patients))
+    for (name, test), test_rows, predicted in zip(tests.items(), rows, found, strict=True):
+        pooled = _over_rows(predicted, cohort.row_item[test_rows], test)
+        yield _Piece(classifier, draw.budget, name, draw.repeat, test, pooled, *counts)
 
 
 def _over_rows(predicted: Predicted, row_item: Ints, items: Ints) -> Predicted:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.arrays import Floats, Floats32, Ints, Rows
-from umedfeat.fewshot.classifiers.cosine import CosineSpace
+from umedfeat.fewshot.classifiers.cosine import GRAM_ROWS, CosineSpace
 from umedfeat.fewshot.classifiers.cox import CoxProbe
 from umedfeat.fewshot.classifiers.forms import Form, LinearForm, NeighboursForm, PrototypeForm, centred_units
 from umedfeat.fewshot.classifiers.linear import LinearProbe, weights_of
@@ -69,7 +69,8 @@ class Fitter:
         self.rows, self.truth, self.group = rows, truth, group
         self.task, self.width, self.settings, self.bags = task, width, settings, bags
         needs_cosines = {"knn", "prototype"} & set(settings.classifiers) and task != "survival"
-        self.space = CosineSpace(rows) if needs_cosines else None
+        kept = GRAM_ROWS if "knn" in settings.classifiers else 0
+        self.space = CosineSpace(rows, gram_rows=kept) if needs_cosines else None
 
     def predict(
         self, train: Ints, tests: Sequence[Ints], classifiers: Sequence[str], pool: Standard | None = None

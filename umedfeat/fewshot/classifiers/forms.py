@@ -22,8 +22,6 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 
 _TINY = 1e-12
 _BLOCK_ROWS = 4096
-#: Rows in float64 that stay in the processor's cache.
-_CACHED_ROWS = 256
 
 
 class Form(Protocol):
@@ -86,7 +84,7 @@ class LinearForm:
         return len(self.coef)
 
     def predict(self, rows: Rows) -> Floats:
-        logits = self._logits(rows)
+        logits = self.scaler.along(rows, self.coef) + self.intercept
         if self.link == 0:
             return logits
         if self.link == 1:
@@ -94,19 +92,6 @@ class LinearForm:
         values = np.zeros((len(rows), self.classes))
         values[:, self.columns] = _softmax(logits) if logits.shape[1] > 1 else _two(_sigmoid(logits))
         return values
-
-    def _logits(self, rows: Rows) -> Floats:
-        """``scaler.apply(rows) @ coef + intercept``; of unit rows in one product, without a scaled copy of them."""
-        if self.scaler.standard is not None or rows.dtype == np.float64:  # squares of float64 may overflow
-            return np.asarray(self.scaler.apply(rows) @ self.coef + self.intercept)
-        along = np.empty((len(rows), self.coef.shape[1]))
-        for first in range(0, len(rows), _CACHED_ROWS):
-            exact = (
-                rows[first : first + _CACHED_ROWS].astype(np.float32).astype(np.float64)
-            )  # twice as fast from float16
-            lengths = np.maximum(np.sqrt(np.einsum("nd,nd->n", exact, exact)), np.finfo(np.float64).tiny)
-            along[first : first + _CACHED_ROWS] = exact @ self.coef / lengths[:, None]
-        return np.asarray((along - self.scaler.mean @ self.coef) / self.scaler.length + self.intercept)
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         scaler, standard = self.scaler, self.scaler.standard

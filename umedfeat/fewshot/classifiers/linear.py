@@ -13,8 +13,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from umedfeat.arrays import Bools, Floats, Ints, Rows
-from umedfeat.fewshot.classifiers.logistic import LogisticPaths, Weights, probabilities
-from umedfeat.fewshot.classifiers.scaling import Scaler, Standard, root_mean_square
+from umedfeat.fewshot.classifiers.designs import Axes
+from umedfeat.fewshot.classifiers.logistic import LogisticPaths, Start, Weights, probabilities
+from umedfeat.fewshot.classifiers.scaling import Scaler, Standard
 from umedfeat.fewshot.classifiers.selecting import Selecting, inner_folds
 from umedfeat.fewshot.settings import LOGISTIC_C, LOGISTIC_C_FIXED
 
@@ -24,6 +25,14 @@ _SELECT_TOLERANCE = 2e-4
 _FINAL_TOLERANCE = 1e-6
 #: The walk along C ends after this many strengths in a row whose inner loss is above the best.
 _PATIENCE = 2
+
+
+def _lengths(rows: Floats, counts: Floats) -> Floats:
+    """(F, 1) root mean square length around their mean of the rows, which lie around 0, each counted (F, n) times."""
+    share = counts / counts.sum(axis=1, keepdims=True)
+    squares = share @ np.einsum("nd,nd->n", rows, rows) - ((share @ rows) ** 2).sum(axis=1)
+    lengths = np.sqrt(np.maximum(squares, 0.0))
+    return np.where(lengths > 0, lengths, 1.0)[:, None]
 
 
 def weights_of(groups: npt.NDArray[np.generic]) -> Floats:
@@ -72,47 +81,52 @@ class LinearProbe(ClassifierMixin, Selecting):  # type: ignore[misc]
         return self
 
     def _fit(self, rows: Floats, targets: Floats, fold: Ints | None, weights: Floats | None) -> None:
-        self.inner_loss_ = [] if fold is None else self._inner_losses(rows, targets, fold, weights)
-        self.C_ = self.fixed if fold is None else self.strengths[int(np.argmin(self.inner_loss_))]
+        axes, start = Axes.of(rows), None
+        self.C_, self.inner_loss_ = self.fixed, list[float]()
+        if fold is not None:
+            self.C_, start = self._select(axes, targets, fold, weights)
         everything = np.ones((len(targets), 1), dtype=bool)
-        path = LogisticPaths(rows, targets, everything, np.ones((1, 1)), weights)
+        path = LogisticPaths(axes, targets, everything, np.ones((1, 1)), weights, start=start)
         self.weights_: Weights = path.fit(self.C_, _FINAL_TOLERANCE)[0]
         self.converged_ = self.weights_.converged
 
-    def _inner_losses(self, rows: Floats, targets: Floats, fold: Ints, weights: Floats | None) -> list[float]:
-        """Mean held-out log-loss for each C, from the strongest regularisation until it has risen enough times.
+    def _select(self, axes: Axes, targets: Floats, fold: Ints, weights: Floats | None) -> tuple[float, Start | None]:
+        """The C of the smallest mean held-out log-loss, and a start near its solution.
 
-        Each inner training set is scaled on its own: dividing the rows, which the whole draw has scaled, once more by
-        their scale inside the fold comes to the same.
+        From the strongest regularisation until the loss has risen enough times. Each inner training set is scaled on
+        its own: dividing the rows, which the whole draw has scaled, once more by their scale inside the fold comes to
+        the same.
         """
         inside = np.not_equal.outer(fold, np.arange(int(fold.max()) + 1))
-        paths = LogisticPaths(rows, targets, inside, self._scales(rows, inside, weights), weights, single=True)
+        scales = self._scales(axes.rows, inside, weights)
+        paths = LogisticPaths(axes, targets, inside, scales, weights, single=True)
         total = len(targets) if weights is None else weights.sum()
-        losses: list[float] = []
-        for strength in self.strengths:
+        best, start = 0, None
+        for number, strength in enumerate(self.strengths):
             paths.walk(strength, _SELECT_TOLERANCE)
-            losses.append(paths.held_out_loss() / total)
-            if len(losses) - 1 - int(np.argmin(losses)) >= _PATIENCE:
+            self.inner_loss_.append(paths.held_out_loss() / total)
+            if number == 0 or self.inner_loss_[number] < self.inner_loss_[best]:
+                best, start = number, paths.middle()
+            if number - best >= _PATIENCE:
                 break
-        return losses
+        return self.strengths[best], start
 
     def _scales(self, rows: Floats, inside: Bools, weights: Floats | None) -> Floats:
         """(F, 1) lengths, or (F, D) scales of the features, of the rows inside each fold."""
+        counts = np.ones(len(rows)) if weights is None else weights
+        if self.scale != "standard":
+            return _lengths(rows, inside.T * counts)
         found = []
         for part in inside.T:
-            own = None if weights is None else weights[part]
-            standard = Standard.of(rows[part], own)
-            if self.scale == "standard":
-                varying = (standard.scale != 1.0).sum()
-                found.append(standard.scale * np.sqrt(max(1, varying)))
-            else:
-                found.append(np.array([root_mean_square(rows[part] - standard.mean, own) or 1.0]))
+            standard = Standard.of(rows[part], None if weights is None else weights[part])
+            varying = (standard.scale != 1.0).sum()
+            found.append(standard.scale * np.sqrt(max(1, varying)))
         return np.stack(found)
 
     def _logits(self, X: Any) -> Floats:
         check_is_fitted(self)
         rows: Rows = validate_data(self, X, reset=False)
-        return np.asarray(self.scaler_.apply(rows) @ self.weights_.coef + self.weights_.intercept)
+        return self.scaler_.along(rows, self.weights_.coef) + self.weights_.intercept
 
     def predict_proba(self, X: Any) -> Floats:
         """(n, K) probabilities in the order of ``classes_``."""

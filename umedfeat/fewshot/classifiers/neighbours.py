@@ -113,12 +113,15 @@ class Prototypes:
     nearer to the middle, and the threshold between the classes aside.
 
     Attributes:
-        cosines: of the draw. share: (n, K) part of each row in the mean of each class. temperature: factor of the
-            cosines.
+        space: of all rows. centre: (D,) there. share: (n, K) part of each training row in the mean of each class.
+        directions: (D, K) mean of the centred training rows of length 1 of each class, brought to length 1.
+        temperature: factor of the cosines.
     """
 
-    cosines: DrawnCosines
+    space: CosineSpace
+    centre: Rows
     share: Floats
+    directions: Rows
     temperature: float = PROTOTYPE_TEMPERATURE
 
     @classmethod
@@ -133,21 +136,15 @@ class Prototypes:
         """From the drawn rows, their one-hot classes (n, K) and how much each row counts (n,)."""
         counts = targets if weights is None else targets * weights[:, None]
         share = counts / np.maximum(counts.sum(axis=0), _TINY)
-        centre = share.sum(axis=1) / (counts.sum(axis=0) > 0).sum()
-        return cls(space.draw(train, centre), share, temperature)
+        means = space.sums(train, share)
+        centre = means.sum(axis=1) / (counts.sum(axis=0) > 0).sum()
+        sums = space.sums(train, share, centre)
+        lengths = np.maximum(np.linalg.norm(sums, axis=0), 1e-6)
+        return cls(space, centre, share, np.asarray(sums / lengths, dtype=space.rows.dtype), temperature)
 
     def predict(self, rows: Ints) -> Floats:
         """(len(rows), K) probabilities; a class without training rows gets 0."""
-        share = self.share.astype(self.cosines.dtype)
-        lengths = np.sqrt(np.maximum(np.einsum("nk,nk->k", share, self._to_means(self.cosines.train, share)), 1e-12))
-        logits = self._to_means(rows, share) / lengths * self.temperature
-        logits[:, ~(share > 0).any(axis=0)] = -np.inf
+        logits = self.space.along(rows, self.centre, self.directions) * self.temperature
+        logits[:, ~(self.share > 0).any(axis=0)] = -np.inf
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-    def _to_means(self, rows: Ints, share: Rows) -> Floats:
-        """(len(rows), K) dot products of unit rows with the class means of unit rows."""
-        found = np.empty((len(rows), share.shape[1]))
-        for part, similarity in self.cosines.blocks(rows):
-            found[part] = similarity @ share
-        return found

@@ -17,6 +17,8 @@ from umedfeat.fewshot.settings import Scale
 __all__ = ["Scaler", "Standard", "root_mean_square"]
 
 _TINY = np.finfo(np.float64).tiny
+#: Rows in float64 that stay in the processor's cache.
+_CACHED_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,18 @@ class Scaler:
         ready -= self.mean
         ready /= self.length
         return ready
+
+    def along(self, rows: Rows, coef: Floats) -> Floats:
+        """(n, M) ``apply(rows) @ coef`` for coef (D, M); of rows of unit length without a scaled copy of them."""
+        if self.standard is not None or rows.dtype == np.float64:  # squares of float64 may overflow
+            return np.asarray(self.apply(rows) @ coef)
+        found = np.empty((len(rows), coef.shape[1]))
+        for first in range(0, len(rows), _CACHED_ROWS):
+            part = slice(first, first + _CACHED_ROWS)
+            exact = rows[part].astype(np.float32).astype(np.float64)  # twice as fast from float16
+            lengths = np.maximum(np.sqrt(np.einsum("nd,nd->n", exact, exact)), _TINY)
+            found[part] = exact @ coef / lengths[:, None]
+        return np.asarray((found - self.mean @ coef) / self.length)
 
 
 def _ready(rows: Rows, standard: Standard | None) -> Floats:

@@ -199,7 +199,10 @@ def from_cells(name: str, cells: Floats) -> Floats:
 def _areas(seen: Evaluated, onehot: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """AUROC and average precision, macro mean of each class against the rest; of two classes the second alone."""
     columns = [1] if onehot.shape[1] == 2 else range(onehot.shape[1])
-    each = [sums_within(seen.values[:, k], onehot[:, k] > 0, seen.patient, seen.fold, weights).areas() for k in columns]
+    by_patient = np.ascontiguousarray(weights.T, dtype=np.float32)
+    each = [
+        sums_within(seen.values[:, k], onehot[:, k] > 0, seen.patient, seen.fold, by_patient).areas() for k in columns
+    ]
     return np.mean([roc for roc, _ in each], axis=0), np.mean([precision for _, precision in each], axis=0)
 
 

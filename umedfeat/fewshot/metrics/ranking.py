@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from umedfeat.arrays import Bools, Floats, Floats32, Ints
 
 __all__ = ["RankSums", "Ranking", "spearman", "sums_within"]
 
 
-#: Weightings of one block, so that it stays in the cache.
-_BLOCK = 64
-#: Distinct scores up to which a small matrix product replaces the pass over the items.
-_FEW_SCORES = 128
-_STRETCH = 64
+#: Entries of one block of weightings, so that it stays in the cache.
+_BLOCK = 64 * 1024
+_STRETCH = 32
 _TRIANGLE: Floats32 = np.tril(np.ones((_STRETCH, _STRETCH), dtype=np.float32))
 
 
@@ -39,92 +38,90 @@ class RankSums(NamedTuple):
             )
 
 
-def sums_within(scores: Floats, positive: Bools, patient: Ints, fold: Ints | None, weights: Floats) -> RankSums:
+def sums_within(scores: Floats, positive: Bools, patient: Ints, fold: Ints | None, by_patient: Floats32) -> RankSums:
     """The sums over pairs of one fold each: classifiers of two folds need not score alike, and where each fold lacks
-    the patients that it tests, noise ranked over all of them lies below one half."""
+    the patients that it tests, noise ranked over all of them lies below one half.
+
+    Args:
+        scores, positive, patient, fold: (n,) of the items; no folds are one.
+        by_patient: (P, B) weights of the patients.
+    """
     if fold is None:
-        return Ranking.of(scores, positive, patient).sums(weights)
+        return Ranking.of(scores, positive, patient, len(by_patient)).sums(by_patient)
     parts = []
     for number in np.unique(fold):
         inside = fold == number
-        parts.append(Ranking.of(scores[inside], positive[inside], patient[inside]).sums(weights))
+        part = Ranking.of(scores[inside], positive[inside], patient[inside], len(by_patient))
+        parts.append(part.sums(by_patient))
     return RankSums(*(np.sum(each, axis=0) for each in zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Items of one binary problem by falling score.
+    """One binary problem, reduced to the S distinct scores that a positive has, falling: both areas are sums over them.
+
+    S is filled up to whole stretches.
 
     Attributes:
-        positive: (n,) bool and patient: (n,) number of each item, in that order.
-        starts: (U,) where each distinct score begins: tied items count as one step.
+        hits: (S, P) how many positives of each patient have the score.
+        passed: (S, P) negatives above the score or tied with it, but not with the score before.
+        tied: (S, P) negatives with the very score.
+        members: (2, P) positives and negatives.
     """
 
-    positive: Bools
-    patient: Ints
-    starts: Ints
+    hits: csr_array
+    passed: csr_array
+    tied: csr_array
+    members: Floats
 
     @classmethod
-    def of(cls, scores: Floats, positive: Bools, patient: Ints) -> Ranking:
-        """Sort the items."""
-        order = np.argsort(-scores, kind="stable")
-        falling = scores[order]
-        starts = np.flatnonzero(np.r_[True, falling[1:] != falling[:-1]])
-        return cls(positive[order], patient[order], starts)
+    def of(cls, scores: Floats, positive: Bools, patient: Ints, patients: int) -> Ranking:
+        """Of (n,) items; ``patient`` numbers them 0 … ``patients`` - 1."""
+        levels = np.unique(-scores[positive])
+        step = np.searchsorted(levels, -scores)
+        reached = np.flatnonzero(~positive & (step < len(levels)))
+        equal = reached[levels[step[reached]] == -scores[reached]]
+        shape = (max(1, -(-len(levels) // _STRETCH)) * _STRETCH, patients)  # rows of nothing at the end
+        tables = (_counted(step[rows], patient[rows], shape) for rows in (positive, reached, equal))
+        members = np.stack([np.bincount(patient[rows], minlength=patients) for rows in (positive, ~positive)])
+        hits, passed, tied = tables
+        return cls(hits, passed, tied, members.astype(np.float64))
 
-    def areas(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Area under the ROC curve (ties half) and average precision for (B, P) weights; NaN without both classes."""
-        return self.sums(weights).areas()
+    def sums(self, by_patient: Floats32) -> RankSums:
+        """What both areas are ratios of (ties count half), for (P, B) weights; those of several rankings can be
+        added."""
+        positives, negatives = self.members @ by_patient.astype(np.float64)
+        size = max(1, _BLOCK // self.hits.shape[0])
+        parts = [self._block(by_patient[:, start : start + size]) for start in range(0, by_patient.shape[1], size)]
+        disordered, precision = (np.concatenate(each) for each in zip(*parts, strict=True))
+        paired, pairs = negatives > 0, positives * negatives  # precision without negatives says nothing
+        return RankSums(pairs - disordered, pairs, np.where(paired, precision, 0.0), np.where(paired, positives, 0.0))
 
-    def sums(self, weights: Floats) -> RankSums:
-        """What the areas are ratios of, for (B, P) weights; those of several rankings can be added."""
-        parts = [self._sums(up, down) for up, down in self._steps(weights)]
-        return RankSums(*(np.concatenate(each) for each in zip(*parts, strict=True)))
-
-    def _steps(self, weights: Floats) -> Iterator[tuple[Floats32, Floats32]]:
-        """(U, b) weight of positives and of negatives at each distinct score, a block of weightings at a time."""
-        if len(self.starts) <= _FEW_SCORES:
-            yield self._few(weights)
-            return
-        by_patient = np.ascontiguousarray(weights.T, dtype=np.float32)
-        zero = np.float32(0)
-        for start in range(0, len(weights), _BLOCK):
-            of_items = by_patient[:, start : start + _BLOCK][self.patient]
-            up = np.where(self.positive[:, None], of_items, zero)
-            if len(self.starts) < len(self.positive):
-                up, of_items = (np.add.reduceat(each, self.starts, axis=0) for each in (up, of_items))
-            of_items -= up
-            yield up, of_items
-
-    def _few(self, weights: Floats) -> tuple[Floats32, Floats32]:
-        step = np.repeat(np.arange(len(self.starts)), np.diff(np.r_[self.starts, len(self.patient)]))
-        found = []
-        for side in (self.positive, ~self.positive):
-            counts = np.zeros((weights.shape[1], len(self.starts)))
-            np.add.at(counts, (self.patient[side], step[side]), 1.0)
-            found.append((weights @ counts).T.astype(np.float32))
-        return found[0], found[1]
-
-    def _sums(self, up: Floats32, down: Floats32) -> RankSums:
-        lost, hits = _running_sums(down), _running_sums(up)
-        positives, negatives = hits[-1].astype(np.float64), lost[-1].astype(np.float64)
+    def _block(self, by_patient: Floats32) -> tuple[Floats, Floats]:
+        """(b,) weight of the pairs in the wrong order, ties half, and sum of the precisions, for (P, b) weights."""
+        found = self.hits @ by_patient
+        lost, total = _running_sums(self.passed @ by_patient), _running_sums(found)
+        wrong = lost - np.float32(0.5) * (self.tied @ by_patient) if self.tied.nnz else lost
         with np.errstate(divide="ignore", invalid="ignore"):
-            below = np.einsum("ub,ub->b", up, lost[-1] - lost + np.float32(0.5) * down, dtype=np.float64)
-            precision = np.divide(hits, hits + lost, out=lost, where=up > 0)
-            found = np.einsum("ub,ub->b", up, precision, dtype=np.float64)
-        paired = np.where(negatives > 0, positives, 0.0)  # precision without negatives says nothing
-        return RankSums(below, positives * negatives, np.where(negatives > 0, found, 0.0), paired)
+            precision = np.where(total > 0, total / (total + lost), np.float32(0))
+        return (
+            np.einsum("sb,sb->b", found, wrong, dtype=np.float64),
+            np.einsum("sb,sb->b", found, precision, dtype=np.float64),
+        )
+
+
+def _counted(row: npt.NDArray[np.integer[Any]], column: Ints, shape: tuple[int, int]) -> csr_array:
+    """How often each (row, column) occurs."""
+    return csr_array((np.ones(len(row), dtype=np.float32), (row, column)), shape=shape)
 
 
 def _running_sums(values: Floats32) -> Floats32:
-    """Cumulative sums down the columns of (U, b): within stretches by a product with a triangle, then over them."""
-    stretches = -(-len(values) // _STRETCH)
-    padded = np.zeros((stretches * _STRETCH, values.shape[1]), dtype=np.float32)
-    padded[: len(values)] = values
-    sums = np.matmul(_TRIANGLE, padded.reshape(stretches, _STRETCH, -1))
+    """Cumulative sums down the columns of (S, b) of whole stretches: within each by a product with a triangle, then
+    over them."""
+    sums = np.matmul(_TRIANGLE, values.reshape(-1, _STRETCH, values.shape[1]))
     ends = sums[:, -1]
     sums += (np.cumsum(ends, axis=0, dtype=np.float32) - ends)[:, None]
-    return np.asarray(sums.reshape(len(padded), -1)[: len(values)])
+    return np.asarray(sums.reshape(values.shape))
 
 
 def spearman(truth: Floats, guess: Floats, patient: Ints, weights: Floats) -> Floats:
