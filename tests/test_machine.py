@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from umedfeat import machine
-from umedfeat.extraction.run import batch_size_for
+from umedfeat.engine.local.here import batch_size_for
 from umedfeat.machine import usable_cores, usable_memory
 from umedfeat.policy import ImagePolicy, Policy, SlidePolicy
 
@@ -83,10 +83,10 @@ def test_pixels_under_way_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     """Large tiles on a node with many readers: the batch shrinks, not the machine."""
     small = Policy(slide=SlidePolicy(tile_size=224), image=ImagePolicy(size=224))
     large = Policy(slide=SlidePolicy(tile_size=1024), image=ImagePolicy(size=224))
-    monkeypatch.setattr("umedfeat.extraction.run.usable_memory", lambda: 64 << 30)
+    monkeypatch.setattr("umedfeat.engine.local.here.usable_memory", lambda: 64 << 30)
     assert batch_size_for(256, small, workers=8, encoding=2) == 256
     assert batch_size_for(256, large, workers=8, encoding=2) == 64
-    monkeypatch.setattr("umedfeat.extraction.run.usable_memory", lambda: 1 << 20)
+    monkeypatch.setattr("umedfeat.engine.local.here.usable_memory", lambda: 1 << 20)
     assert batch_size_for(32, small, workers=2, encoding=2) == 1
-    monkeypatch.setattr("umedfeat.extraction.run.usable_memory", lambda: None)
+    monkeypatch.setattr("umedfeat.engine.local.here.usable_memory", lambda: None)
     assert batch_size_for(32, small, workers=2, encoding=2) == 32

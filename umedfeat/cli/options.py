@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.engine.ray.settings import ClusterSettings
 from umedfeat.extraction.settings import RunSettings, parse_shard
 from umedfeat.policy import ImagePolicy, IntensityPolicy, Limits, Policy, RoiPolicy, SlidePolicy, VolumePolicy
 from umedfeat.rules import OneOf, Rule, Within, rule_of
@@ -260,14 +261,49 @@ _RUN = (
 )
 
 
+#: "local" is this machine.
+_ENGINE = "run_engine"
+_CLUSTER = (
+    Setting(ClusterSettings, "address", "auto, HOST:PORT or ray://HOST:PORT.", "--ray-address"),
+    Setting(ClusterSettings, "workers", "Actors.  [default: as many as the nodes have room for]", "--ray-workers"),
+    Setting(ClusterSettings, "cpus_per_worker", "Cores of each actor.  [default: 4, or what a smaller node has]"),
+    Setting(ClusterSettings, "gpus_per_worker", "GPUs of each actor.  [default: 1 if the cluster has any]"),
+    Setting(
+        ClusterSettings,
+        "results",
+        "driver: features travel to this process; shared: actors write beside --out, which all nodes mount.",
+        "--ray-results",
+    ),
+)
+
+
 def _run(**values: Any) -> RunSettings:
-    return RunSettings(**given(_RUN, values, RunSettings))
+    return RunSettings(**given(_RUN, values, RunSettings), cluster=_cluster(values))
+
+
+def _cluster(values: Mapping[str, Any]) -> ClusterSettings | None:
+    chosen = given(_CLUSTER, values, ClusterSettings)
+    if values[_ENGINE] == "ray":
+        return ClusterSettings(**chosen)
+    if ignored := [field for field, value in chosen.items() if value != getattr(ClusterSettings(), field)]:
+        flags = ", ".join(s.flag or "--" + s.field.replace("_", "-") for s in _CLUSTER if s.field in ignored)
+        raise click.UsageError(f"{flags}: of a cluster, but --engine is {values[_ENGINE]} (add --engine ray)")
+    return None
 
 
 def run_options(command: Any) -> Any:
     """How the machine and the output are used → ``run: RunSettings``."""
-    options = [setting.option() for setting in _RUN]
-    return gather(command, options, "run", [setting.key for setting in _RUN], _run)
+    engine = click.option(
+        "--engine",
+        _ENGINE,
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="This machine, or a Ray cluster that runs already (umedfeat[ray]).",
+    )
+    settings = (*_RUN, *_CLUSTER)
+    options = [engine, *(setting.option() for setting in settings)]
+    return gather(command, options, "run", [_ENGINE, *(setting.key for setting in settings)], _run)
 
 
 _IDENTITY_OPTIONS: list[Decorator] = [
@@ -290,7 +326,8 @@ def _pseudonyms(id_key: Path | None, keep_ids: bool) -> Pseudonyms:
     if keep_ids:
         log.warning("--keep-ids stores patient and study identifiers readable in the output file")
     options = click.get_current_context().params
-    shared = options.get(_SHARD.key) is not None and not keep_ids
+    others = options.get(_SHARD.key) is not None or options.get(_ENGINE) == "ray"
+    shared = others and not keep_ids
     key = load_key(id_key, make=not options.get("dry_run", False), shared=shared)
     return Pseudonyms(key, keep=keep_ids)
 

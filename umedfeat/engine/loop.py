@@ -27,8 +27,9 @@ from umedfeat.contract import Failure, Source
 from umedfeat.engine.batching import Pending, RowQueues
 from umedfeat.engine.buffers import keep_rows, new_buffer
 from umedfeat.engine.messages import Answer, Batch, Died, Embedded, Job, Planned, Read
-from umedfeat.engine.protocols import Devices, Sink, Workers
+from umedfeat.engine.protocols import Devices, Sink, Supply, Workers
 from umedfeat.engine.seconds import StageSeconds
+from umedfeat.engine.supply import Listed
 from umedfeat.engine.verdict import fault_of
 from umedfeat.errors import InputError, NotFinite, UnreadableInput, WorkerDied
 from umedfeat.policy import Limits
@@ -97,11 +98,15 @@ class Engine:
 
     def run(self, sources: Sequence[Source]) -> StageSeconds:
         """Embed all sources; returns where the time went."""
+        return self.work_off(Listed(sources))
+
+    def work_off(self, supply: Supply) -> StageSeconds:
+        """Embed sources as they come, until no more will; returns where the time went."""
         begin = time.perf_counter()
         with contextlib.closing(self._workers) as workers, contextlib.closing(self._devices) as devices:
             devices.attach(workers.slots)
             self.seconds.devices = devices.count
-            _Loop(self, workers, sources).run()
+            _Loop(self, workers, supply).run()
         self.seconds.wall = time.perf_counter() - begin
         return self.seconds
 
@@ -109,7 +114,7 @@ class Engine:
 class _Loop:
     """One run of an engine: the state that changes while it runs."""
 
-    def __init__(self, engine: Engine, workers: Workers, sources: Sequence[Source]) -> None:
+    def __init__(self, engine: Engine, workers: Workers, supply: Supply) -> None:
         self._engine = engine
         self._devices = engine._devices
         self._dim = self._devices.encoder.dim
@@ -117,9 +122,9 @@ class _Loop:
         self._most_planned = min(_PLANNED_REGIONS, max(1, _PLANNED_BYTES // (4 * self._dim)))
         self._seconds = engine.seconds
         self._workers = workers
-        self._sources = sources
-        self._jobs = deque(range(len(sources)))
-        self._planning: set[int] = set()
+        self._supply = supply
+        self._taken = 0
+        self._planning: dict[int, Source] = {}
         self._pending: dict[int, Pending] = {}
         self._rows = RowQueues(self._settings.batch_size)
         self._carried = RowQueues(self._settings.batch_size)
@@ -143,7 +148,7 @@ class _Loop:
 
     def _finished(self) -> bool:
         busy = self._reading or self._read or self._devices.in_flight
-        return not (self._jobs or self._planning or self._pending or busy)
+        return self._supply.ended and not (self._planning or self._pending or busy)
 
     def _wait(self) -> Sequence[Answer]:
         """What came in; the time goes to the account of the stage that was waited for."""
@@ -151,7 +156,9 @@ class _Loop:
         if not (self._reading or self._planning):
             stage = "encode"
         begin = time.perf_counter()
-        answers = self._workers.wait(0.5, also=self._devices.waitables)
+        hungry = self._workers.room > 0 and self._may_plan()  # of a supply that has nothing now
+        also = [*self._devices.waitables, *(self._supply.waitables if hungry else ())]
+        answers = self._workers.wait(0.5, also=also)
         self._seconds.waited[stage] += time.perf_counter() - begin
         return answers
 
@@ -178,11 +185,11 @@ class _Loop:
         return not self._planning and waiting < batches * self._settings.batch_size
 
     def _hand_out_plan(self) -> bool:
-        if not self._jobs or not self._may_plan():
+        if not self._may_plan() or (source := self._supply.take()) is None:
             return False
-        number = self._jobs.popleft()
-        self._planning.add(number)
-        self._workers.submit(Job(number, self._sources[number], read=True))
+        self._planning[self._taken] = source
+        self._workers.submit(Job(self._taken, source, read=True))
+        self._taken += 1
         return True
 
     def _may_plan(self) -> bool:
@@ -219,21 +226,19 @@ class _Loop:
 
     def _receive(self, answer: Answer) -> None:
         if isinstance(answer, Planned):
-            self._planning.discard(answer.number)
             self._seconds.plan += answer.seconds
             self._seconds.read += answer.read_seconds
-            self._receive_plan(answer)
+            self._receive_plan(answer, self._planning.pop(answer.number))
         elif isinstance(answer, Read):
             self._seconds.read += answer.seconds
             self._receive_pixels(answer)
         elif isinstance(answer, Died):
             self._receive_death(answer)
 
-    def _receive_plan(self, answer: Planned) -> None:
-        source = self._sources[answer.number]
+    def _receive_plan(self, answer: Planned, source: Source) -> None:
         plan = answer.plan
         if plan is None:
-            self._fail(answer.number, "plan", answer.error or UnreadableInput(f"{source.name}: no plan"))
+            self._fail(source, "plan", answer.error or UnreadableInput(f"{source.name}: no plan"))
             self._engine._progress.planned(0)
             return
         self._engine._progress.planned(len(plan.regions))
@@ -253,22 +258,19 @@ class _Loop:
             if pending is None:
                 continue
             if error is not None:
-                self._fail(segment.number, "read", error)
+                self._abandon(pending, "read", error)
             else:
                 pending.dropped.update({segment.first + k: drop for k, drop in dropped.items()})
         self._read.append(answer.batch)
 
     def _receive_death(self, answer: Died) -> None:
         """A bad source may take several workers down at once; it fails once."""
-        source = self._sources[answer.number]
-        remedy = "the file may be damaged, or memory too small: try fewer --workers"
-        error = WorkerDied(f"{source.name}: {answer.reason}", remedy=remedy)
-        if answer.number in self._planning:
-            self._planning.discard(answer.number)
-            self._fail(answer.number, "plan", error)
+        source, pending = self._planning.pop(answer.number, None), self._pending.get(answer.number)
+        if source is not None:
+            self._fail(source, "plan", _died_of(source, answer))
             self._engine._progress.planned(0)
-        elif answer.number in self._pending:
-            self._fail(answer.number, "read", error)
+        elif pending is not None:
+            self._abandon(pending, "read", _died_of(pending.source, answer))
 
     # ---- encoding ---------------------------------------------------------------------------------------------
 
@@ -309,8 +311,7 @@ class _Loop:
     def _complete(self, pending: Pending) -> None:
         error = fault_of(pending, self._settings.max_unreadable, self._settings.dtype)
         if error is not None:
-            stage = "encode" if isinstance(error, NotFinite) else "read"
-            self._fail(pending.number, stage, error)
+            self._abandon(pending, "encode" if isinstance(error, NotFinite) else "read", error)
             return
         del self._pending[pending.number]
         kept = np.ones(len(pending.plan.regions), dtype=bool)
@@ -323,11 +324,17 @@ class _Loop:
         self._seconds.write += time.perf_counter() - begin
         self._engine._progress.finished(pending.source.name, "embedded")
 
-    def _fail(self, number: int, stage: str, error: InputError) -> None:
-        pending = self._pending.pop(number, None)
-        if pending is not None:
-            self._rows.abandon(pending)
-        source = self._sources[number]
+    def _abandon(self, pending: Pending, stage: str, error: InputError) -> None:
+        del self._pending[pending.number]
+        self._rows.abandon(pending)
+        self._fail(pending.source, stage, error)
+
+    def _fail(self, source: Source, stage: str, error: InputError) -> None:
         failure = Failure(source.name, stage, type(error).__name__, error.message, error.remedy)
         self._engine._sink.failed(source, failure)
         self._engine._progress.finished(source.name, "failed")
+
+
+def _died_of(source: Source, answer: Died) -> WorkerDied:
+    remedy = "the file may be damaged, or memory too small: try fewer --workers"
+    return WorkerDied(f"{source.name}: {answer.reason}", remedy=remedy)

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from umedfeat.contract import Dropped, Plan, Reader, Source
-from umedfeat.errors import InputError, OutputError
+from umedfeat.errors import InputError, OutputError, UmedfeatError
+from umedfeat.policy import Limits
+
+if TYPE_CHECKING:  # brings h5py, which reading processes do not need
+    from umedfeat.store.segment import SegmentPlace
 
 __all__ = [
     "IN_FLIGHT",
     "Answer",
     "Batch",
+    "Broken",
     "Died",
     "Embedded",
     "Job",
     "Message",
     "Planned",
     "Read",
+    "Ready",
     "Segment",
     "Visit",
     "Visited",
     "Visitor",
+    "Wishes",
 ]
 
 #: Batches in a device's hands: the one it computes and the next, which is uploaded meanwhile.
@@ -146,3 +154,45 @@ class Embedded:
     begin: float
     end: float
     fits: int | None = None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An encoder is loaded elsewhere; the attributes of an ``Encoder``, and the batch size that suits its device."""
+
+    name: str
+    dim: int
+    image_size: int
+    device: str
+    precision: str
+    settings: Mapping[str, Any]
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Whoever says this cannot go on."""
+
+    error: UmedfeatError
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a run asks of the machine that does it, before it is known what that machine has.
+
+    Attributes:
+        workers, batch_size: None: what suits the machine.
+        timeout: seconds that one source may keep a reading process busy within one batch.
+        dtype: of the features in the file.
+        max_unreadable: share of unreadable regions above which a source fails.
+        spill_dir: where features of huge sources wait on disk; None: the folder for temporary files.
+        segments: where those who compute elsewhere write what they have done; None: they send it.
+    """
+
+    workers: int | None = None
+    batch_size: int | None = None
+    timeout: float = 600.0
+    dtype: str = "float32"
+    max_unreadable: float = Limits.max_unreadable
+    spill_dir: Path | None = None
+    segments: SegmentPlace | None = None

@@ -1,17 +1,38 @@
-"""What the loop works with: workers that read, devices that embed, a sink for what is finished; no torch."""
+"""What a run works with: sources, workers that read, devices that embed, a sink, and a place for these; no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from umedfeat.contract import Dropped, EncoderFacts, Failure, Plan, Source
-from umedfeat.engine.messages import Answer, Batch, Embedded, Message
+from umedfeat.engine.messages import Answer, Batch, Embedded, Message, Ready, Wishes
+from umedfeat.engine.seconds import StageSeconds
+from umedfeat.policy import Policy
+from umedfeat.terminal.progress import Progress
 
-__all__ = ["Devices", "OwnedSlots", "Sink", "Slots", "Workers"]
+__all__ = ["Devices", "OwnedSlots", "Place", "Sink", "Slots", "Supply", "Workers", "facts_of"]
+
+
+class Supply(Protocol):
+    """Where the sources of a run come from."""
+
+    @property
+    def ended(self) -> bool:
+        """Will ``take`` never give one again?"""
+        ...
+
+    @property
+    def waitables(self) -> Sequence[Any]:
+        """Objects that become ready (``multiprocessing.connection.wait``) when a source can be taken, or none will."""
+        ...
+
+    def take(self) -> Source | None:
+        """The next source, or None while there is none; never waits."""
 
 
 class Slots(Protocol):
@@ -133,5 +154,44 @@ class Sink(Protocol):
     ) -> None:
         """All rows of a source: ``plan.regions`` and ``features`` hold the kept ones, in plan order."""
 
+    def stored(self, source: Source, plan: Plan) -> None:
+        """A source whose rows whoever embedded it has written beside the output."""
+
     def failed(self, source: Source, failure: Failure) -> None:
         """A source that ends without features."""
+
+
+class Place(Protocol):
+    """Where a run computes: this machine, or others. Its encoder is loaded when the place is made."""
+
+    @property
+    def encoder(self) -> EncoderFacts:
+        """What the encoder is."""
+        ...
+
+    def prepare(self, policy: Policy, wishes: Wishes) -> str:
+        """Decide how the place is used, before ``embed``; returns that as a line for people."""
+        ...
+
+    def embed(self, sources: Sequence[Source], sink: Sink, progress: Progress, stop: threading.Event) -> StageSeconds:
+        """Hand every source to ``sink`` exactly once, as embedded or failed; returns where the time went.
+
+        Args:
+            progress: receives what happens.
+            stop: set it (from a signal handler) to end early; sources not yet handed over are left out.
+        """
+        ...
+
+    def account(self) -> Mapping[str, Any]:
+        """How the place was used, for ``<out>.run.json``."""
+        ...
+
+    def close(self) -> None:
+        """Stop what was started, once or again."""
+
+
+def facts_of(devices: Devices) -> Ready:
+    """What those who are elsewhere must know of devices and their encoder."""
+    told = devices.encoder
+    facts = (told.name, told.dim, told.image_size, told.device, told.precision, dict(told.settings))
+    return Ready(*facts, batch_size=devices.batch_size)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["StageSeconds"]
+__all__ = ["StageSeconds", "summed"]
 
 
 @dataclass
@@ -39,3 +40,29 @@ class StageSeconds:
         """Stage → share of the wall time that the run waited for it, 0..1 each."""
         parts = {**self.waited, "write": self.write}
         return {stage: min(1.0, seconds / self.wall) if self.wall > 0 else 0.0 for stage, seconds in parts.items()}
+
+
+def summed(parts: Sequence[StageSeconds], wall: float, write: float) -> StageSeconds:
+    """Of a run whose parts were done by several, each with devices of its own.
+
+    ``waited`` is the mean over the parts. ``devices`` is such that ``device_busy`` counts each part's own span.
+
+    Args:
+        wall, write: of the run's own thread.
+    """
+    spans = [part.encode_span * part.devices for part in parts]
+    fits = [part.images_at_once for part in parts if part.images_at_once is not None]
+    devices = max(1, sum(part.devices for part in parts))
+    stages = StageSeconds().waited
+    return StageSeconds(
+        plan=sum(part.plan for part in parts),
+        read=sum(part.read for part in parts),
+        encode=sum(part.encode for part in parts),
+        write=write,
+        wall=wall,
+        waited={stage: sum(part.waited[stage] for part in parts) / max(1, len(parts)) for stage in stages},
+        encode_span=sum(spans) / devices,
+        devices=devices,
+        regions=sum(part.regions for part in parts),
+        images_at_once=min(fits, default=None),
+    )

@@ -16,9 +16,9 @@ from umedfeat.contract import Failure, Skipped
 from umedfeat.discovery import Discovery, discover
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.registry import load_chosen
+from umedfeat.engine.local.here import default_workers
 from umedfeat.engine.planning import plan_all
 from umedfeat.errors import InputError, SetupError
-from umedfeat.extraction.run import default_workers
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.extraction.shards import portion_of
 from umedfeat.extraction.tokens import sized_for_tokens

@@ -8,18 +8,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
 from umedfeat.contract import EncoderFacts
 from umedfeat.discovery import Discovery, discover
 from umedfeat.encoders.choice import EncoderChoice
-from umedfeat.encoders.registry import load_chosen
-from umedfeat.engine.local.device_pool import DevicePool
-from umedfeat.engine.local.pool import Worker, WorkerPool, memory_for, slot_bytes_for
-from umedfeat.engine.loop import Engine, EngineSettings
-from umedfeat.engine.protocols import Devices
+from umedfeat.engine.local.here import Here, default_workers
+from umedfeat.engine.messages import Wishes
+from umedfeat.engine.protocols import Place
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.errors import Interrupted, SetupError, StoppedAtFailure, UmedfeatError
 from umedfeat.extraction.like import header_of, settings_like
@@ -31,7 +29,6 @@ from umedfeat.extraction.sink import StoreSink
 from umedfeat.extraction.summary import Summary, run_log, summary_of
 from umedfeat.extraction.tokens import dim_of, sized_for_tokens
 from umedfeat.keys import load_key
-from umedfeat.machine import usable_cores, usable_memory
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
 from umedfeat.readers import settled
@@ -39,7 +36,7 @@ from umedfeat.store import FeatureStore, Header, shard_path
 from umedfeat.store.resume import Resumption
 from umedfeat.terminal.progress import Progress, SilentProgress
 
-__all__ = ["RunSettings", "Summary", "default_workers", "extract"]
+__all__ = ["RunSettings", "Summary", "extract"]
 
 log = logging.getLogger("umedfeat")
 
@@ -92,20 +89,18 @@ def extract(
     paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
     out = writable(run.shard_out or Path(out))
     progress.note("looking for images")
-    pseudonyms = pseudonyms or Pseudonyms(load_key(None, shared=run.shard is not None))
+    pseudonyms = pseudonyms or Pseudonyms(load_key(None, shared=run.several_machines))
     with contextlib.closing(_found_in(paths, policy, pseudonyms, run.timeout)) as found:
         portion = portion_of(found, run.shard)
         progress.note(f"{len(portion.sources):,} inputs, {len(found.skipped):,} other files; loading {choice.name}")
-        # A reading process imports what it needs while this one loads the encoder, which brings torch.
-        first = Worker(sorted({source.format for source in found.sources}))
-        with contextlib.closing(first), contextlib.closing(open_devices(choice)) as devices:
-            policy = settled(policy, devices.encoder.image_size)
-            header = _header(devices.encoder, policy, run, pseudonyms, portion)
+        with contextlib.closing(_place_of(run, choice, {source.format for source in found.sources})) as place:
+            policy = settled(policy, place.encoder.image_size)
+            header = _header(place.encoder, policy, run, pseudonyms, portion)
             _refuse_unlike(wanted, header)
             pictures = pictures_in(preview_dir, policy, geojson=geojson)
             target = shard_path(out, run.shard) if run.shard and not run.shard_out else out
-            store = FeatureStore(target, header, dim=dim_of(devices.encoder), overwrite=run.overwrite)
-            return _stored(store, portion, devices, first, policy, run, progress, pictures)
+            store = FeatureStore(target, header, dim=dim_of(place.encoder), overwrite=run.overwrite)
+            return _stored(store, portion, place, policy, run, progress, pictures)
 
 
 def _refuse_unlike(wanted: Header | None, header: Header) -> None:
@@ -118,8 +113,7 @@ def _refuse_unlike(wanted: Header | None, header: Header) -> None:
 def _stored(
     store: FeatureStore,
     portion: Portion,
-    devices: Devices,
-    first: Worker,
+    place: Place,
     policy: Policy,
     run: RunSettings,
     progress: Progress,
@@ -130,7 +124,7 @@ def _stored(
         with store:
             sink = StoreSink(store, stop if run.on_error == "stop" else None, pictures)
             sink.note(portion.found.failures, portion.found.skipped)
-            summary = _embed_into(sink, portion, devices, first, policy, run, progress, stop)
+            summary = _embed_into(sink, portion, place, policy, run, progress, stop)
         if pictures is not None:  # last: no picture delays or endangers a feature
             progress.note("drawing pictures")
             pictures.draw(run.workers or default_workers(), run.timeout, stop)
@@ -146,18 +140,18 @@ def _found_in(paths: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms, sec
     return found
 
 
-def open_devices(choice: EncoderChoice) -> Devices:
-    """The encoder on its device in this process, or on several, each in a process of its own.
+def _place_of(run: RunSettings, choice: EncoderChoice, formats: Set[str]) -> Place:
+    """This machine, or the cluster that a run names, with the encoder loaded.
 
     Raises:
-        SetupError: no device can be used.
+        SetupError: no device can be used, or there is no cluster.
     """
-    choices = choice.each()
-    if len(choices) > 1:
-        return DevicePool(choices)
-    from umedfeat.engine.device import LocalDevice  # brings torch: after the first reading process has started
+    if run.cluster is None:
+        return Here(choice, formats)
+    from umedfeat.engine.ray.cluster import RayCluster
+    from umedfeat.engine.ray.place import RayPlace
 
-    return LocalDevice(load_chosen(choice))
+    return RayPlace(RayCluster(run.cluster.address), run.cluster, choice, formats)
 
 
 def _header(
@@ -171,8 +165,7 @@ def _header(
 def _embed_into(
     sink: StoreSink,
     portion: Portion,
-    devices: Devices,
-    first: Worker,
+    place: Place,
     policy: Policy,
     run: RunSettings,
     progress: Progress,
@@ -184,21 +177,12 @@ def _embed_into(
     resumed = store.resume(mine, found.sources, prune=run.prune)
     _tell(resumed, run)
     todo = resumed.todo
-    settings = _engine_settings(run, devices, policy, store.out)
-    encoder = devices.encoder
-    progress.note(_choices(encoder, settings))
+    encoder = place.encoder
+    progress.note(place.prepare(policy, _wishes(run, policy, store)))
     seconds = StageSeconds()
     if todo:
         progress.begin(len(todo))
-        workers = WorkerPool(
-            policy,
-            workers=settings.workers,
-            slot_bytes=slot_bytes_for(policy, settings.batch_size),
-            timeout=run.timeout,
-            encoding=devices.room,
-            first=first,
-        )
-        seconds = Engine(devices, workers, settings, sink, progress, stop).run(todo)
+        seconds = place.embed(todo, sink, progress, stop)
         progress.close()
     if stop.is_set():
         if not sink.stopped_by_failure:
@@ -215,7 +199,7 @@ def _embed_into(
         if stop.is_set():
             raise _ended_early(sink, len(todo), store.out)
 
-    out = store.finish(run_log(summary, run, settings), packed)
+    out = store.finish(run_log(summary, run, place.account()), packed)
     progress.close()
     return replace(summary, out=out)
 
@@ -236,11 +220,6 @@ def _tell(resumed: Resumption, run: RunSettings) -> None:
 _NAMED = 20  # names that a warning spells out
 
 _SUPPORTED = "read here: whole slides, DICOM, NIfTI, MGZ, PNG, JPEG, TIFF, BMP, WebP (--dry-run lists what is skipped)"
-
-
-def default_workers() -> int:
-    """As many reading processes as cores that this process may use, at most 8."""
-    return min(8, usable_cores())
 
 
 def writable(out: Path) -> Path:
@@ -290,32 +269,16 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _engine_settings(run: RunSettings, devices: Devices, policy: Policy, out: Path) -> EngineSettings:
-    workers = min(8 * devices.count, usable_cores()) if run.workers is None else run.workers
-    return EngineSettings(
-        workers=workers,
-        batch_size=run.batch_size or batch_size_for(devices.batch_size, policy, workers, devices.room),
-        spill_dir=out.absolute().parent,
+def _wishes(run: RunSettings, policy: Policy, store: FeatureStore) -> Wishes:
+    shared = run.cluster is not None and run.cluster.results == "shared"
+    return Wishes(
+        workers=run.workers,
+        batch_size=run.batch_size,
+        timeout=run.timeout,
         dtype=run.dtype,
         max_unreadable=policy.limits.max_unreadable,
-    )
-
-
-def batch_size_for(suits_device: int, policy: Policy, workers: int, encoding: int) -> int:
-    """What suits the device, halved until the pixels that are under way fit a quarter of the memory."""
-    memory, size = usable_memory(), suits_device
-    while memory and size > 1 and memory_for(policy, size, workers, encoding) > memory // 4:
-        size //= 2
-    return size
-
-
-def _choices(encoder: EncoderFacts, settings: EngineSettings) -> str:
-    """One line: what computes, and how the machine is used."""
-    runtime = encoder.settings.get("runtime", "")
-    how = f"{encoder.precision}, {runtime}" if runtime else encoder.precision
-    return (
-        f"{encoder.name} on {encoder.device} ({how}), batches of {settings.batch_size}, "
-        f"{settings.workers} reading processes, {usable_cores()} cores"
+        spill_dir=store.out.absolute().parent,
+        segments=store.place_for_others() if shared else None,
     )
 
 

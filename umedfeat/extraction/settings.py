@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from umedfeat.engine.ray.settings import ClusterSettings
 from umedfeat.errors import SetupError
 from umedfeat.rules import OneOf, Ruled, Within, setting
 
@@ -29,6 +30,7 @@ class RunSettings(Ruled):
         on_error: "continue", or "stop" at the first failed input.
         dtype: "float32" or "float16" features.
         prune: remove items whose inputs are no longer given from an output that is resumed.
+        cluster: a Ray cluster that computes instead of this machine; None: this machine.
         allow_failed: "N" or "P%" of the inputs may fail and the run still counts as a success (exit code 0).
     """
 
@@ -42,6 +44,7 @@ class RunSettings(Ruled):
     dtype: str = setting("float32", OneOf(("float32", "float16")))
     prune: bool = False
     allow_failed: str = "0"
+    cluster: ClusterSettings | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,8 +55,16 @@ class RunSettings(Ruled):
             raise SetupError(
                 f"{self.shard_out}: a shard's file without a shard", remedy="add --shard i/n, or use --out"
             )
+        if self.shard is not None and self.cluster is not None:
+            message = "a shard and a cluster are two ways to divide one run"
+            raise SetupError(message, remedy="leave out --shard, or --engine ray")
         if not _ALLOWED.fullmatch(self.allow_failed) or float(self.allow_failed.rstrip("%")) > self._most_allowed:
             raise SetupError(f"allow_failed {self.allow_failed!r} is not legal", remedy="a number, or 0% to 100%")
+
+    @property
+    def several_machines(self) -> bool:
+        """Do other machines take part, which must have the same key for pseudonyms, or see none?"""
+        return self.shard is not None or self.cluster is not None
 
     @property
     def _most_allowed(self) -> float:

@@ -5,18 +5,14 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 from umedfeat.contract import Source
 from umedfeat.discovery import Discovery
+from umedfeat.engine.sizes import bytes_of, largest_first
 from umedfeat.store.shard import Shard
 
 __all__ = ["Portion", "balanced", "portion_of"]
-
-#: Asking for sizes waits for the disk more than for a core.
-_THREADS = 8
 
 
 class Portion(NamedTuple):
@@ -38,7 +34,7 @@ def portion_of(found: Discovery, shard: tuple[int, int] | None) -> Portion:
     if shard is None:
         return Portion(found, found.sources)
     number, total = shard
-    sizes = _sizes(found.sources)
+    sizes = bytes_of(found.sources)
     parts = balanced(sizes, total)
     mine = tuple(source for source, part in zip(found.sources, parts, strict=True) if part == number - 1)
     return Portion(found, mine, Shard(number, total, _listing(found.sources, sizes)))
@@ -51,25 +47,11 @@ def balanced(sizes: Sequence[int], total: int) -> list[int]:
     """
     parts = [0] * len(sizes)
     loads = [(0, part) for part in range(total)]
-    for place in sorted(range(len(sizes)), key=lambda place: (-sizes[place], place)):
+    for place in largest_first(sizes):
         load, part = heapq.heappop(loads)
         parts[place] = part
         heapq.heappush(loads, (load + max(1, sizes[place]), part))  # empty files are spread too
     return parts
-
-
-def _sizes(sources: Sequence[Source]) -> list[int]:
-    """Bytes of the files of every source."""
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="sizes") as threads:
-        return list(threads.map(lambda source: sum(map(_size, source.files)), sources))
-
-
-def _size(path: Path) -> int:
-    """0 for a file that cannot be asked: reading it will tell why."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _listing(sources: Sequence[Source], sizes: Sequence[int]) -> str:

@@ -67,6 +67,13 @@ class StoreSink:
         self, source: Source, plan: Plan, features: npt.NDArray[np.float32], dropped: tuple[Dropped, ...]
     ) -> None:
         self.store.add_given(source, plan, features, dropped)
+        self._count(source, plan)
+
+    def stored(self, source: Source, plan: Plan) -> None:
+        self.store.added_by_others(source)
+        self._count(source, plan)
+
+    def _count(self, source: Source, plan: Plan) -> None:
         if plan.content_sha256:
             self.names.setdefault((plan.content_sha256, source.selector), []).append(source.name)
         if len(plan.regions):

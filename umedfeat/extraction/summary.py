@@ -9,11 +9,9 @@ from typing import Any
 
 from umedfeat.contract import EncoderFacts, Failure, Skipped, Source
 from umedfeat.discovery import Discovery
-from umedfeat.engine.loop import EngineSettings
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.extraction.sink import StoreSink
-from umedfeat.machine import usable_cores
 from umedfeat.store.resume import Resumption
 
 __all__ = ["Summary", "run_log", "summary_of"]
@@ -95,8 +93,12 @@ def summary_of(
     )
 
 
-def run_log(summary: Summary, run: RunSettings, settings: EngineSettings) -> dict[str, Any]:
-    """What goes into ``<out>.run.json``: how this run went, not what is in the file."""
+def run_log(summary: Summary, run: RunSettings, place: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes into ``<out>.run.json``: how this run went, not what is in the file.
+
+    Args:
+        place: how the machine was used, or the machines.
+    """
     seconds = summary.seconds
     return {
         "encoder": summary.encoder,
@@ -104,9 +106,7 @@ def run_log(summary: Summary, run: RunSettings, settings: EngineSettings) -> dic
         "devices": seconds.devices,
         "precision": summary.settings.get("precision"),
         "runtime": summary.settings.get("runtime"),
-        "cores": usable_cores(),
-        "workers": settings.workers,
-        "batch_size": settings.batch_size,
+        **place,
         "images_at_once": seconds.images_at_once,
         "shard": list(run.shard) if run.shard else None,
         "inputs": {

@@ -30,7 +30,9 @@ from umedfeat.store.read import FeatureFile
 from umedfeat.store.resume import Recorded, Resumption, recorded_in, sort_out
 from umedfeat.store.schema import FAILURE_COLUMNS, Header
 from umedfeat.store.segment import (
+    SegmentPlace,
     SegmentWriter,
+    claimed_place,
     foreign_files,
     leftovers,
     partial_folder,
@@ -76,6 +78,7 @@ class FeatureStore:
         self._recorded: dict[str, Recorded] = {}
         self._stale: set[str] = set()
         self._added: set[str] = set()
+        self._elsewhere_added: set[str] = set()
         self._fresh = False
         self._lock = OutputLock(self.out)
         self.writer = SegmentWriter(partial_folder(self.out), header, dim)
@@ -123,7 +126,16 @@ class FeatureStore:
     ) -> None:
         """The same of what an encoder gave of each region: its features, and its tokens behind them where the header
         tells of some."""
-        self.add(Item.of(source, plan, given, dropped, self._dim, self._header.grid))
+        self.add(self.writer.item_of(source, plan, given, dropped))
+
+    def place_for_others(self) -> SegmentPlace:
+        """Where other processes may write segments of this output, until ``finish`` or ``leave``."""
+        return claimed_place(self.out, self._header, self._dim)
+
+    def added_by_others(self, source: Source) -> None:
+        """An item that others have made safe in a segment there."""
+        self._added.add(source.id)
+        self._elsewhere_added.add(source.id)
 
     def fail(self, failure: Failure) -> None:
         """Record an input that failed; the next run tries it again."""
@@ -194,10 +206,20 @@ class FeatureStore:
         pack(paths, self.out, self._header, self._dim, choose=newest, today=today, on_rows=on_rows, own=True)
         self._write_sidecar(run)
         with FeatureFile(self.out) as file:
+            self._refuse_missing(file)
             table = file.failures
         self._write_failures([[table[name][k] for name in FAILURE_COLUMNS] for k in range(len(table["source"]))])
         remove_segments(self.out)
         return self.out
+
+    def _refuse_missing(self, file: FeatureFile) -> None:
+        """Network disks may show another machine's segments late; those are not removed unseen."""
+        missing = self._elsewhere_added.difference(file.ids)
+        if missing:
+            message = (
+                f"{self.out.name}: {len(missing)} inputs that other nodes have written are not to be seen here yet"
+            )
+            raise OutputError(message, remedy="run the same command again in a minute: nothing is lost")
 
     # ---- resuming ---------------------------------------------------------------------------------------------------
 

@@ -11,10 +11,12 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from umedfeat.contract import Dropped, Plan, Source
 from umedfeat.disk.plain import read_plain
 from umedfeat.errors import OutputError
 from umedfeat.store.file_writer import Contents, write_file, written_whole
@@ -32,7 +34,9 @@ from umedfeat.store.table import Table, concatenate, text_array
 from umedfeat.store.tokens import Tokens, token_blocks, tokens_sha256
 
 __all__ = [
+    "SegmentPlace",
     "SegmentWriter",
+    "claimed_place",
     "foreign_files",
     "leftovers",
     "partial_folder",
@@ -118,6 +122,33 @@ def _claimed(folder: Path) -> str:
     return owner
 
 
+class SegmentPlace(NamedTuple):
+    """Where others write segments of an output: the arguments of their ``SegmentWriter``."""
+
+    folder: Path
+    header: Header
+    dim: int
+
+
+def claimed_place(out: Path, header: Header, dim: int) -> SegmentPlace:
+    """The folder of an output's segments, made and claimed, so that others may begin to write there at once.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    folder = partial_folder(out.absolute())
+    _make(folder)
+    _claimed(folder)
+    return SegmentPlace(folder, header, dim)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror})", remedy="choose another --out") from error
+
+
 def _is_plain(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
 
@@ -165,6 +196,10 @@ class SegmentWriter:
                 self._timer = threading.Timer(self._seconds, self._hand_over_in_time)
                 self._timer.daemon = True
                 self._timer.start()
+
+    def item_of(self, source: Source, plan: Plan, given: npt.NDArray[np.float32], dropped: tuple[Dropped, ...]) -> Item:
+        """What an encoder gave of each region of a source, as this file takes it."""
+        return Item.of(source, plan, given, dropped, self._dim, self._header.grid)
 
     def flush(self) -> None:
         """Write what was collected, safely on disk when this returns. What cannot be written is kept for a next try.
@@ -224,12 +259,7 @@ class SegmentWriter:
             self._timer = None
 
     def _write(self, collected: list[Item]) -> None:
-        try:
-            self._folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{self._folder}: cannot be made ({error.strerror})", remedy="choose another --out"
-            ) from error
+        _make(self._folder)
         items = list({item.source.id: item for item in collected}.values())
         items.sort(key=lambda item: item.source.id)
         rows = [_rows_of(item, self._header.dtype) for item in items]

@@ -35,6 +35,9 @@ class Progress(Protocol):
     def finished(self, name: str, status: str) -> None:
         """A source ended: "embedded" or "failed"."""
 
+    def cluster(self, nodes: int, lost: int) -> None:
+        """So many nodes of a cluster work; so many sources were given out again because whoever had them died."""
+
     def packed(self, rows: int) -> None:
         """After everything is embedded: so many rows more stand in the packed file."""
 
@@ -60,6 +63,9 @@ class SilentProgress:
     def finished(self, name: str, status: str) -> None:
         """Nothing."""
 
+    def cluster(self, nodes: int, lost: int) -> None:
+        """Nothing."""
+
     def packed(self, rows: int) -> None:
         """Nothing."""
 
@@ -75,6 +81,7 @@ class _Counting(SilentProgress):
         self._begin = time.monotonic()
         self.sources = self.planned_sources = self.regions = self.done = self.packed_rows = 0
         self.ended = {"embedded": 0, "failed": 0}
+        self.nodes = self.lost = 0
 
     def begin(self, sources: int) -> None:
         self._begin = time.monotonic()
@@ -90,6 +97,9 @@ class _Counting(SilentProgress):
     def finished(self, name: str, status: str) -> None:
         self.ended[status] += 1
 
+    def cluster(self, nodes: int, lost: int) -> None:
+        self.nodes, self.lost = nodes, lost
+
     def packed(self, rows: int) -> None:
         self.packed_rows += rows
 
@@ -104,9 +114,15 @@ class _Counting(SilentProgress):
     def inputs(self) -> str:
         """ "12/40 inputs, 1 failed"; before the first is embedded, how many are planned."""
         if not self.done and not sum(self.ended.values()):
-            return f"planned {self.planned_sources}/{self.sources} inputs"
+            return f"planned {self.planned_sources}/{self.sources} inputs{self._machines}"
         failed = f", {self.ended['failed']} failed" if self.ended["failed"] else ""
-        return f"{sum(self.ended.values())}/{self.sources} inputs{failed}"
+        return f"{sum(self.ended.values())}/{self.sources} inputs{failed}{self._machines}"
+
+    @property
+    def _machines(self) -> str:
+        """Of a cluster: ", 3 nodes, 4 given out again"."""
+        nodes = f", {self.nodes} node{'s' * (self.nodes != 1)}" if self.nodes else ""
+        return nodes + (f", {self.lost} given out again" if self.lost else "")
 
     @property
     def per_second(self) -> float:
@@ -245,6 +261,7 @@ class JsonProgress(_Paced):
             "regions_expected": self.expected,
             "per_second": round(self.per_second, 2),
             "eta_seconds": self.eta_seconds,
+            **({"nodes": self.nodes, "leases_lost": self.lost} if self.nodes or self.lost else {}),
         }
         return json.dumps(event)
 

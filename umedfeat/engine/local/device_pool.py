@@ -15,8 +15,8 @@ from typing import Any
 
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.engine.local.child import Child, kill_at_exit, unguarded
-from umedfeat.engine.local.device_worker import Broken, Pixels, Ready, serve_device
-from umedfeat.engine.messages import IN_FLIGHT, Batch, Embedded
+from umedfeat.engine.local.device_worker import Pixels, serve_device
+from umedfeat.engine.messages import IN_FLIGHT, Batch, Broken, Embedded, Ready
 from umedfeat.engine.protocols import Slots
 from umedfeat.errors import SetupError, UmedfeatError
 from umedfeat.machine import usable_cores

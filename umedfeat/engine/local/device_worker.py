@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -13,33 +12,14 @@ from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.registry import load_chosen
 from umedfeat.engine.local.child import serving
 from umedfeat.engine.local.slots import SlotView
-from umedfeat.engine.messages import Batch
+from umedfeat.engine.messages import Batch, Broken
+from umedfeat.engine.protocols import facts_of
 from umedfeat.errors import SetupError, UmedfeatError
 from umedfeat.machine import CORES_VARIABLE
 
-__all__ = ["Broken", "Pixels", "Ready", "serve_device"]
+__all__ = ["Pixels", "serve_device"]
 
 log = logging.getLogger("umedfeat")
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The encoder is loaded; the attributes of an ``Encoder``, and the batch size that suits the device."""
-
-    name: str
-    dim: int
-    image_size: int
-    device: str
-    precision: str
-    settings: Mapping[str, Any]
-    batch_size: int
-
-
-@dataclass(frozen=True)
-class Broken:
-    """The device cannot go on."""
-
-    error: UmedfeatError
 
 
 @dataclass(frozen=True)
@@ -72,9 +52,7 @@ def _serve(link: Connection, choice: EncoderChoice) -> None:
     from umedfeat.engine.device import LocalDevice  # brings torch: after the number of cores is set
 
     device = LocalDevice(load_chosen(choice))
-    encoder = device.encoder
-    facts = (encoder.name, encoder.dim, encoder.image_size, encoder.device, encoder.precision, dict(encoder.settings))
-    link.send(Ready(*facts, batch_size=device.batch_size))
+    link.send(facts_of(device))
     try:
         while True:
             for ready in wait([link, *device.waitables]):
