@@ -31,6 +31,7 @@ GROUPS: Mapping[str, str] = {
     "Machine": "--device --workers --batch-size --timeout --shard --shard-out --jobs --max-unzipped",
     "Output": "--out --dtype --overwrite --prune --on-error --allow-failed --max-unreadable --preview --pictures"
     " --explain --explain-most --geojson --dry-run --json --help --verbose --quiet --log-json --progress",
+    "Cluster": "--engine --ray-address --ray-workers --cpus-per-worker --gpus-per-worker --ray-results",
     "Privacy": "--id-key --keep-ids --item-pseudonyms --private",
 }
 _GROUP_OF = {flag: name for name, flags in GROUPS.items() for flag in flags.split()}
