@@ -26,14 +26,9 @@ for first in range(0, file.n_rows, 16384):
     file.dataset("features")[first : first + 16384]
 """
 NEAREST = """
-from umedfeat.prediction.similar import nearest, row_vector
 assert len(nearest(file, row_vector(file, 0, 0), unit="tile")) == 12
 """
 PREDICT = """
-from umedfeat.fewshot.classifiers.forms import LinearForm
-from umedfeat.fewshot.classifiers.scaling import Scaler
-from umedfeat.prediction.apply import apply_probe
-from umedfeat.prediction.saved import SavedProbe
 some = file.dataset("features")[:1000]
 form = LinearForm(Scaler.of(some), np.ones((file.dim, 1)), np.zeros(1), np.arange(2), 2, 2)
 probe = SavedProbe("linear", form, "binary", ("a", "b"), "", "tile", "mean", file.header, {})
@@ -42,6 +37,11 @@ assert len(apply_probe(probe, file.path).values) == len(file)
 FRAME = """
 import sys, time
 import numpy as np
+from umedfeat.fewshot.classifiers.forms import LinearForm
+from umedfeat.fewshot.classifiers.scaling import Scaler
+from umedfeat.prediction.apply import apply_probe
+from umedfeat.prediction.saved import SavedProbe
+from umedfeat.prediction.similar import nearest, row_vector
 from umedfeat.store import FeatureFile
 file = FeatureFile(sys.argv[1])
 began = time.perf_counter()
