@@ -13,6 +13,7 @@ import umedfeat
 from umedfeat.cli import run
 from umedfeat.errors import SetupError
 from umedfeat.extraction import predicting
+from umedfeat.extraction.predicting import table_at
 from umedfeat.extraction.run import Summary, extract
 from umedfeat.fewshot.files import read_subject
 from umedfeat.fewshot.settings import ProbeSettings
@@ -92,3 +93,10 @@ def test_the_policy_and_encoder_are_the_models_own(world: Path, tmp_path: Path) 
     ).out
     with pytest.raises(SetupError, match=r"other\.h5: made with other settings: policy\.image\.size: 32 → 64"):
         umedfeat.predict(other, world / "model.safetensors")
+
+
+def test_a_place_without_suffix_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "results.v2").mkdir()
+    assert table_at(tmp_path / "new") == tmp_path / "new" / "predictions.csv"
+    assert table_at(tmp_path / "results.v2") == tmp_path / "results.v2" / "predictions.csv"
+    assert table_at(tmp_path / "new.csv") == tmp_path / "new.csv"

@@ -105,9 +105,22 @@ def test_the_highest_slices_of_a_volume_are_shown_as_pictures(tmp_path: Path) ->
     found, page = _drawn(tmp_path / "volumes", tmp_path)
     assert found.table.count.tolist() == [12]
     text = page.read_text()
-    pictures = sorted((tmp_path / "out" / "slices").iterdir())
-    assert len(pictures) == 4 and all(f"slices/{path.name}" in text for path in pictures)
+    pictures = sorted((tmp_path / "out" / "pictures").iterdir())
+    assert len(pictures) == 4 and all(f"pictures/{path.name}" in text for path in pictures)
     assert re.findall(r"<figcaption>slice (\d+): ", text)[0] == "7"
     brightest = max(pictures, key=lambda path: np.asarray(Image.open(path)).mean())
     assert brightest.name == f"{slug('v')}-7.png"
     assert "attention over the slices" in text and "P(dark) over the slices" in text
+
+
+def test_single_images_are_shown_as_the_encoder_saw_them(tmp_path: Path) -> None:
+    """Nothing is laid over them, and one that is gone leaves its card without a picture."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for name, grey in (("a", 60), ("b", 200)):
+        Image.fromarray(np.full((48, 64), grey, np.uint8) + np.eye(48, 64, dtype=np.uint8)).save(images / f"{name}.png")
+    _, page = _drawn(images, tmp_path)
+    pictures = sorted((tmp_path / "out" / "pictures").iterdir())
+    assert [path.name for path in pictures] == [f"{slug(name)}-0.png" for name in "ab"]
+    assert all(f'src="pictures/{path.name}"' in page.read_text() for path in pictures)
+    assert not (tmp_path / "out" / "heatmaps").exists()

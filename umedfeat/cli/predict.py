@@ -50,8 +50,8 @@ column that the model was trained on), validation.csv and the page tell how good
     "--out",
     default="predict/predictions.csv",
     show_default=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Table of predictions; everything else is written beside it.",
+    type=click.Path(path_type=Path),
+    help="Table of predictions, or a folder for it; everything else is written beside it.",
 )
 @click.option("--images", type=click.Path(path_type=Path, exists=True), help="Images of a feature file, for pictures.")
 @click.option(
@@ -107,7 +107,7 @@ def command(
 ) -> int:
     """Apply a saved probe to new features or images; where labels are known, tell how good it is."""
     from umedfeat.extraction.evidence import Showing, evidence_of
-    from umedfeat.extraction.predicting import place_of_shard, predict
+    from umedfeat.extraction.predicting import place_of_shard, predict, table_at
     from umedfeat.prediction.external import validate_if_labelled
     from umedfeat.prediction.overlap import trained_patients
     from umedfeat.prediction.saved import SavedProbe
@@ -119,7 +119,8 @@ def command(
 
     probe = SavedProbe.load(model)
     probe.refuse_unknown(class_name)
-    features, out = out.parent / "feats.h5", place_of_shard(out, run)
+    table = table_at(out)
+    features, out = table.parent / "feats.h5", place_of_shard(table, run)
     out.parent.mkdir(parents=True, exist_ok=True)
     with Bar("predict") as bar:
         found = predict(
@@ -136,13 +137,13 @@ def command(
     labelling, settings = judging_of(judging)
     trained = trained_patients(probe, model)
     validation = validate_if_labelled(found, labelling, settings, known=known, trained=trained)
+    write_predictions(found, out, validation)
+    if validation is not None:
+        write_validation(validation, out.parent)
     showing = Showing(class_name, pictures, explain == "occlusion", explain_most, weights, device)
     drawn = evidence_of(
         found, out.parent, showing, pseudonyms, inputs=inputs, images=images, tell=partial(click.echo, err=True)
     )
-    write_predictions(found, out, validation)
-    if validation is not None:
-        write_validation(validation, out.parent)
     page = write_prediction_page(found, out.parent, drawn, validation)
     if as_json:
         told = summary_of_predictions(found, validation)

@@ -40,7 +40,14 @@ Exit codes: 0 done, 2 no study can be made of this, 3 leakage or a failed --sani
 
 @click.command(cls=LongCommand, first=_FIRST, epilog=EPILOG)
 @click.option(
-    "-f", "--features", type=click.Path(path_type=Path), default="feats.h5", show_default=True, help="Feature file."
+    "-f",
+    "--features",
+    "--in",
+    "features",
+    type=click.Path(path_type=Path),
+    default="feats.h5",
+    show_default=True,
+    help="Feature file.",
 )
 @study_options
 @click.option(

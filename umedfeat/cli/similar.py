@@ -27,6 +27,7 @@ looked at. With --images the hits are read again from the images, so that the pa
 @click.option(
     "-f",
     "--in",
+    "--features",
     "features",
     default="feats.h5",
     show_default=True,

@@ -59,7 +59,7 @@ def imagenet_swin(weights: Path | None, *, offline: bool) -> Checkpoint:
 
 
 def _fetch(path: Path, *, offline: bool) -> None:
-    remedy = f"fetch {_URL} by hand and give --weights FILE, or use --encoder efficientnet-lite0"
+    remedy = f"fetch {_URL} by hand and give --weights FILE, or use --encoder umedfeat-open"
     if offline:
         raise WeightsUnavailable("imagenet-swinv2-t: --offline, and no weights in the cache", remedy=remedy)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ __all__ = [
     "timm_network",
 ]
 
-_OFFLINE_REMEDY = "fetch them where there is a network and give --weights FILE, or use --encoder efficientnet-lite0"
+_OFFLINE_REMEDY = "fetch them where there is a network and give --weights FILE, or use --encoder umedfeat-open"
 _NOT_OF_THE_NETWORK = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
 _NOT_OF_THE_NETWORK |= {"num_classes", "features_only", "out_indices"}
 _STATE_FILES = ("model.safetensors", "pytorch_model.bin")

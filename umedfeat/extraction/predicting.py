@@ -15,7 +15,7 @@ from umedfeat.prediction.apply import OnRows, Predicted, apply_probe
 from umedfeat.prediction.saved import SavedProbe
 from umedfeat.terminal.progress import Progress
 
-__all__ = ["place_of_shard", "predict"]
+__all__ = ["place_of_shard", "predict", "table_at"]
 
 
 def predict(
@@ -66,6 +66,11 @@ def predict(
             like=probe.header,
         ).out
     return apply_probe(probe, path, on_rows)
+
+
+def table_at(out: Path) -> Path:
+    """The table of predictions: ``out``, or ``predictions.csv`` in it where it is a folder or has no suffix."""
+    return out if out.suffix and not out.is_dir() else out / "predictions.csv"
 
 
 def place_of_shard(out: Path, run: RunSettings) -> Path:

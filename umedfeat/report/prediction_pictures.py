@@ -1,4 +1,7 @@
-"""Where in an item the evidence lies: heatmaps of slides, a curve over the slices of a volume."""
+"""Where in an item the evidence lies: heatmaps of slides, a curve over the slices of a volume.
+
+Of a single image nothing is invented: it is shown as the encoder saw it.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,8 @@ log = logging.getLogger("umedfeat")
 MOST_CARDS = 400
 _SIDE = 1600
 _TOP_SLICES = 4
+#: Single images that are read again for the page, the least certain first.
+_MOST_SEEN = 100
 
 
 class SlicePicture(NamedTuple):
@@ -46,11 +51,13 @@ class SlicePicture(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Of one item: caption of each heatmap → its place beside the page; curves over slices; the highest slices."""
+    """Of one item: caption of a heatmap → its place beside the page; curves over slices; the highest slices; a single
+    image as the encoder saw it ("" for none)."""
 
     heatmaps: Mapping[str, str]
     curves: tuple[Markup, ...] = ()
     slices: tuple[SlicePicture, ...] = ()
+    seen: str = ""
 
 
 NO_EVIDENCE = Evidence({})
@@ -87,19 +94,19 @@ class Images:
                 return pixels, float(downsample)
         return None
 
-    def slices(self, name: str, numbers: Sequence[int], folder: Path) -> dict[int, str]:
-        """Slices of a volume as pictures in ``folder/slices``, as the encoder saw them: number → place beside the page;
-        those that cannot be read again are left out."""
+    def pictures(self, name: str, numbers: Sequence[int], folder: Path) -> dict[int, str]:
+        """Slices of a volume, or slice 0 of a single image, as the encoder saw them: number → place beside the page, in
+        ``folder/pictures``; those that cannot be read again are left out."""
         source = self.sources.get(name)
         if source is None or self.policy is None:
             return {}
         places = [Place(name, 0, 0, number) for number in numbers]
         found = {}
         for place, content in pictures_of(source, places, self.policy).items():
-            path = folder / "slices" / f"{slug(name)}-{place.slice}.png"
+            path = folder / "pictures" / f"{slug(name)}-{place.slice}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-            found[place.slice] = f"slices/{path.name}"
+            found[place.slice] = f"pictures/{path.name}"
         return found
 
 
@@ -116,7 +123,9 @@ def draw_all(
         return {}
     behind = Images.of(images, found, pseudonyms)
     fixed = found.probe.classes.index(class_name) if class_name else -1
-    shown = [int(item) for item in found.order[:MOST_CARDS] if found.table.count[item] > 1]
+    counts, shown = found.table.count, found.order[:MOST_CARDS].tolist()
+    single = [item for item in shown if counts[item] == 1][:_MOST_SEEN]
+    shown = [item for item in shown if counts[item] > 1] + single
     return {
         item: draw_evidence(found, item, fixed if fixed >= 0 else int(found.best[item]), folder, behind)
         for item in shown
@@ -149,11 +158,11 @@ def draw_evidence(found: Predicted, item: int, column: int, folder: Path, behind
             )
         slices = np.asarray(file.tiles("slice", name), dtype=np.intp)
     if len(slices) < 2:
-        return NO_EVIDENCE
+        return Evidence({}, seen=next(iter(behind.pictures(name, slices.tolist(), folder).values()), ""))
     curves = tuple(slice_curve(slices, each, what) for what, each in scores.items())
     first = next(iter(scores.values()))
     top = np.argsort(-first, kind="stable")[:_TOP_SLICES]
-    pictures = behind.slices(name, slices[top].tolist(), folder)
+    pictures = behind.pictures(name, slices[top].tolist(), folder)
     shown = [SlicePicture(int(slices[k]), f"{first[k]:.3f}", pictures.get(int(slices[k]), "")) for k in top]
     return Evidence({}, curves, tuple(shown))
 

@@ -169,7 +169,7 @@ def _unavailable(model: OfficialModel, reason: str) -> WeightsUnavailable:
     return WeightsUnavailable(
         f"the weights of {model.name} cannot be had: {reason}",
         remedy=f"fetch {model.urls[0]} by hand and give --weights FILE, put it at {cached_file(model)}, "
-        "or use --encoder efficientnet-lite0 (ImageNet weights, installed already)",
+        "or use --encoder umedfeat-open (comes with umedfeat)",
     )
 
 

@@ -18,7 +18,7 @@ __all__ = ["Repository", "fetch_first"]
 log = logging.getLogger("umedfeat")
 
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
-_BY_HAND = "fetch it where there is a network and give --weights FILE, or use --encoder efficientnet-lite0"
+_BY_HAND = "fetch it where there is a network and give --weights FILE, or use --encoder umedfeat-open"
 
 
 class Repository(NamedTuple):
