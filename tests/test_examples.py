@@ -72,7 +72,7 @@ def readme_calls() -> list[str]:
 def test_every_call_of_the_readme_parses(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Options exist and their values are accepted; nothing is run."""
     monkeypatch.chdir(tmp_path)
-    for folder in ("annotations", "new-slides", "new-series", "slides", "export", "probe"):
+    for folder in ("annotations", "new-slides", "new-series", "slides", "export", "probe", "preview"):
         (tmp_path / folder).mkdir()
     for file in ("my-encoder.safetensors", "tasks.yaml", "probe/model.safetensors", "xray.h5", "truth.csv", "ris.csv"):
         (tmp_path / file).touch()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from umedfeat.policy import Policy
     from umedfeat.prediction.saved import SavedProbe
     from umedfeat.pretraining.run import pretrain
+    from umedfeat.report.overview_page import overview
     from umedfeat.store import FeatureFile
 
 #: Feature files of others are untrusted: HDF5 loads no filter plugin for them. It reads this when it is first imported.
@@ -36,6 +37,7 @@ __all__ = [
     "extract",
     "list_encoders",
     "load_encoder",
+    "overview",
     "predict",
     "pretrain",
     "probe",
@@ -51,6 +53,7 @@ _HOME = {
     "extract": "umedfeat.extraction.run",
     "list_encoders": "umedfeat.encoders",
     "load_encoder": "umedfeat.encoders",
+    "overview": "umedfeat.report.overview_page",
     "pretrain": "umedfeat.pretraining.run",
     "predict": "umedfeat.extraction.predicting",
     "probe": "umedfeat.fewshot",

@@ -61,6 +61,7 @@ def test_public_names() -> None:
         "extract",
         "list_encoders",
         "load_encoder",
+        "overview",
         "pretrain",
         "predict",
         "probe",

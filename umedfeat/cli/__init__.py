@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "extract": "Images in, one HDF5 file of features out.",
     "preview": "See what the encoder will see: overlays, contact sheets, one page.",
     "info": "Tell what is inside a feature file.",
+    "report": "A cohort on one page: kinds, scales, copies, outliers, maps.",
     "probe": "How few labels are enough? Linear probe and kNN over fractions.",
     "compare": "Two or more encoders on the same draws: differences, data needed.",
     "predict": "A saved probe on new patients: table, page, heatmaps.",
@@ -139,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(run(arguments, debug=debug))
 
     def tell(message: str, remedy: str) -> None:
-        report(SetupError(message, remedy=remedy), 2, debug, as_json="--log-json" in arguments)
+        report_error(SetupError(message, remedy=remedy), 2, debug, as_json="--log-json" in arguments)
 
     sys.exit(guarded(lambda: run(arguments), tell))
 
@@ -161,13 +162,13 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         click.echo("Interrupted.", err=True)
         return 130
     except UmedfeatError as error:
-        return report(error, error.exit_code, debug, as_json="--log-json" in arguments)
+        return report_error(error, error.exit_code, debug, as_json="--log-json" in arguments)
     except BrokenPipeError:
         return 0
     except OSError as error:
-        return report(error, 2, debug, as_json="--log-json" in arguments)
+        return report_error(error, 2, debug, as_json="--log-json" in arguments)
     except MemoryError:
-        return report(SetupError("not enough memory", remedy=_MEMORY), 2, debug, as_json="--log-json" in arguments)
+        return report_error(SetupError("not enough memory", remedy=_MEMORY), 2, debug, as_json="--log-json" in arguments)
     except Exception as error:  # noqa: BLE001 - exit 1 means that some inputs failed, and a traceback would give it
         return _report_unforeseen(error, debug, as_json="--log-json" in arguments)
     return outcome if isinstance(outcome, int) else 0
@@ -182,10 +183,10 @@ def _report_unforeseen(error: Exception, debug: bool, *, as_json: bool) -> int:
         traceback.print_exception(error)
     first_line = next(iter(str(error).splitlines()), "")[:200]
     named = SetupError(f"unforeseen {type(error).__name__}: {first_line}", remedy=_UNFORESEEN)
-    return report(named, 2, debug=False, as_json=as_json)
+    return report_error(named, 2, debug=False, as_json=as_json)
 
 
-def report(error: Exception, code: int, debug: bool, *, as_json: bool = False) -> int:
+def report_error(error: Exception, code: int, debug: bool, *, as_json: bool = False) -> int:
     """Print an error as one line with its remedy (the traceback with ``--debug``), or as one JSON object."""
     if debug:
         traceback.print_exception(error)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from umedfeat.fewshot.result import Predictions, ProbeResult
-from umedfeat.report.preview.cards import picture_name
+from umedfeat.report.thumbnails import data_uri, thumbnail
 
 __all__ = ["Mistake", "Shown", "mistakes_of"]
 
@@ -65,11 +64,4 @@ def mistakes_of(result: ProbeResult, part: Predictions, preview: Path | None) ->
 def _shown(result: ProbeResult, item: int, cosine: float, preview: Path | None) -> Shown:
     name = str(result.cohort.ids[item])
     label = result.cohort.classes[int(result.cohort.truth[item])]
-    return Shown(name, label, cosine, _picture(name, preview))
-
-
-def _picture(name: str, preview: Path | None) -> str:
-    path = preview / picture_name(name) if preview is not None else None
-    if path is None or not path.is_file() or path.stat().st_size > _LARGEST_PICTURE:
-        return ""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    return Shown(name, label, cosine, data_uri(thumbnail(name, preview, _LARGEST_PICTURE)))

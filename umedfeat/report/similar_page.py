@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +9,9 @@ from typing import NamedTuple
 from umedfeat.errors import OutputError
 from umedfeat.naming import write_csv
 from umedfeat.prediction.similar import Match
-from umedfeat.report.preview.cards import picture_name
 from umedfeat.report.region_pictures import Place
 from umedfeat.report.templating import render
+from umedfeat.report.thumbnails import data_uri, thumbnail
 from umedfeat.store import FeatureFile
 
 __all__ = ["COLUMNS", "Found", "found_rows", "write_similar"]
@@ -46,17 +45,12 @@ def _row(rank: int, file: FeatureFile, match: Match, preview: Path | None, pictu
     items = file.items
     cells = (rank, f"{match.cosine:.4f}", match.item, *place, items["modality"][match.number])
     picture = pictures.get(Place(match.item, match.x, match.y, match.slice), b"")
-    if not picture and preview is not None:
-        picture = _small(preview / picture_name(match.item))
+    picture = picture or thumbnail(match.item, preview, _LARGEST_PICTURE)
     return Found(
         (*map(str, cells), str(items["patient"][match.number])),
         tuple((name, str(values[match.number])) for name, values in file.meta.items()),
-        "data:image/png;base64," + base64.b64encode(picture).decode("ascii") if picture else "",
+        data_uri(picture),
     )
-
-
-def _small(path: Path) -> bytes:
-    return path.read_bytes() if path.is_file() and path.stat().st_size <= _LARGEST_PICTURE else b""
 
 
 def write_similar(folder: Path, query: str, encoder: str, rows: Sequence[Found]) -> Path:

@@ -1,0 +1,108 @@
+"""The page of a cohort: its facts are those of the file, whatever the file holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pages import checked_links
+from PIL import Image
+from store_cases import DIM, header, item, write
+
+import umedfeat
+from umedfeat.cli import run
+from umedfeat.errors import SetupError
+from umedfeat.report.overview import overview_of
+from umedfeat.report.preview.cards import picture_name
+from umedfeat.store import Item
+
+
+def _item(name: str, patient: str, features: np.ndarray, **columns: str) -> Item:
+    made = item(name, len(features), slide=False)
+    return replace(made, source=replace(made.source, patient=patient, meta=columns), features=features)
+
+
+@pytest.fixture(scope="module")
+def feats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 films of 20 patients, a copy under another patient, one far away, two slides, one of them empty."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(40, DIM)).astype(np.float32)
+    rows[7] += 40
+    items = [
+        _item(f"film{k:02d}", f"p{k // 2}", rows[k : k + 1], finding=["<b>mass</b>", "none"][k % 2], age=str(30 + k))
+        for k in range(40)
+    ]
+    items.append(_item("film99", "stranger", rows[3:4], finding="none", age=""))
+    items += [item("slide", 5), item("slide-empty", 0)]
+    out = tmp_path_factory.mktemp("cohort") / "feats.h5"
+    return write(out, items, settings=header(), failures=["broken.svs"], skipped=["notes.txt", "more.txt"])
+
+
+def test_facts(feats: Path) -> None:
+    found = overview_of(feats)
+    assert (found.items, found.regions, found.patients) == (43, 46, 22)
+    assert [(kind.modality, kind.format, kind.items) for kind in found.kinds] == [
+        ("photo", "png", 41),
+        ("WSI", "aperio", 1),
+    ]
+    assert found.kinds[1].mpp == (0.25, 0.25, 0.25)
+    assert [(pair.first, pair.second, pair.how, pair.apart) for pair in found.pairs] == [
+        ("film03", "film99", "identical", True)
+    ]
+    assert [each.item for each in found.outliers] == ["film07"] and found.outliers[0].times > 5
+    assert found.empty == ("slide-empty",) and found.judged == 41
+    assert found.failures[0][0] == "broken.svs" and found.skipped == {"not an image": 2}
+    assert list(found.columns) == ["finding", "modality"]
+    assert len(found.tissue) == 5
+
+
+def test_the_page_holds_them_and_nothing_from_elsewhere(feats: Path, tmp_path: Path) -> None:
+    umedfeat.overview(feats, tmp_path / "one.html", by=("finding", "age", "mpp_x"))
+    page = (tmp_path / "one.html").read_text(encoding="utf-8")
+    assert all(link.startswith("data:") for link in checked_links(page))
+    words = " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.S).split())
+    assert "nan" not in words.lower().split() and "<b>mass" not in page and "&lt;b&gt;mass" in page
+    for said in (
+        "42 of 44 inputs of 22 patients",
+        "different patients",
+        "film07",
+        "slide-empty",
+        "broken.svs: truncated",
+    ):
+        assert said in words
+    assert "39.75 to 49.5" in words or "to 69" in words  # a column of many numbers is shown by its quarters
+    umedfeat.overview(feats, tmp_path / "again.html", by=("finding", "age", "mpp_x"))
+    assert (tmp_path / "again.html").read_bytes() == (tmp_path / "one.html").read_bytes()
+
+
+def test_pictures_of_a_preview_stand_beside_the_names(feats: Path, tmp_path: Path) -> None:
+    for name in ("film03", "film07", "film20"):
+        path = tmp_path / picture_name(name)
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Image.new("RGB", (8, 8)).save(path)
+    umedfeat.overview(feats, tmp_path / "page.html", preview=tmp_path)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") >= 2 and "A walk along the first component" in page
+
+
+def test_the_command_tells_what_deserves_a_look(
+    feats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["report", str(feats), "--out", str(tmp_path / "page.html")]) == 0
+    told = capsys.readouterr().out
+    assert "1 pair of items of different patients is one image" in told and "1 input failed." in told
+    assert run(["report", str(feats), "--out", str(tmp_path / "page.html"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["copies"] == [["film03", "film99", "identical", True]] and facts["empty"] == ["slide-empty"]
+
+
+def test_refused_by_name(feats: Path, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="no column 'colour'"):
+        umedfeat.overview(feats, tmp_path / "page.html", by=("colour",))
+    empty = write(tmp_path / "empty.h5", [item("a", 0)])
+    with pytest.raises(SetupError, match="no item has a region"):
+        umedfeat.overview(empty)

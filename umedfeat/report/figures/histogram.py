@@ -1,0 +1,32 @@
+"""How often each value: bars over a number."""
+
+from __future__ import annotations
+
+import numpy as np
+from markupsafe import Markup
+
+from umedfeat.arrays import Floats
+from umedfeat.report.figures.axes import Axes, linear_ticks, series_class
+
+__all__ = ["histogram"]
+
+_BARS = 24
+
+
+def histogram(values: Floats, name: str, counted: str, span: tuple[float, float] | None = None) -> Markup:
+    """Bars of equal width over the values.
+
+    Args:
+        values: finite, at least one. name: of the axis, with its unit. counted: what is counted.
+        span: ends of the axis; None: those of the values.
+    """
+    low, high = span or (float(values.min()), float(values.max()))
+    high = high if high > low else low + 1.0
+    counts, edges = np.histogram(values, bins=_BARS, range=(low, high))
+    top = float(max(1, counts.max()))
+    axes = Axes((low, high), (0.0, top), linear_ticks(low, high, 5), linear_ticks(0, top, 4), name, counted, name)
+    axes.width, axes.height = 440, 240
+    for count, left, right in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        if count:
+            axes.area([(left, 0.0), (left, count), (right, count), (right, 0.0)], f"{series_class(0)} bar")
+    return axes.svg()
