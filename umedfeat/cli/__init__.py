@@ -168,7 +168,8 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     except OSError as error:
         return report_error(error, 2, debug, as_json="--log-json" in arguments)
     except MemoryError:
-        return report_error(SetupError("not enough memory", remedy=_MEMORY), 2, debug, as_json="--log-json" in arguments)
+        lack = SetupError("not enough memory", remedy=_MEMORY)
+        return report_error(lack, 2, debug, as_json="--log-json" in arguments)
     except Exception as error:  # noqa: BLE001 - exit 1 means that some inputs failed, and a traceback would give it
         return _report_unforeseen(error, debug, as_json="--log-json" in arguments)
     return outcome if isinstance(outcome, int) else 0
