@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import threading
 import time
 from pathlib import Path
@@ -242,6 +243,19 @@ def test_visiting_alone() -> None:
     assert (seen["a"].value, seen["d"].value) == (("a", 3), ("d", 2))
     assert isinstance(seen["dies"].error, WorkerDied)
     assert seen["bad"].stage == "plan" and seen["bad"].error is not None
+
+
+def _named_semaphore(source: Source, reader: Reader, plan: Plan) -> str:
+    """As numcodecs makes one on import; it is cleared away when its process ends by itself."""
+    _named_semaphore.kept = multiprocessing.get_context("spawn").Lock()  # type: ignore[attr-defined]
+    return str(_named_semaphore.kept._semlock.name)  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="semaphores of Linux")
+def test_what_libraries_keep_in_a_reading_process_is_cleared_away() -> None:
+    pairs = [(fake_source("a", 1), None), (fake_source("b", 1), None)]
+    names = [visited.value for _, visited in visit_all(pairs, _named_semaphore, FakePolicy(), workers=1)]
+    assert all(names) and not any(Path(f"/dev/shm/sem.{name.removeprefix('/')}").exists() for name in names)
 
 
 def test_planning_alone() -> None:

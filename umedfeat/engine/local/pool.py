@@ -29,6 +29,8 @@ __all__ = ["Worker", "WorkerPool", "memory_for", "slot_bytes_for"]
 #: Messages in a worker's hands: the one it works on and the next, so that it never waits for the parent.
 _DEPTH = 2
 _MAX_FAILED_STARTS = 3
+#: Seconds that idle processes get to end by themselves.
+_FAREWELL = 0.5
 #: A process that has not come so far as its first message by then hangs in its imports (a dead network disk).
 _START_SECONDS = 600.0
 
@@ -135,11 +137,21 @@ class WorkerPool:
 
     def close(self) -> None:
         """Stop the workers and free the memory."""
+        self._dismiss_idle()
         for worker in self._workers:
             worker.process.kill()  # all at once, then each is waited for
         for worker in self._workers:
             worker.end()
         self.slots.close()
+
+    def _dismiss_idle(self) -> None:
+        """Let those that have nothing to do end by themselves: libraries clear up then (semaphores of numcodecs)."""
+        idle = [worker for worker in self._workers if not worker.tasks]
+        for worker in idle:
+            worker.link.close()
+        end = time.monotonic() + _FAREWELL
+        for worker in idle:
+            worker.process.join(max(0.0, end - time.monotonic()))
 
     @property
     def room(self) -> int:
