@@ -137,9 +137,9 @@ def _visible(letter: str) -> str:
     return _SHORT.get(letter) or (f"\\x{code - 0xDC00:02x}" if undecodable_byte else f"\\u{code:04x}")
 
 
-def write_csv(stream: TextIO, rows: Iterable[Sequence[object]]) -> None:
+def write_csv(stream: TextIO, rows: Iterable[Sequence[object]], delimiter: str = ",") -> None:
     """Write rows as CSV that neither a terminal nor a spreadsheet executes; ``plain_cell`` reads a cell back."""
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
     writer.writerows([_csv_cell(cell) for cell in row] for row in rows)
 
 

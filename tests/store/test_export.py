@@ -234,3 +234,8 @@ def test_every_item_is_written_once(tmp_path: Path, layout: str) -> None:
             for number, row in enumerate(table):
                 found = torch.load(tmp_path / "out" / f"{row['slide_id']}.pt", weights_only=True)
                 np.testing.assert_array_equal(found, file.features(number))
+
+
+def test_names_stay_names_in_tables() -> None:
+    """pandas reads 0017 as 17, and with a missing cell as 17.0; then nothing of that name is found."""
+    assert file_names(["a/0017", "a/1e5", "NaN", "NA", "=x", "17a"]) == ["_0017", "_1e5", "_NaN", "_NA", "_=x", "17a"]

@@ -48,6 +48,7 @@ def export(
     layout: str,
     *,
     nominal_magnification: bool = False,
+    skip_empty: bool = False,
     on_rows: Callable[[int], None] | None = None,
 ) -> Exported:
     """Write a feature file in the layout of another tool, with an ``items.csv`` that tells what is what.
@@ -60,6 +61,7 @@ def export(
         layout: "clam", "trident", "stamp", "pt", "parquet", "anndata" or "tokens".
         nominal_magnification: round 10 / mpp to the usual 1.25, 2.5, 5, 10, 20, 40, 80 and derive the tile's extent
             from it, for readers that demand one extent over slides of slightly different scale. Coordinates stay exact.
+        skip_empty: leave out items without a region, whose bags end the training of some tools.
         on_rows: told the number of rows after every item (for a progress bar).
 
     Raises:
@@ -73,7 +75,7 @@ def export(
         try:
             out_dir.mkdir(parents=True, exist_ok=True)
             writer = LAYOUTS[layout](file, out_dir, nominal_magnification)
-            written, left_out = _write_items(file, writer, names, on_rows)
+            written, left_out = _write_items(file, writer, names, skip_empty, on_rows)
             writer.close()
         except OSError as error:
             raise OutputError(f"{out_dir}: {error.strerror or error}", remedy="choose another --out") from error
@@ -86,11 +88,18 @@ def export(
 
 
 def _write_items(
-    file: FeatureFile, writer: Layout, names: Sequence[str], on_rows: Callable[[int], None] | None
+    file: FeatureFile,
+    writer: Layout,
+    names: Sequence[str],
+    skip_empty: bool,
+    on_rows: Callable[[int], None] | None,
 ) -> tuple[list[int], list[tuple[str, str]]]:
     written: list[int] = []
     left_out: list[tuple[str, str]] = []
     for number, name in enumerate(names):
+        if skip_empty and not file.items["count"][number]:
+            left_out.append((file.ids[number], "it has no region"))
+            continue
         try:
             writer.add(number, name)
             written.append(number)
@@ -101,12 +110,18 @@ def _write_items(
     return written, left_out
 
 
+#: What pandas reads as a missing value.
+_NOTHING = {"na", "n/a", "<na>", "null", "none", "#n/a"}
+#: First letters that hide a file, make it look like an option, or a cell like a formula.
+_UNSAFE = (".", " ", "-", "=", "+", "@")
+
+
 def file_names(ids: Sequence[str]) -> list[str]:
     """A file name for every id: its last part where that is unique, else the whole id with "__" for "/".
 
     No two are the same on any file system (upper and lower case, composed and decomposed letters count as one), none
-    has more than 200 bytes, none is reserved or hidden. Names that would be the same get a mark that depends on the id
-    alone, so that an item is called the same whatever else stands in the file.
+    has more than 200 bytes, none is reserved or hidden, none reads as a number. Names that would be the same get a mark
+    that depends on the id alone, so that an item is called the same whatever else stands in the file.
 
     >>> file_names(["a/slide1", "b/slide2", "c/same", "d/same"])
     ['slide1', 'slide2', 'c__same', 'd__same']
@@ -134,8 +149,17 @@ def _folded(name: str) -> str:
 def _safe(name: str) -> str:
     kept = "".join("_" if letter in '\\/:*?"<>|' or not letter.isprintable() else letter for letter in name)
     kept = _cut(unicodedata.normalize("NFC", kept), _MOST_BYTES).rstrip(". ")
-    reserved = kept.partition(".")[0].rstrip().casefold() in _RESERVED
-    return f"_{kept}" if reserved or kept.startswith((".", " ", "-")) or not kept else kept
+    reserved = kept.partition(".")[0].rstrip().casefold() in _RESERVED or _is_value(kept)
+    return f"_{kept}" if reserved or kept.startswith(_UNSAFE) or not kept else kept
+
+
+def _is_value(name: str) -> bool:
+    """Would tables that are read without types hold a number, or nothing, instead of the name ("0017" → 17)?"""
+    try:
+        float(name)
+    except ValueError:
+        return name.casefold() in _NOTHING
+    return True
 
 
 def _marked(name: str, identity: str, taken: Collection[str]) -> str:

@@ -20,7 +20,7 @@ from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.fewshot.settings import ProbeSettings, SavedFold, SavedSplits
 
-__all__ = ["numbers_of", "patients_at", "splits_of", "with_splits"]
+__all__ = ["numbers_of", "patients_at", "read_splits", "splits_of", "with_splits"]
 
 _VERSION = 1
 #: Settings that say how the test sets came about; they come back with the splits.
@@ -90,18 +90,7 @@ def with_splits(settings: ProbeSettings, path: Path) -> ProbeSettings:
     Raises:
         CohortError: no such file, or not a splits.json.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        saved = _parsed(path.name, content)
-        design = {name: content["design"][name] for name in _DESIGN}
-    except OSError as error:
-        raise CohortError(
-            f"{path}: cannot be read ({error.strerror})", remedy="give the splits.json of a study"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CohortError(
-            f"{path.name}: not the splits.json of a study", remedy="umedfeat probe writes it into its output folder"
-        ) from error
+    saved, design = _read(path)
     amounts = tuple(saved.amounts.values())
     return replace(
         settings,
@@ -111,6 +100,29 @@ def with_splits(settings: ProbeSettings, path: Path) -> ProbeSettings:
         shots=tuple(int(n) for n in amounts) if saved.shots else (),
         repeats=None,
     )
+
+
+def read_splits(path: Path) -> SavedSplits:
+    """The pools, tests and draws of an earlier study.
+
+    Raises:
+        CohortError: no such file, or not a splits.json.
+    """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[SavedSplits, dict[str, Any]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return _parsed(path.name, content), {name: content["design"][name] for name in _DESIGN}
+    except OSError as error:
+        raise CohortError(
+            f"{path}: cannot be read ({error.strerror})", remedy="give the splits.json of a study"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CohortError(
+            f"{path.name}: not the splits.json of a study", remedy="umedfeat probe writes it into its output folder"
+        ) from error
 
 
 def _parsed(name: str, content: Any) -> SavedSplits:
