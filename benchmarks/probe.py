@@ -39,10 +39,13 @@ def features(items: int, patients: int, seed: int = 0) -> tuple[np.ndarray, np.n
     patient = np.repeat(np.arange(patients), items // patients)
     label = (np.arange(patients) % CLASSES)[patient]
     scale = 5 / np.sqrt(1 + np.arange(DIM))
-    rows = 0.5 * rng.normal(size=(patients, DIM))[patient] + rng.normal(size=(items, DIM))
-    rows += 0.12 * rng.normal(size=(CLASSES, DIM))[label]
-    rows = rows * scale + rng.normal(size=DIM)
-    return rows.astype(np.float32), label, patient
+    own, rows = 0.5 * rng.normal(size=(patients, DIM)), rng.normal(size=(items, DIM))
+    shift, offset = 0.12 * rng.normal(size=(CLASSES, DIM)), rng.normal(size=DIM)
+    found = np.empty((items, DIM), dtype=np.float32)
+    for start in range(0, items, 1000):  # the peak of memory is to be that of the study
+        part = slice(start, start + 1000)
+        found[part] = (own[patient[part]] + rows[part] + shift[label[part]]) * scale + offset
+    return found, label, patient
 
 
 def cohort_of(items: int, patients: int, settings: ProbeSettings, row_item: np.ndarray | None = None) -> Cohort:

@@ -7,11 +7,12 @@ import pytest
 from scipy.stats import t
 
 from umedfeat.fewshot.cohort.build import build_cohort
+from umedfeat.fewshot.compare import paired_differences
 from umedfeat.fewshot.evaluate import evaluate
 from umedfeat.fewshot.metrics.bootstrap import NO_INTERVAL, NOTHING, Interval, Spread
 from umedfeat.fewshot.metrics.bootstrap import tested_variance as of_the_tested
 from umedfeat.fewshot.metrics.joined import joined
-from umedfeat.fewshot.result import Budget, Estimate, Predictions
+from umedfeat.fewshot.result import Budget, Difference, Estimate, Predictions
 from umedfeat.fewshot.settings import ProbeSettings
 
 SETTINGS = ProbeSettings(fractions=(1.0,), bootstrap=200)
@@ -77,3 +78,38 @@ def test_distances_to_the_bounds_are_squared_and_added():
 def test_degrees_of_freedom_are_those_of_the_small_class(sizes: tuple[int, ...], freedom: float):
     spread = of_the_tested(np.random.default_rng(0).random(100), np.repeat(np.arange(len(sizes)), sizes), folds=False)
     assert spread is not None and spread.freedom == pytest.approx(freedom, abs=1e-3)
+
+
+def _difference(right: np.ndarray, other: np.ndarray, truth: np.ndarray, metric: str) -> Difference:
+    ids = [f"i{k:03d}" for k in range(len(truth))]
+    rows = np.random.default_rng(0).normal(size=(len(truth), 12)).astype(np.float32)
+    cohort = build_cohort(rows, np.arange(len(truth)), truth, SETTINGS, ids=ids, patients=ids)
+    once = np.ones(1)
+    parts = {}
+    for name, correct in (("a", right), ("b", other)):
+        values = (np.eye(2)[np.where(correct, truth, 1 - truth)] * 0.8 + 0.1)[None].astype(np.float32)
+        given = (("",), once > 0, once, once, np.ones((1, 2)))
+        parts[name] = Predictions("knn", "100 %", "test", np.arange(len(truth)), values, *given)
+    found = paired_differences(cohort, parts, "b", SETTINGS, jobs=1)
+    return next(row for row in found if row.metric == metric)
+
+
+def test_a_small_class_that_fares_alike_with_both_encoders_does_not_make_their_difference_certain():
+    """All of 4 right with either encoder: resampling saw the spread of the other 60 alone."""
+    truth = np.repeat([0, 1], [4, 60])
+    a, b = (np.r_[np.ones(4, bool), np.arange(60) % 10 > k] for k in (0, 1))
+    row = _difference(a, b, truth, "balanced_accuracy")
+    assert row.low < -0.1 < row.value < 0.2 < row.high  # -0.009 and 0.109 before
+    same = _difference(a, a, truth, "balanced_accuracy")
+    assert same.low == same.high == 0.0
+
+
+def test_paired_differences_hold_with_few_patients_of_a_class():
+    """5 and 60 patients, recalls of the few 0.95 and 0.8: in a third of the studies they fare alike with both."""
+    rng, truth, held = np.random.default_rng(2), np.repeat([0, 1], [5, 60]), 0
+    wrong = np.where(truth == 0, [[0.05], [0.2]], [[0.05], [0.06]])
+    for _ in range(120):
+        a, b = rng.random((2, 65)) > wrong
+        row = _difference(a, b, truth, "balanced_accuracy")
+        held += row.low <= (0.15 + 0.01) / 2 <= row.high
+    assert held >= 109  # 91 %: two standard errors below 95 %; 95 before

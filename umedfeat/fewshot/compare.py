@@ -14,12 +14,13 @@ from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.evaluate import measured, stratum_of, test_patients
 from umedfeat.fewshot.metrics.bootstrap import Spread, drawn_variance, patient_weights, tested_variance
-from umedfeat.fewshot.metrics.metrics import METRICS
+from umedfeat.fewshot.metrics.joined import unseen_variance
+from umedfeat.fewshot.metrics.metrics import JOINED, METRICS, recalls_of
 from umedfeat.fewshot.metrics.needed import data_needed
 from umedfeat.fewshot.parallel import in_order
 from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, Predictions, ProbeResult
 from umedfeat.fewshot.settings import ProbeSettings
-from umedfeat.fewshot.study import Origin, Progress, run_study
+from umedfeat.fewshot.study import FEW_PATIENTS, Origin, Progress, run_study
 from umedfeat.machine import usable_cores
 
 __all__ = ["MARGIN", "PERMUTATIONS", "compare_cohorts", "holm", "paired_differences"]
@@ -28,6 +29,13 @@ MARGIN = 0.02
 PERMUTATIONS = 1999
 #: Metrics without a better and a worse are not compared by difference.
 _NOT_COMPARED = frozenset({"calibration_slope", *(name for name, metric in METRICS.items() if not metric.varies)})
+
+#: AUROC above which differences between few patients hold less often than they say.
+_EXCELLENT = 0.9
+_CEILING = (
+    "Test set {test_set!r} holds {patients} patients: intervals of differences between AUROCs above {excellent:g} are "
+    "a little too narrow with so few (95 % intervals held the truth in 92 % of simulated studies): do not build on one."
+)
 
 Key = tuple[str, str, str]
 
@@ -38,14 +46,17 @@ class _Curves:
 
     Attributes:
         value: metric → mean over draws. resampled: metric → (B,). left_out: metric → (P,). per_draw: metric → (R,).
-        stratum: (P,) class of each test patient. folds: out-of-fold.
+        cells: (1 + B, K, K) mean confusion matrix, as it is and resampled; empty for targets without classes.
+        stratum: (P,) class of each test patient. carriers: (K,) test patients of each class. folds: out-of-fold.
     """
 
     value: Mapping[str, float]
     resampled: Mapping[str, Floats]
     left_out: Mapping[str, Floats]
     per_draw: Mapping[str, Floats]
+    cells: Floats
     stratum: Ints
+    carriers: Ints
     folds: bool
 
 
@@ -85,7 +96,21 @@ def compare_cohorts(
     needed: list[DataNeeded] = []
     for name in others:
         needed += _needed(name, baseline, curves, results, settings, margin)
-    return Comparison(tuple(results.values()), tuple(names), baseline, tuple(differences), tuple(needed))
+    notes = tuple(_ceiling_notes(curves))
+    return Comparison(tuple(results.values()), tuple(names), baseline, tuple(differences), tuple(needed), notes)
+
+
+def _ceiling_notes(curves: Mapping[str, Mapping[Key, _Curves]]) -> Iterator[str]:
+    """Test sets in which AUROCs are too near to 1 for so few patients that their difference can be told."""
+    shared = next(iter(curves.values()))
+    excellent = {
+        key[2]: len(each.stratum)
+        for key, each in shared.items()
+        if len(each.stratum) < FEW_PATIENTS
+        and all(one[key].value.get("auroc", 0.0) > _EXCELLENT for one in curves.values())
+    }
+    for test_set, patients in excellent.items():
+        yield _CEILING.format(test_set=test_set, patients=patients, excellent=_EXCELLENT)
 
 
 def _shifted(progress: Progress, number: int, total: int) -> Progress:
@@ -140,7 +165,9 @@ def _curves(
             {name: each[: len(weights)] for name, each in found.resampled.items()},
             {name: each[len(weights) :] for name, each in found.resampled.items()},
             found.per_draw,
+            found.cells[: 1 + len(weights)],
             stratum_of(cohort, patients),
+            cohort.carries[patients].sum(axis=0),
             part.fold is not None,
         )
 
@@ -182,17 +209,33 @@ def _difference(
 
 def _gap_variance(ours: _Curves, target: _Curves, metric: str) -> Spread:
     """Of a budget against the target, which has draws of its own; an unknown one is never small."""
-    tested = tested_variance(ours.resampled[metric] - target.resampled[metric], ours.stratum, ours.folds)
+    tested = _tested_variance(ours, target, metric)
     drawn = (drawn_variance(each.per_draw[metric]) for each in (ours, target))
     return Spread(math.inf, 1.0) if tested is None else sum(drawn, start=tested)
 
 
 def _variance(ours: _Curves, theirs: _Curves, metric: str) -> Spread:
     """Of the difference: who is tested and who was labelled, the same for the two encoders. NaN if unknown."""
-    tested = tested_variance(ours.resampled[metric] - theirs.resampled[metric], ours.stratum, ours.folds)
+    tested = _tested_variance(ours, theirs, metric)
     if tested is None:
         return Spread(math.nan, 1.0)
     return tested + drawn_variance(ours.per_draw[metric] - theirs.per_draw[metric])
+
+
+def _tested_variance(ours: _Curves, theirs: _Curves, metric: str) -> Spread | None:
+    """Because of whom one tests, with what resampling cannot see of a small class; None where it cannot be told."""
+    seen = tested_variance(ours.resampled[metric] - theirs.resampled[metric], ours.stratum, ours.folds)
+    if seen is None or metric not in JOINED or not len(ours.cells) or _alike(ours, theirs):
+        return seen
+    recalls = recalls_of(ours.cells[1:]) - recalls_of(theirs.cells[1:])
+    cells = (ours.cells[0] + theirs.cells[0]) / 2
+    unseen = unseen_variance(metric, cells, recalls.var(axis=0, ddof=1), ours.carriers)
+    return seen + Spread(unseen, float(ours.carriers.sum()))
+
+
+def _alike(ours: _Curves, theirs: _Curves) -> bool:
+    """The very same predictions: no difference, for whomever one tests."""
+    return all(np.array_equal(each, theirs.resampled[name], equal_nan=True) for name, each in ours.resampled.items())
 
 
 def sign_flip(pseudo: Floats, rng: np.random.Generator) -> float:

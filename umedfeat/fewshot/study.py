@@ -31,6 +31,7 @@ from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.machine import usable_cores
 
 __all__ = [
+    "FEW_PATIENTS",
     "NO_PATIENTS",
     "Origin",
     "Progress",
@@ -44,7 +45,8 @@ __all__ = [
 
 #: Called after each fitted draw with (done, total).
 Progress = Callable[[int, int], None]
-_FEW_PATIENTS = 30
+#: Test patients below which intervals are said to be wide.
+FEW_PATIENTS = 30
 #: Test patients of a class below which the class is named.
 _FEW_OF_A_CLASS = 10
 _ABSENT = (
@@ -57,9 +59,14 @@ NO_PATIENTS = (
 )
 _FOLDS_NOTE = (
     "Cross-validation tests on every patient, but the folds train on one another's patients: intervals are widened for "
-    "that and approximate, least reliable for few patients of a class (a hold-out has none of this). P-values need "
-    "--permutations."
+    "that and approximate (a hold-out has none of this). P-values need --permutations."
 )
+_FOLDS_OF_FEW = (
+    "With {count} patients of {label!r}, its smallest class, these intervals are wider than they need be: they err on "
+    "the safe side, and a difference may hide in them."
+)
+#: Patients of a class below which out-of-fold intervals held too often in simulations.
+_FEW_OF_FOLDS = 15
 #: Features from which on a few of them may carry too much.
 _MANY_FEATURES = 100
 
@@ -325,8 +332,17 @@ def plan_warnings(study: Study) -> list[str]:
     if lost:
         found.append(f"Left out of the {cohort.task} study, which it cannot learn: {', '.join(lost)}.")
     if study.settings.cv:
-        found.append(_FOLDS_NOTE)
+        found.append(_folds_note(cohort))
     return [*found, *_small_tests(study)]
+
+
+def _folds_note(cohort: Cohort) -> str:
+    """What intervals of cross-validation cover, and whether too much."""
+    counts = cohort.carries.sum(axis=0)
+    if cohort.task in ("regression", "survival") or counts.min() >= _FEW_OF_FOLDS:
+        return _FOLDS_NOTE
+    label = cohort.requirement_names[int(counts.argmin())]
+    return f"{_FOLDS_NOTE} {_FOLDS_OF_FEW.format(count=counts.min(), label=label)}"
 
 
 def _small_tests(study: Study) -> list[str]:
@@ -342,7 +358,7 @@ def small_test_notes(cohort: Cohort, name: str, patients: Ints) -> list[str]:
         name: of the test set. patients: (P,) numbers of its patients.
     """
     found = []
-    if len(patients) < _FEW_PATIENTS:
+    if len(patients) < FEW_PATIENTS:
         found.append(f"Test set {name!r} holds {len(patients)} patients: its intervals are wide and approximate.")
     if cohort.task == "regression":
         return found

@@ -14,6 +14,7 @@ from umedfeat.fewshot.result import Comparison, Difference
 from umedfeat.report.figures.axes import series_class
 from umedfeat.report.figures.curve import curve, line_of
 from umedfeat.report.figures.files import write_figures
+from umedfeat.report.headline import comparison_headlines
 from umedfeat.report.tables import data_needed_sentence
 from umedfeat.report.templating import render
 
@@ -63,7 +64,7 @@ def render_comparison_report(comparison: Comparison, links: Mapping[str, str]) -
         "comparison.html",
         comparison=comparison,
         first=first,
-        headlines=sections[0].needed,
+        headlines=[*comparison_headlines(comparison), *sections[0].needed],
         sections=sections,
         encoders=[(series_class(k), name) for k, name in enumerate(comparison.names)],
         metric=METRICS[first.primary].label,

@@ -6,10 +6,10 @@ import math
 
 from umedfeat.fewshot.metrics.chance import chance_level
 from umedfeat.fewshot.metrics.metrics import METRICS
-from umedfeat.fewshot.result import Drop, ProbeResult
+from umedfeat.fewshot.result import Comparison, Difference, Drop, ProbeResult
 from umedfeat.report.answer import classifiers_of, with_interval
 
-__all__ = ["headlines"]
+__all__ = ["comparison_headlines", "headlines"]
 
 _NAMES = {
     "linear": "Linear probe",
@@ -56,6 +56,46 @@ def headlines(result: ProbeResult) -> list[str]:
     largest = (first, result.primary, result.budgets[-1].name)
     lines += [_drop(drop) for drop in result.drops if (drop.classifier, drop.metric, drop.budget) == largest]
     return lines
+
+
+def comparison_headlines(comparison: Comparison) -> list[str]:
+    """Of each encoder beside the baseline: better, worse or no clear difference, with the most and the least data."""
+    first = comparison.results[0]
+    keys = (classifiers_of(first)[0], first.test_sets[0], first.primary)
+    lines = []
+    for name in comparison.names:
+        rows = [d for d in comparison.differences if (d.encoder, d.classifier, d.test_set, d.metric) == (name, *keys)]
+        if rows:
+            said = [_verdict(comparison, row) for row in dict.fromkeys((rows[-1], rows[0]))]
+            lines.append(" ".join([*said, f"{_names(keys[0])}."]))
+    return lines
+
+
+def _verdict(comparison: Comparison, row: Difference) -> str:
+    """One sentence about one amount of data."""
+    results = dict(zip(comparison.names, comparison.results, strict=True))
+    ours, theirs = (
+        results[name].estimate(row.classifier, row.budget, row.metric, row.test_set).value
+        for name in (row.encoder, row.baseline)
+    )
+    first = comparison.results[0]
+    patients = next(budget.n_patients for budget in first.budgets if budget.name == row.budget)
+    who = "patients" if first.cohort.patients_known else "items"
+    return (
+        f"With {patients} labelled {who} ({_kept(row.budget)}), {row.encoder} {_than(row)} {row.baseline}: "
+        f"{METRICS[row.metric].label} {ours:.3f} against {theirs:.3f}{_gap(row)}."
+    )
+
+
+def _than(row: Difference) -> str:
+    if not math.isfinite(row.low) or row.low <= 0 <= row.high:
+        return "does not clearly differ from"
+    better = (row.value > 0) == METRICS[row.metric].greater_is_better
+    return "is better than" if better else "is worse than"
+
+
+def _gap(row: Difference) -> str:
+    return f", difference {row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" if math.isfinite(row.low) else ""
 
 
 def _names(classifier: str) -> str:

@@ -224,7 +224,7 @@ def _table(result: ProbeResult, test_set: str, metrics: list[str]) -> list[Row]:
 def _cell(row: Estimate) -> tuple[str, str]:
     if not math.isfinite(row.value):
         return "–", "undefined" if row.undefined == 1 else f"{row.undefined} undefined"
-    return f"{row.value:.3f}", f"{row.low:.3f} to {row.high:.3f}" if row.interval else ""
+    return f"{round(row.value, 3) + 0.0:.3f}", f"{row.low:.3f} to {row.high:.3f}" if row.interval else ""
 
 
 def _spread(row: Estimate) -> tuple[str, str]:

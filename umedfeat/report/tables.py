@@ -10,7 +10,7 @@ from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import Comparison, DataNeeded, Estimate, ProbeResult, Sanity
 from umedfeat.fewshot.study import Study, flow_of, plan_warnings
 from umedfeat.report.answer import operating_sentence, positive_sentence
-from umedfeat.report.headline import headlines
+from umedfeat.report.headline import comparison_headlines, headlines
 from umedfeat.terminal.tables import render_table
 
 __all__ = ["data_needed_sentence", "render_comparison", "render_plan", "render_study"]
@@ -138,7 +138,7 @@ def _bar(estimate: Estimate) -> str:
 
 
 def _signed(value: float, low: float, high: float) -> str:
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]" if low == low else f"{value:+.3f}"
 
 
 def _drops(result: ProbeResult) -> str:
@@ -159,9 +159,10 @@ def _drops(result: ProbeResult) -> str:
 
 
 def render_comparison(comparison: Comparison) -> str:
-    """Data needed first, then the differences of the primary metric."""
+    """The answer and the data needed first, then the differences of the primary metric."""
     primary = comparison.results[0].primary
-    parts = [textwrap.fill(data_needed_sentence(row), 80) for row in comparison.data_needed]
+    said = [line.replace("\N{NO-BREAK SPACE}", " ") for line in comparison_headlines(comparison)]
+    parts = [textwrap.fill(line, 80) for line in [*said, *map(data_needed_sentence, comparison.data_needed)]]
     header = ["encoder", "classifier", "test", "budget", f"Δ {METRICS[primary].label}", "p", "p (Holm)"]
     single = len(comparison.results[0].test_sets) == 1
     rows = [
@@ -185,7 +186,7 @@ def render_comparison(comparison: Comparison) -> str:
     for result in comparison.results:
         parts.append(_headline(result))
         parts += [_table(result, test_set) for test_set in result.test_sets]
-    notes = dict.fromkeys(warning for result in comparison.results for warning in result.warnings)
+    notes = dict.fromkeys([*comparison.warnings, *(note for result in comparison.results for note in result.warnings)])
     return "\n\n".join([*parts, *map(_note, notes)])
 
 

@@ -133,8 +133,10 @@ class _FromRows(DrawnCosines):
         self.unit = self._units(train)
 
     def _units(self, rows: Ints) -> Rows:
-        centred = self.rows[rows] - self.mean
-        return np.asarray(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), _TINY))
+        centred = self.rows[rows]
+        centred -= self.mean
+        centred /= np.maximum(np.sqrt(np.einsum("nd,nd->n", centred, centred)), _TINY)[:, None]
+        return centred
 
     def to_train(self, rows: Ints) -> Rows:
         return np.asarray(self._units(rows) @ self.unit.T)

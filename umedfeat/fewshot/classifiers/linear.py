@@ -77,7 +77,9 @@ class LinearProbe(ClassifierMixin, Selecting):  # type: ignore[misc]
         self.scaler_ = Scaler.of(X, self.scale, weights=weights, pool=pool)
         targets = onehot[:, 1:] if len(self.classes_) == 2 else onehot
         fold = inner_folds(onehot, groups, self.folds, self.seed, max(3, self.enough))
-        self._fit(self.scaler_.apply(X), targets, fold, weights)
+        rows = self.scaler_.apply(X)
+        del X  # of many tiles it is large, and often the last reference
+        self._fit(rows, targets, fold, weights)
         return self
 
     def _fit(self, rows: Floats, targets: Floats, fold: Ints | None, weights: Floats | None) -> None:

@@ -104,7 +104,8 @@ def _ready(rows: Rows, standard: Standard | None) -> Floats:
     if standard is not None:
         return standard.apply(rows)
     ready = rows.astype(np.float64)
-    ready /= np.maximum(np.abs(ready).max(axis=1, keepdims=True), _TINY)  # squares of 1e-200 would vanish
+    largest = np.maximum(ready.max(axis=1, keepdims=True), -ready.min(axis=1, keepdims=True))
+    ready /= np.maximum(largest, _TINY)  # squares of 1e-200 would vanish
     ready /= np.maximum(np.sqrt(np.einsum("nd,nd->n", ready, ready)), _TINY)[:, None]
     return ready
 

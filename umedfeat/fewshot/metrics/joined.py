@@ -15,13 +15,15 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import t
 
-from umedfeat.arrays import Floats
+from umedfeat.arrays import Floats, Ints
 from umedfeat.fewshot.metrics.bootstrap import NO_INTERVAL, Interval, Spread
 from umedfeat.fewshot.metrics.metrics import METRICS, from_cells
 
-__all__ = ["joined"]
+__all__ = ["joined", "unseen_variance"]
 
 _LOWEST = {"unit": 0.0, "signed": -1.0}
+#: Change of a recall by which a metric's slope is taken.
+_STEP = 0.01
 
 
 def joined(
@@ -43,6 +45,28 @@ def joined(
     return Interval(
         max(lowest, value - math.hypot(*down, reach)), min(1.0, value + math.hypot(*up, reach)), "joined recalls"
     )
+
+
+def unseen_variance(name: str, cells: Floats, variances: Floats, carriers: Ints) -> float:
+    """What resampling misses of the variance of a paired difference in one metric of ``JOINED``.
+
+    Where the few test patients of a class fare alike with both, their recalls differ by nothing in every resampling,
+    though five such patients say little about the sixth. As if half a patient more had gained, half a one lost, and one
+    fared alike with either outcome (Agresti and Min 2005), carried over to the metric by its slope in the recall.
+
+    Args:
+        cells: (K, K) mean confusion matrix of the two. variances: (K,) of the differences in recall, resampled.
+        carriers: (K,) test patients of each class.
+    """
+    at_least = (carriers**2 * variances + 1.0) / (carriers + 2.0) ** 2
+    slopes = np.array([_slope(name, cells, k) for k in range(len(cells))])
+    return float((slopes**2 * np.maximum(at_least - variances, 0.0)).sum())
+
+
+def _slope(name: str, cells: Floats, row: int) -> float:
+    recall = float(cells[row, row] / cells[row].sum())
+    step = _STEP if recall < 0.5 else -_STEP
+    return (_value(name, _moved(cells, row, recall + step)) - _value(name, cells)) / step
 
 
 def _value(name: str, cells: Floats) -> float:
