@@ -42,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoder", default="efficientnet-lite0")
     parser.add_argument("--weights")
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -49,7 +50,7 @@ def main() -> None:
         _radiograph(image)
         weights = ["--weights", options.weights] if options.weights else []
         extract = ["-m", "umedfeat", "extract", "-i", str(image), "-o", str(out), "--overwrite", "--progress", "none"]
-        extract += ["--encoder", options.encoder, "--device", "cpu", *weights]
+        extract += ["--encoder", options.encoder, "--device", options.device, *weights]
         rows = {
             "import torch": [sys.executable, "-c", "import torch"],
             f"extract, {options.encoder}": [sys.executable, *extract],

@@ -29,6 +29,14 @@ def _untouched_log() -> Iterator[None]:
     log.level, log.propagate, log.handlers[:] = before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled graphs of tests' tiny networks must not push the user's own out of the cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UMEDFEAT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """The folder of real images and reference checkpoints beside the checkout; tests that need it skip without it."""

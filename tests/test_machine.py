@@ -90,3 +90,36 @@ def test_pixels_under_way_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     assert batch_size_for(32, small, workers=2, encoding=2) == 1
     monkeypatch.setattr("umedfeat.engine.local.here.usable_memory", lambda: None)
     assert batch_size_for(32, small, workers=2, encoding=2) == 32
+
+
+@pytest.mark.parametrize(
+    ("nodes", "may"), [((), False), (("null", "nvme0"), False), (("nvidia0",), True), (("kfd",), True)]
+)
+def test_a_gpu_leaves_a_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodes: tuple[str, ...], may: bool
+) -> None:
+    monkeypatch.setattr(machine, "_DEVICES", tmp_path)
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    for node in nodes:
+        (tmp_path / node).touch()
+    assert machine.may_have_gpu() is may
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "native"),
+    [
+        ("model name\t: EPYC 9004\nflags\t\t: fma avx512f avx512_bf16\n", "EPYC 9004", True),
+        ("model name\t: Xeon 4\nflags\t\t: avx512f amx_bf16 amx_tile\n", "Xeon 4", True),
+        ("model name\t: EPYC 7003\nflags\t\t: fma avx2\nmodel name\t: second\n", "EPYC 7003", False),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16\n", "", True),
+        (None, "", False),
+    ],
+)
+def test_what_a_processor_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, name: str, native: bool
+) -> None:
+    monkeypatch.setattr(machine, "_PROCESSOR", tmp_path / "cpuinfo")
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert machine.processor()[0] == name
+    assert machine.has_bfloat16() is native

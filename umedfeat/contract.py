@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "REGION",
+    "ArrayEncoder",
     "Collected",
     "Dropped",
     "Encoder",
@@ -310,6 +311,19 @@ class Encoder(EncoderFacts, Protocol):
 
         Row i depends on image i alone, bit for bit, whatever N and the position (fp32 on one CPU).
         """
+        ...
+
+
+@runtime_checkable
+class ArrayEncoder(EncoderFacts, Protocol):
+    """An encoder on the CPU that takes pixels as they were read: no torch between them and the vectors."""
+
+    def prepare(self, height: int, width: int) -> None:
+        """Images of this size will come: do what takes long (compile) now. May be left out."""
+        ...
+
+    def embed(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Embed (N, H, W, 3) RGB, uint8 or float32 in [0, 1]; N ≥ 0. Returns (N, D) float32, as its call does."""
         ...
 
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["CORES_VARIABLE", "usable_cores", "usable_memory"]
+__all__ = ["CORES_VARIABLE", "has_bfloat16", "may_have_gpu", "processor", "usable_cores", "usable_memory"]
 
 #: Fewer cores than there are, for this process and the ones it starts.
 CORES_VARIABLE = "UMEDFEAT_CORES"
 _CGROUP = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _MEMORY = Path("/proc/meminfo")
+_PROCESSOR = Path("/proc/cpuinfo")
+#: Nodes through which processes reach GPUs: NVIDIA's cards and boards, AMD's, and those of a Windows host.
+_DEVICES, _GPUS = Path("/dev"), ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
+#: Instructions that multiply bfloat16: Intel's and AMD's, Intel's tiles, ARM's.
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def usable_cores() -> int:
@@ -66,6 +72,28 @@ def _quota(cgroup: Path) -> int | None:
 def _asked_for() -> int | None:
     text = os.environ.get(CORES_VARIABLE, "")
     return int(text) if text.isdigit() and int(text) else None
+
+
+def may_have_gpu() -> bool:
+    """False only where this machine surely shows no GPU to its processes: torch knows better, but takes long to ask."""
+    return sys.platform != "linux" or any(any(_DEVICES.glob(name)) for name in _GPUS)
+
+
+def processor() -> tuple[str, frozenset[str]]:
+    """Name of the processor and its instruction sets as Linux calls them; ("", nothing) where it does not tell."""
+    try:
+        lines = [line.split(":", 1) for line in _PROCESSOR.read_text().splitlines() if ":" in line]
+    except OSError:
+        return "", frozenset()
+    facts: dict[str, str] = {}
+    for key, value in lines:
+        facts.setdefault(key.strip().lower(), value.strip())
+    return facts.get("model name", ""), frozenset(facts.get("flags", facts.get("features", "")).split())
+
+
+def has_bfloat16() -> bool:
+    """Does the processor multiply bfloat16 by itself? Elsewhere it is emulated, slower than float32."""
+    return bool(_BFLOAT16 & processor()[1])
 
 
 def usable_memory() -> int | None:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lookalike import write_official
 from PIL import Image
+
+from umedfeat.machine import may_have_gpu
 
 #: Libraries of other formats, encoders and commands; torchvision brings torch's compiler, which takes seconds.
 FORBIDDEN = {
@@ -43,16 +46,31 @@ def radiograph(tmp_path: Path) -> Path:
     return tmp_path / "chest.png"
 
 
-def test_a_radiograph_needs_no_other_formats_libraries(radiograph: Path, tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
-    (tmp_path / "key").write_text("a secret of the test suite")
-    options = ["--encoder", "efficientnet-lite0", "--device", "cpu", "--progress", "none"]
-    arguments = ["extract", "-i", str(radiograph), "-o", str(tmp_path / "f.h5"), *options]
-    arguments += ["--id-key", str(tmp_path / "key")]
-    command = [sys.executable, str(tmp_path / "script.py"), *arguments]
+def modules_of_a_run(radiograph: Path, *options: str) -> set[str]:
+    """What ``umedfeat extract`` has imported in its own process when it ends."""
+    folder = radiograph.parent
+    (folder / "script.py").write_text(SCRIPT)
+    (folder / "key").write_text("a secret of the test suite")
+    arguments = ["extract", "-i", str(radiograph), "-o", str(folder / "f.h5"), "--progress", "none", *options]
+    command = [sys.executable, str(folder / "script.py"), *arguments, "--id-key", str(folder / "key")]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    modules = set(json.loads(done.stderr.splitlines()[-1]))
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_a_radiograph_needs_no_other_formats_libraries(radiograph: Path) -> None:
+    modules = modules_of_a_run(radiograph, "--encoder", "efficientnet-lite0", "--device", "cpu")
     assert not modules & FORBIDDEN
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_umedpt_on_openvino_needs_no_torch(radiograph: Path, device: str) -> None:
+    pytest.importorskip("openvino")
+    if may_have_gpu() and device == "auto":
+        pytest.skip("here torch is asked for GPUs")
+    write_official(radiograph.parent / "look.pt.zip")
+    modules = modules_of_a_run(radiograph, "--weights", str(radiograph.parent / "look.pt.zip"), "--device", device)
+    assert not modules & ((FORBIDDEN | {"torch"}) - {"openvino"})
+    assert "openvino" in modules
 
 
 def test_reading_processes_know_no_torch() -> None:

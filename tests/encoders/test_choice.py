@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from umedfeat.encoders import choice
 from umedfeat.encoders.choice import EncoderChoice, device_names
 from umedfeat.errors import SetupError
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(choice, "may_have_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
 
@@ -30,7 +32,7 @@ def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 def test_names(monkeypatch: pytest.MonkeyPatch, text: str, names: tuple[str, ...]) -> None:
     with_gpus(monkeypatch, 2)
     assert device_names(text) == names
-    assert [choice.device for choice in EncoderChoice("random", device=text).each()] == list(names)
+    assert [one.device for one in EncoderChoice("random", device=text).each()] == list(names)
 
 
 def test_a_machine_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(
     write_official(tmp_path / "look.pt.zip")
     images = torch.rand(11, 3, 160, 128, generator=torch.Generator().manual_seed(2))
     expected = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime=runtime)(images)
-    for module in (runtime_module, openvino_runtime):
-        monkeypatch.setattr(module, "cpu_threads", lambda: threads)
+    monkeypatch.setattr(runtime_module, "cpu_threads", lambda: threads)
+    monkeypatch.setattr(openvino_runtime, "usable_cores", lambda: threads)
     encoder = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime=runtime)
     assert torch.equal(encoder(images), expected)

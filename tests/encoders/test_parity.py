@@ -14,7 +14,7 @@ from lookalike import tiny_squeezer, write_official
 from torch import nn
 
 from umedfeat.encoders import load_encoder
-from umedfeat.encoders.networks import swin
+from umedfeat.encoders.networks import swin, windows
 from umedfeat.encoders.umedpt import build_network
 from umedfeat.encoders.weights.checkpoint import read_checkpoint
 
@@ -162,8 +162,8 @@ def test_the_parity_test_has_power(ref_dir: Path, monkeypatch: pytest.MonkeyPatc
 
     with torch.inference_mode():
         assert moved(build_network(checkpoint, "pool_last")(images)) > TOLERANCE
-        scaled = {k: v * 1.01 if k.endswith("logit_scale") else v for k, v in checkpoint.tensors.items()}
-        assert moved(build_network(replace(checkpoint, tensors=scaled), "pool_first")(images)) > TOLERANCE
+        scaled = {k: v * np.float32(1.01) if k.endswith("logit_scale") else v for k, v in checkpoint.arrays.items()}
+        assert moved(build_network(replace(checkpoint, arrays=scaled), "pool_first")(images)) > TOLERANCE
         assert moved(build_network(checkpoint, "pool_first")((images - 0.45) / 0.225)) > TOLERANCE
         assert moved(build_network(checkpoint, "pool_first")((images * 255).round() / 255)) > TOLERANCE
     gelu = torch.nn.functional.gelu
@@ -174,8 +174,8 @@ def test_the_parity_test_has_power(ref_dir: Path, monkeypatch: pytest.MonkeyPatc
         patch.setattr(swin, "_EPS", 1e-3)
         assert moved(vectors(path, images)) > TOLERANCE
     with monkeypatch.context() as patch:
-        patch.setattr(swin, "_MASKED", 0.0)
-        swin.window_geometry.cache_clear()
+        patch.setattr(windows, "_MASKED", 0.0)
+        windows.window_geometry.cache_clear()
         assert moved(vectors(path, images)) > TOLERANCE
-    swin.window_geometry.cache_clear()
+    windows.window_geometry.cache_clear()
     assert moved(vectors(path, images)) == 0.0

@@ -12,10 +12,12 @@ from torch.nn import functional
 
 from umedfeat.encoders import load_encoder
 from umedfeat.encoders.networks import swin
-from umedfeat.encoders.runtimes.torch_runtime import choose_precision
+from umedfeat.encoders.runtimes import choosing
+from umedfeat.encoders.runtimes.choosing import choose_precision
 from umedfeat.encoders.umedpt import build_network
 from umedfeat.encoders.weights.checkpoint import read_checkpoint
 from umedfeat.errors import SetupError
+from umedfeat.machine import has_bfloat16
 
 
 def test_norms_directions_and_squeezer_stay_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,13 +49,21 @@ def test_norms_directions_and_squeezer_stay_exact(tmp_path: Path, monkeypatch: p
     assert seen == {"norm": {torch.float32}, "direction": {torch.float32}, "attention": {torch.bfloat16}}
 
 
-def test_bfloat16_agrees(ref_dir: Path) -> None:
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_bfloat16_agrees(ref_dir: Path, monkeypatch: pytest.MonkeyPatch, runtime: str) -> None:
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+        if not has_bfloat16():
+            pytest.skip("this processor emulates bfloat16, and OpenVINO then computes in fp32")
+    monkeypatch.setattr(choosing, "has_bfloat16", lambda: True)
     weights = ref_dir / "v104_swin_tiny_h512_cuda.pt.zip"
     images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
-    half, full = (
-        load_encoder("umedpt", weights=weights, device="cpu", precision=precision, runtime="torch")(images)
+    encoders = [
+        load_encoder("umedpt", weights=weights, device="cpu", precision=precision, runtime=runtime)
         for precision in ("bf16", "fp32")
-    )
+    ]
+    assert [encoder.settings["precision"] for encoder in encoders] == ["bf16", "fp32"]
+    half, full = (encoder(images) for encoder in encoders)
     assert functional.cosine_similarity(half, full).min() >= 0.9999
     assert not torch.equal(half, full)
 
@@ -70,10 +80,14 @@ def test_bfloat16_agrees(ref_dir: Path) -> None:
 )
 def test_what_is_chosen(monkeypatch: pytest.MonkeyPatch, asked: str, device: str, has_bf16: bool, chosen: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bf16)
+    monkeypatch.setattr(choosing, "has_bfloat16", lambda: True)
     assert choose_precision(asked, device) == chosen
 
 
-def test_what_is_not_to_be_had_is_refused() -> None:
+def test_what_is_not_to_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "has_bfloat16", lambda: False)
+    with pytest.raises(SetupError, match="would emulate it"):
+        choose_precision("bf16", "cpu")
     with pytest.raises(SetupError, match="needs a GPU"):
         choose_precision("fp16", "cpu")
     with pytest.raises(SetupError, match="precision"):

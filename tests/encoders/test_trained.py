@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 import umedfeat
 from umedfeat.encoders.baseline import efficientnet_lite0
-from umedfeat.encoders.weights.trained import read_card, write_trained
+from umedfeat.encoders.weights.card import read_card
+from umedfeat.encoders.weights.trained import write_trained
 from umedfeat.errors import CheckpointRefused
 
 

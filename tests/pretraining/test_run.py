@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 
 import umedfeat
 from umedfeat.cli import root
-from umedfeat.encoders.weights.trained import read_card, write_trained
+from umedfeat.encoders.weights.card import read_card
+from umedfeat.encoders.weights.trained import write_trained
 from umedfeat.errors import OutputError, SetupError
 from umedfeat.policy import Policy
 from umedfeat.pretraining.checkpoint import read_state, write_state

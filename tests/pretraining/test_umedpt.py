@@ -31,7 +31,7 @@ def small_swin() -> Checkpoint:
     tensors = {f"encoder.{name}": t for name, t in network.state_dict().items() if name.startswith("features.")}
     tensors |= {"squeezer.conv.weight": torch.randn(32, 192, 1, 1) * 0.1, "squeezer.conv.bias": torch.randn(32)}
     tensors |= {"squeezer.norm.weight": torch.rand(32) + 0.5, "squeezer.norm.bias": torch.randn(32)}
-    return Checkpoint(EncoderConfig("swin", "", 24, (2, 2, 2, 2), (2, 2, 2, 2), 8, 32), tensors, "")
+    return Checkpoint.of_tensors(EncoderConfig("swin", "", 24, (2, 2, 2, 2), (2, 2, 2, 2), 8, 32), tensors, "")
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -90,7 +90,7 @@ def verify(what: str, golden: bool, image: Path | None, as_json: bool) -> None:
         "file": path.name,
         "sha256": checkpoint.sha256,
         "architecture": f"{config.variant or config.family} ({config.dim} values)",
-        "tensors": len(checkpoint.tensors),
+        "tensors": len(checkpoint.arrays),
         "generation": config.generation or "own",
     }
     if golden:
@@ -121,7 +121,7 @@ def convert(source: Path, target: Path) -> None:
 @command.command(epilog="\b\nExample:\n  umedfeat weights where")
 def where() -> None:
     """The cache folder (set UMEDFEAT_CACHE to move it)."""
-    from umedfeat.encoders.weights.download import cache_folder
+    from umedfeat.encoders.cache import cache_folder
 
     click.echo(str(cache_folder()))
 

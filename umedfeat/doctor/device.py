@@ -55,7 +55,7 @@ def driver_version() -> str:
 
 def devices(wish: Wish) -> Iterator[Finding]:
     """Every device that the job would use: model, memory, precision."""
-    from umedfeat.encoders.runtimes.torch_runtime import choose_device, choose_precision
+    from umedfeat.encoders.runtimes.choosing import choose_device, choose_precision
 
     try:
         for name in device_names(wish.choice.device):

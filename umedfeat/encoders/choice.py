@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from umedfeat.errors import SetupError
+from umedfeat.machine import may_have_gpu
 from umedfeat.rules import OneOf, Ruled, setting
 
 __all__ = ["OFFLINE_VARIABLE", "EncoderChoice", "device_names"]
@@ -66,6 +67,8 @@ def device_names(text: str) -> tuple[str, ...]:
     Raises:
         SetupError: an empty name, a GPU named twice, or "all" without a GPU.
     """
+    if text == "auto" and not may_have_gpu():
+        return ("cpu",)
     if text in {"auto", "all", "cuda:all"}:
         return _all_gpus(text)
     names: list[str] = []

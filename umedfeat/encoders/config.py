@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from umedfeat.errors import CheckpointRefused
 from umedfeat.naming import printable
 
-__all__ = ["Checkpoint", "EncoderConfig", "PoolOrder", "refuse_not_finite"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Arrays", "Checkpoint", "EncoderConfig", "PoolOrder", "refuse_not_finite"]
+
+#: Weights by name: no torch, which takes longer to import than some runs take.
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 _MAX_SIZE, _MAX_STAGES, _MAX_WINDOW = 1 << 16, 8, 64
 
@@ -72,33 +80,48 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors and configuration read from a file, nothing executed.
+    """Weights and configuration read from a file, nothing executed.
 
-    ``tensors``: float32 on the CPU. Names: ``encoder.<path in the torchvision or timm model>`` and
+    ``arrays``: float32. Names: ``encoder.<path in the torchvision or timm model>`` and
     ``squeezer.conv.{weight,bias}`` (absent without convolution), ``squeezer.norm.{weight,bias}``.
     ``sha256``: of the file's bytes.
     """
 
     config: EncoderConfig
-    tensors: dict[str, torch.Tensor]
+    arrays: Arrays
     sha256: str
 
     def __post_init__(self) -> None:
         """Refuse what cannot give features.
 
         Raises:
-            CheckpointRefused: a tensor holds NaN or infinity.
+            CheckpointRefused: an array holds NaN or infinity.
         """
-        refuse_not_finite(self.tensors)
+        refuse_not_finite({name: bool(np.isfinite(array).all()) for name, array in self.arrays.items()})
+
+    @classmethod
+    def of_tensors(cls, config: EncoderConfig, tensors: Mapping[str, torch.Tensor], sha256: str) -> Checkpoint:
+        """The same from torch's tensors, which lie on the CPU."""
+        return cls(config, {name: tensor.detach().numpy() for name, tensor in tensors.items()}, sha256)
+
+    @cached_property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The arrays as torch's tensors; they share their memory."""
+        import torch
+
+        return {name: torch.from_numpy(array) for name, array in self.arrays.items()}
 
 
-def refuse_not_finite(tensors: Mapping[str, torch.Tensor]) -> None:
+def refuse_not_finite(finite: Mapping[str, bool]) -> None:
     """A network with NaN in its weights would fail every input, one by one, hours later.
+
+    Args:
+        finite: name of a tensor → are all its values numbers?
 
     Raises:
         CheckpointRefused: a tensor holds NaN or infinity.
     """
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+    for name, sound in finite.items():
+        if not sound:
             message = f"refused: NaN or infinity in {printable(name)}"
             raise CheckpointRefused(message, remedy="the training diverged or the file is damaged: get it again")

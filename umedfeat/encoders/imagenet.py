@@ -55,7 +55,7 @@ def imagenet_swin(weights: Path | None, *, offline: bool) -> Checkpoint:
         raise CheckpointRefused(
             f"{path.name}: not the state dict of a swin_v2_t", remedy=f"get it from {_URL}"
         ) from error
-    return Checkpoint(_CONFIG, tensors, file_sha256(path))
+    return Checkpoint.of_tensors(_CONFIG, tensors, file_sha256(path))
 
 
 def _fetch(path: Path, *, offline: bool) -> None:

@@ -14,6 +14,8 @@ from umedfeat.disk.regular import kind_of
 from umedfeat.encoders.choice import EncoderChoice, device_names
 from umedfeat.encoders.known import KNOWN
 from umedfeat.encoders.plugins import GROUP, described, plugins
+from umedfeat.encoders.runtimes.choosing import choose_device, choose_precision
+from umedfeat.encoders.weights.card import read_card
 from umedfeat.errors import CheckpointRefused, SetupError
 from umedfeat.policy import DEFAULT_SIDE
 
@@ -182,9 +184,6 @@ def load_chosen(choice: EncoderChoice) -> Encoder:
     Raises:
         WeightsUnavailable, CheckpointRefused, SetupError: see ``umedfeat.load_encoder``.
     """
-    from umedfeat.encoders.runtimes.torch_runtime import choose_device, choose_precision
-    from umedfeat.encoders.weights.trained import read_card
-
     _refuse_special(choice.weights)
     trained = choice.weights is not None and read_card(choice.weights) is not None
     entry = TRAINED if trained else entry_of(choice.name)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
-
-from umedfeat.encoders.baseline import as_encoder
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.config import Checkpoint, PoolOrder
-from umedfeat.encoders.networks.squeezer import Embedder, Squeezer
-from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder
 from umedfeat.encoders.weights.checkpoint import read_checkpoint
 from umedfeat.encoders.weights.models import MODELS
 from umedfeat.errors import CheckpointRefused, SetupError
@@ -19,10 +16,15 @@ from umedfeat.policy import DEFAULT_SIDE
 
 if TYPE_CHECKING:
     from umedfeat.contract import Encoder
+    from umedfeat.encoders.networks.squeezer import Embedder
+    from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder
 
 __all__ = ["build_network", "load_imagenet", "load_official"]
 
 log = logging.getLogger("umedfeat")
+
+#: Side of the image on which weights are tried when they are loaded.
+_TRIAL_SIDE = 32
 
 
 def load_official(choice: EncoderChoice) -> Encoder:
@@ -61,48 +63,78 @@ def build_network(checkpoint: Checkpoint, order: PoolOrder | None) -> Embedder:
     Raises:
         CheckpointRefused: tensors are missing or do not fit each other.
     """
+    import torch
+
     from umedfeat.encoders.imagenet import GlobalPool
     from umedfeat.encoders.networks.convnext import timm_convnext, torchvision_convnext
+    from umedfeat.encoders.networks.squeezer import Embedder, Squeezer
     from umedfeat.encoders.networks.swin import SwinV2
 
     families = {"swin": SwinV2, "convnext-timm": timm_convnext, "convnext-tv": torchvision_convnext}
-    try:
+    with _fitting(checkpoint):
         encoder = families[checkpoint.config.family](checkpoint.config, checkpoint.tensors)
         pool = GlobalPool(checkpoint) if order is None else Squeezer(checkpoint.config, checkpoint.tensors, order)
         network = Embedder(encoder, pool).eval()
         with torch.inference_mode():
-            network(torch.zeros(1, 3, 32, 32))
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        fault = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise CheckpointRefused(f"the tensors do not make a {checkpoint.config.family} network: {fault}") from error
+            network(torch.zeros(1, 3, _TRIAL_SIDE, _TRIAL_SIDE))
     return network
 
 
+@contextlib.contextmanager
+def _fitting(checkpoint: Checkpoint) -> Iterator[None]:
+    """Tensors that are missing or do not fit are told as such, whoever makes a network of them.
+
+    Raises:
+        CheckpointRefused: that is so.
+    """
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        fault = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise CheckpointRefused(f"the tensors do not make a {checkpoint.config.family} network: {fault}") from error
+
+
 def _encoder(checkpoint: Checkpoint, order: PoolOrder | None, choice: EncoderChoice) -> Encoder:
-    network = build_network(checkpoint, order)
     settings = _settings(choice.name, checkpoint, order)
     if choice.tokens and choice.runtime != "openvino":
-        return as_encoder(network, DEFAULT_SIDE, settings, choice)
-    if _uses_openvino(checkpoint, choice):
-        from umedfeat.encoders.runtimes.openvino_runtime import OpenVinoEncoder
+        from umedfeat.encoders.baseline import as_encoder
 
-        return OpenVinoEncoder(
-            network, name=choice.name, dim=checkpoint.config.dim, image_size=DEFAULT_SIDE, settings=settings
+        return as_encoder(build_network(checkpoint, order), DEFAULT_SIDE, settings, choice)
+
+    def with_torch() -> TorchEncoder:
+        from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder
+
+        return TorchEncoder(
+            build_network(checkpoint, order),
+            name=choice.name,
+            dim=checkpoint.config.dim,
+            image_size=DEFAULT_SIDE,
+            settings=settings,
+            device=choice.device,
+            precision=choice.precision,
+            compiled=choice.compile,
         )
-    return TorchEncoder(
-        network,
-        name=choice.name,
-        dim=checkpoint.config.dim,
-        image_size=DEFAULT_SIDE,
-        settings=settings,
-        device=choice.device,
-        precision=choice.precision,
-        compiled=choice.compile,
-    )
+
+    if not _uses_openvino(checkpoint, choice):
+        return with_torch()
+    from umedfeat.encoders.runtimes.openvino_runtime import OpenVinoEncoder
+
+    with _fitting(checkpoint):
+        encoder = OpenVinoEncoder(
+            checkpoint,
+            order,
+            name=choice.name,
+            image_size=DEFAULT_SIDE,
+            settings=settings,
+            precision=choice.precision,
+            with_torch=with_torch,
+        )
+        encoder.try_out(_TRIAL_SIDE)
+    return encoder
 
 
 def _uses_openvino(checkpoint: Checkpoint, choice: EncoderChoice) -> bool:
-    """Asked for, or "auto" where it is installed and faster: a Swin on a CPU in fp32.
+    """Asked for, or "auto" where it is installed and faster: a Swin on a CPU, in fp32 or the processor's own bf16.
 
     Raises:
         SetupError: asked for where it cannot be.
@@ -111,10 +143,10 @@ def _uses_openvino(checkpoint: Checkpoint, choice: EncoderChoice) -> bool:
 
     if choice.tokens:
         raise SetupError("--tokens are computed by torch", remedy="leave out --runtime openvino, or --tokens")
-    fits = choice.device == "cpu" and choice.precision == "fp32" and checkpoint.config.family == "swin"
+    fits = choice.device == "cpu" and choice.precision != "fp16" and checkpoint.config.family == "swin"
     if choice.runtime == "openvino":
         if not fits:
-            raise SetupError("--runtime openvino computes Swin encoders on a CPU in fp32", remedy="--runtime torch")
+            raise SetupError("--runtime openvino computes Swin encoders on a CPU", remedy="--runtime torch")
         if not openvino_is_installed():
             raise SetupError("--runtime openvino needs the extra", remedy="pip install 'umedfeat[openvino]'")
         return True

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from umedfeat.contract import Encoder
-from umedfeat.engine.embed import Embedder, Uploaded, Uploader, default_batch_size
+import numpy as np
+import numpy.typing as npt
+
+from umedfeat.contract import ArrayEncoder, Encoder
 from umedfeat.engine.messages import IN_FLIGHT, Batch, Embedded
 from umedfeat.engine.protocols import Slots
 from umedfeat.errors import SetupError
 
 __all__ = ["LocalDevice"]
+
+CPU_BATCH_SIZE = 32
 
 
 class LocalDevice:
@@ -25,8 +30,7 @@ class LocalDevice:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self._embedder = Embedder(encoder)
-        self._uploader = Uploader(encoder.device)
+        self._upload, self._embed = _ways(encoder)
         self._slots: Slots | None = None
         self._uploads = ThreadPoolExecutor(1, thread_name_prefix="upload")
         self._computes = ThreadPoolExecutor(1, thread_name_prefix="encoder")
@@ -37,6 +41,10 @@ class LocalDevice:
     @property
     def batch_size(self) -> int:
         """What suits the device."""
+        if not self.encoder.device.startswith("cuda"):
+            return CPU_BATCH_SIZE
+        from umedfeat.engine.embed import default_batch_size
+
         return default_batch_size(self.encoder)
 
     @property
@@ -58,17 +66,21 @@ class LocalDevice:
     def attach(self, slots: Slots) -> None:
         self._slots = slots
 
+    def expect(self, side: int) -> None:
+        if isinstance(self.encoder, ArrayEncoder):  # a fault is told when images come
+            self._computes.submit(self.encoder.prepare, side, side)
+
     def submit(self, batch: Batch) -> None:
         if self._slots is None:
             raise ValueError("attach() first")
         pixels = self._slots.array(batch.slot, (batch.size, *batch.shape, 3), batch.dtype)
-        upload = self._uploads.submit(self._uploader, pixels)
+        upload = self._uploads.submit(self._upload, pixels)
         future = self._computes.submit(self._compute, upload)
         future.add_done_callback(lambda _: self._wake_writer.send_bytes(b"."))
         self._batches.append((batch, future))
 
-    def _compute(self, upload: Future[Uploaded]) -> Embedded:
-        return self._embedder(upload.result())
+    def _compute(self, upload: Future[Any]) -> Embedded:
+        return self._embed(upload.result())
 
     def collect(self) -> list[tuple[Batch, Embedded]]:
         done: list[tuple[Batch, Embedded]] = []
@@ -101,3 +113,18 @@ class LocalDevice:
         self._batches.clear()
         self._wake.close()
         self._wake_writer.close()
+
+
+def _ways(encoder: Encoder | ArrayEncoder) -> tuple[Callable[[npt.NDArray[Any]], Any], Callable[[Any], Embedded]]:
+    """How pixels reach an encoder, and how they become vectors; torch only for an encoder that needs it."""
+    if isinstance(encoder, ArrayEncoder):
+        return np.asarray, lambda pixels: _embedded(encoder, pixels)
+    from umedfeat.engine.embed import Embedder, Uploader
+
+    return Uploader(encoder.device), Embedder(encoder)
+
+
+def _embedded(encoder: ArrayEncoder, pixels: npt.NDArray[Any]) -> Embedded:
+    begin = time.perf_counter()
+    features = encoder.embed(pixels)
+    return Embedded(features, begin, time.perf_counter())

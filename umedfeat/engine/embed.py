@@ -16,7 +16,6 @@ from umedfeat.errors import SetupError
 
 __all__ = ["Embedder", "Uploaded", "Uploader", "default_batch_size"]
 
-CPU_BATCH_SIZE = 32
 MAX_GPU_BATCH_SIZE = 256
 _PROBED_IMAGES = 8
 #: Of the free memory: other processes, fragmentation and a second batch under way want some.
@@ -107,9 +106,7 @@ class Embedder:
 
 
 def default_batch_size(encoder: Encoder) -> int:
-    """Images per batch: on a GPU what fits half of its free memory, measured on a few; on a CPU a few."""
-    if not encoder.device.startswith("cuda"):
-        return CPU_BATCH_SIZE
+    """Images per batch on a GPU: what fits half of its free memory, measured on a few."""
     device = torch.device(encoder.device)
     size = encoder.image_size
     try:

@@ -131,6 +131,9 @@ class Devices(Protocol):
     def attach(self, slots: Slots) -> None:
         """Where the pixels of batches lie; before the first ``submit``."""
 
+    def expect(self, side: int) -> None:
+        """Regions of this side will probably come: what takes long (compiling) may begin."""
+
     def submit(self, batch: Batch) -> None:
         """Embed a batch whose pixels lie in its slot."""
 

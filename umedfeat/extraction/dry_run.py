@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from umedfeat.contract import Failure, Skipped
 from umedfeat.discovery import Discovery, discover
 from umedfeat.encoders.choice import EncoderChoice
@@ -155,6 +153,8 @@ def _trial(choice: EncoderChoice) -> tuple[int, int, float | None, str]:
         encoder = load_chosen(choice)
     except SetupError as error:
         return DEFAULT_SIDE, 512, None, error.message
+    import torch
+
     side = choice.side or encoder.image_size
     images = torch.rand(_TRIAL_IMAGES, 3, side, side)
     encoder(images)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import distributed
 
-from umedfeat.encoders.runtimes.torch_runtime import choose_device
+from umedfeat.encoders.runtimes.choosing import choose_device
 from umedfeat.errors import SetupError
 from umedfeat.pretraining.examples import Task
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from umedfeat.encoders.runtimes.torch_runtime import choose_device
+from umedfeat.encoders.runtimes.choosing import choose_device
 from umedfeat.policy import Policy
 from umedfeat.pretraining.examples import Task
 from umedfeat.pretraining.footprint import Cost, cost_of

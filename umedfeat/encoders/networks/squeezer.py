@@ -11,15 +11,11 @@ from torch import nn
 from torch.nn import functional
 
 from umedfeat.encoders.config import EncoderConfig, PoolOrder
+from umedfeat.encoders.networks.pooling import wants_float64
 
 __all__ = ["Embedder", "Squeezer"]
 
 _EPS = 1e-5
-
-#: Deepest maps of fewer positions are computed in float64: too few to average the rounding of fp32 away, so that it
-#: would be as large as the original's. Such images (up to 96 × 96 pixels) cost little.
-_FEW_POSITIONS = 10
-_DEEPEST_STRIDE = 32
 
 
 class Squeezer(nn.Module):
@@ -77,8 +73,7 @@ class Embedder(nn.Module):
 
     def wants_float64(self, images: torch.Tensor) -> bool:
         """Are these images so small that only float64 keeps the error below that of the original?"""
-        rows, columns = (-(-side // _DEEPEST_STRIDE) for side in images.shape[-2:])
-        return rows * columns < _FEW_POSITIONS
+        return wants_float64(images.shape[-2], images.shape[-1])
 
     def in_float64(self) -> Embedder:
         """A copy that computes in float64 and still takes and gives float32."""

@@ -12,24 +12,19 @@ GELU.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
 
 from umedfeat.encoders.config import EncoderConfig
+from umedfeat.encoders.networks.windows import Geometry, Key, logit_scale, position_bias, reordering, window_geometry
 
-__all__ = ["Geometry", "SwinV2", "window_geometry"]
+__all__ = ["SwinV2"]
 
-_MASKED = -100.0
-_MAX_LOGIT_SCALE = math.log(100.0)
 _EPS = 1e-5
 #: Shorter vectors are not normalised (``functional.normalize``).
 _SHORTEST = 1e-12
@@ -39,63 +34,6 @@ _LONG, _PIECE = 384, 96
 _CACHED_TOKENS = 1024
 #: Sizes of images (and batches) whose constants are kept.
 _KEPT_SIZES = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Geometry:
-    """Where the tokens of a (height, width) map lie in its windows.
-
-    Attributes:
-        key: (height, width, window, shifted); equal keys, equal geometry.
-        order: (height · width,) row-major token at each place of the window order; padding left out.
-        slots: (height · width,) place of each of those tokens among the padded windows' slots.
-        windows: number of windows; each has ``window²`` slots.
-        mask: (windows, window², window²) additive, or None without a shift.
-    """
-
-    key: tuple[int, int, int, bool]
-    order: npt.NDArray[np.int64]
-    slots: npt.NDArray[np.int64]
-    windows: int
-    mask: npt.NDArray[np.float32] | None
-
-
-@lru_cache(maxsize=256)
-def window_geometry(height: int, width: int, window: int, shifted: bool) -> Geometry:
-    """The geometry of one kind of block on one size of map."""
-    padded = (-(-height // window) * window, -(-width // window) * window)
-    shift = tuple(window // 2 if shifted and window < side else 0 for side in padded)
-    tokens = np.full(padded, -1, dtype=np.int64)
-    tokens[:height, :width] = np.arange(height * width).reshape(height, width)
-    tokens = np.roll(tokens, (-shift[0], -shift[1]), axis=(0, 1))
-    slots = _partition(tokens, window).reshape(-1)
-    places = np.flatnonzero(slots >= 0)
-    mask = _shift_mask(padded, window, shift) if any(shift) else None
-    key = (height, width, window, shifted)
-    return Geometry(key, slots[places], places, slots.size // window**2, mask)
-
-
-def _partition(values: npt.NDArray[np.int64], window: int) -> npt.NDArray[np.int64]:
-    rows, columns = values.shape[0] // window, values.shape[1] // window
-    parts: npt.NDArray[np.int64] = values.reshape(rows, window, columns, window).swapaxes(1, 2)
-    return parts.reshape(rows * columns, window**2)
-
-
-def _shift_mask(padded: Sequence[int], window: int, shift: Sequence[int]) -> npt.NDArray[np.float32]:
-    """-100 between tokens that a cyclic shift has brought together from different sides of the map."""
-    regions = np.zeros(tuple(padded), dtype=np.int64)
-    count = 0
-    edges = [
-        ((0, side - window), (side - window, side - step), (side - step, side))
-        for side, step in zip(padded, shift, strict=True)
-    ]
-    for top, bottom in edges[0]:
-        for left, right in edges[1]:
-            regions[top:bottom, left:right] = count
-            count += 1
-    parts = _partition(regions, window)
-    mask: npt.NDArray[np.float32] = np.where(parts[:, None, :] != parts[:, :, None], _MASKED, 0.0).astype(np.float32)
-    return mask
 
 
 class Place(NamedTuple):
@@ -206,8 +144,7 @@ class _Stage(nn.Module):
         for block in self.blocks:
             geometry = window_geometry(height, width, block.window, block.shifted)
             gather = _gather(before.key if before else None, geometry.key, device)
-            padded = geometry.windows * block.window**2 != height * width
-            slots = torch.from_numpy(geometry.slots).to(device) if padded else None
+            slots = torch.from_numpy(geometry.slots).to(device) if geometry.padded else None
             bias = block.bias(geometry, 1 if block.in_parts(height * width, slots, device) else n, dtype, device)
             found.append(Place(gather, slots, geometry.windows, bias, geometry.mask is not None))
             before = geometry
@@ -257,9 +194,9 @@ class _Block(nn.Module):
             for part in ("attn.proj", "mlp.0", "mlp.3")
         )
         self.norm1, self.norm2 = _Norm(own, f"{name}.norm1"), _Norm(own, f"{name}.norm2")
-        scale = own[f"{name}.attn.logit_scale"].double().clamp(max=_MAX_LOGIT_SCALE).exp()
-        self.scale = _frozen(scale.reshape(self.heads, 1, 1))
-        self.position = _frozen(_position_bias(own, f"{name}.attn", self.window, self.heads))
+        arrays = {key: value.numpy() for key, value in own.items() if key.startswith(f"{name}.attn.")}
+        self.scale = _frozen(torch.from_numpy(logit_scale(arrays, f"{name}.attn")))
+        self.position = _frozen(torch.from_numpy(position_bias(arrays, f"{name}.attn", self.window, self.heads)))
 
     def forward(self, tokens: torch.Tensor, place: Place) -> torch.Tensor:
         """(n, h · w, C) in window order."""
@@ -353,43 +290,15 @@ class _Merge(nn.Module):
         return merged
 
 
-def _position_bias(own: Mapping[str, torch.Tensor], name: str, window: int, heads: int) -> torch.Tensor:
-    """(1, heads, window², window²): 16 · sigmoid of the small network over log-spaced offsets; float64."""
-    up, down = own[f"{name}.cpb_mlp.0.weight"].double(), own[f"{name}.cpb_mlp.2.weight"].double()
-    steps = torch.arange(-(window - 1), window, dtype=torch.float64)
-    table = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1) / (window - 1) * 8
-    table = torch.sign(table) * torch.log2(table.abs() + 1.0) / 3.0
-    hidden = functional.relu(functional.linear(table, up, own[f"{name}.cpb_mlp.0.bias"].double()))
-    values = functional.linear(hidden, down).reshape(-1, heads)
-    places = np.stack(np.meshgrid(np.arange(window), np.arange(window), indexing="ij")).reshape(2, -1)
-    offset = places[:, :, None] - places[:, None, :] + window - 1
-    index = torch.from_numpy(offset[0] * (2 * window - 1) + offset[1])
-    return 16 * torch.sigmoid(values[index.reshape(-1)]).reshape(window**2, window**2, heads).permute(2, 0, 1)[None]
-
-
 def _reordered(tokens: torch.Tensor, gather: torch.Tensor | None) -> torch.Tensor:
     return tokens if gather is None else tokens.index_select(1, gather)
 
 
 @lru_cache(maxsize=512)
-def _gather(
-    before: tuple[int, int, int, bool] | None, after: tuple[int, int, int, bool] | None, device: torch.device
-) -> torch.Tensor | None:
-    """For every place of the new order, the place of its token in the old one; None is row-major.
-
-    None where both orders are the same.
-    """
-    if before == after:
-        return None
-    sides = before or after
-    row_major = np.arange(sides[0] * sides[1]) if sides else np.arange(0)
-    old = window_geometry(*before).order if before else row_major
-    new = window_geometry(*after).order if after else row_major
-    if np.array_equal(old, new):
-        return None
-    place = np.empty_like(old)
-    place[old] = np.arange(len(old))
-    return torch.from_numpy(place[new]).to(device)
+def _gather(before: Key | None, after: Key | None, device: torch.device) -> torch.Tensor | None:
+    """``windows.reordering`` on a device."""
+    places = reordering(before, after)
+    return None if places is None else torch.from_numpy(places).to(device)
 
 
 def _is_traced() -> bool:

@@ -1,28 +1,31 @@
-"""Runs a network on CPUs with OpenVINO: one stream of one thread per core, one image per request, fp32.
+"""Runs a network on CPUs with OpenVINO: one stream of one thread per core, one image per request.
 
-The graph is made from our own torch network for each size of input. One image per request means that a vector depends
-on its image alone, bit for bit. Optional: ``pip install 'umedfeat[openvino]'``.
+The graph is made of plain arrays for each size of input; torch is imported for what OpenVINO does not compute (feature
+maps, tokens, tiny images) and for callers who bring its tensors. One image per request means that a vector depends on
+its image alone, bit for bit. Optional: ``pip install 'umedfeat[openvino]'``.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from queue import SimpleQueue
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
 
-from umedfeat.encoders.networks.squeezer import Embedder
-from umedfeat.encoders.runtimes.openvino_sums import sum_in_pieces
-from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder, checked_images, cpu_threads
-from umedfeat.encoders.transform import Transform
+from umedfeat.encoders.config import Checkpoint, PoolOrder
+from umedfeat.encoders.networks.pooling import pooling_of, wants_float64
+from umedfeat.machine import usable_cores
+
+if TYPE_CHECKING:
+    import torch
+
+    from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder
+    from umedfeat.encoders.transform import Transform
 
 __all__ = ["OpenVinoEncoder", "openvino_is_installed"]
 
@@ -36,29 +39,62 @@ def openvino_is_installed() -> bool:
 
 
 class OpenVinoEncoder:
-    """An Encoder (see ``umedfeat.contract``) that computes with OpenVINO on the CPU in fp32.
+    """An Encoder (see ``umedfeat.contract``) that computes a Swin with OpenVINO on the CPU.
 
     Args:
-        network: encoder and squeezer.
-        name, dim, image_size, settings: as in ``Encoder``; precision and runtime are added to the settings.
+        checkpoint: a Swin's.
+        order: of the squeezer's parts, or None for the mean over the map.
+        name, image_size, settings: as in ``Encoder``; precision and runtime are added to the settings.
+        precision: "fp32", or "bf16" where the processor has it.
+        with_torch: makes the same encoder on torch.
     """
 
     device = "cpu"
-    precision = "fp32"
 
-    def __init__(self, network: Embedder, *, name: str, dim: int, image_size: int, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        order: PoolOrder | None,
+        *,
+        name: str,
+        image_size: int,
+        settings: Mapping[str, Any],
+        precision: str,
+        with_torch: Callable[[], TorchEncoder],
+    ) -> None:
         self.name = name
-        self.dim = dim
+        self.dim = checkpoint.config.dim
         self.image_size = image_size
-        self.settings = {**settings, "precision": "fp32", "runtime": "openvino", "compiled": False}
-        self._network = network.eval().requires_grad_(False)
-        self._torch = TorchEncoder(network, name=name, dim=dim, image_size=image_size, settings=settings)
+        self.precision = precision
+        self.settings = {**settings, "precision": precision, "runtime": "openvino", "compiled": False}
+        self._checkpoint = checkpoint
+        self._pool = pooling_of(checkpoint, order)
+        self._with_torch = with_torch
+        self._on_torch: TorchEncoder | None = None
         self._idle: OrderedDict[tuple[int, int], SimpleQueue[Any]] = OrderedDict()
         self._threads: ThreadPoolExecutor | None = None
+
+    def try_out(self, side: int) -> None:
+        """Build the graph of a small image, without compiling it, and pool a map.
+
+        Raises:
+            KeyError, ValueError, RuntimeError: the weights do not fit each other.
+        """
+        from umedfeat.encoders.runtimes.openvino_swin import swin_graph
+
+        graph = swin_graph(self._checkpoint.config, self._checkpoint.arrays, side, side)
+        self._pool(np.zeros(tuple(graph.output(0).shape)[1:]))
+
+    def prepare(self, height: int, width: int) -> None:
+        """See ``umedfeat.contract.ArrayEncoder``."""
+        if not wants_float64(height, width):
+            self._requests(height, width)
 
     @property
     def transform(self) -> Transform:
         """Pictures to what this encoder takes: RGB in [0, 1] of its size."""
+        from umedfeat.encoders.transform import Transform
+
         return Transform(self.image_size)
 
     @overload
@@ -69,28 +105,45 @@ class OpenVinoEncoder:
         self, images: torch.Tensor, *, return_pyramid: bool = False, return_tokens: bool = False
     ) -> torch.Tensor | list[torch.Tensor]:
         """As ``TorchEncoder``; feature maps, tokens and tiny images are computed with torch."""
+        import torch
+
+        from umedfeat.encoders.runtimes.torch_runtime import checked_images
+
         checked_images(images)
         if return_pyramid:
             return self._torch(images, return_pyramid=True)
         if return_tokens:
             return self._torch(images, return_tokens=True)
-        if not len(images) or self._network.wants_float64(images):
-            return self._torch(images)
-        out = torch.empty(len(images), self.dim)
-        idle = self._requests(int(images.shape[2]), int(images.shape[3]))
-        pixels = np.ascontiguousarray(images.numpy(), dtype=np.float32)
-        list(self._pool().map(lambda place: self._one(idle, pixels, out, place), range(len(pixels))))
+        return torch.from_numpy(self.embed(images.permute(0, 2, 3, 1).numpy()))
+
+    def embed(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """See ``umedfeat.contract.ArrayEncoder``."""
+        count, height, width, _ = pixels.shape
+        out = np.empty((count, self.dim), dtype=np.float32)
+        if count and wants_float64(height, width):
+            import torch
+
+            return self._torch(torch.from_numpy(unit(pixels)).permute(0, 3, 1, 2)).numpy()
+        if count:
+            idle = self._requests(height, width)
+            list(self._workers().map(lambda place: self._one(idle, pixels, out, place), range(count)))
         return out
 
-    def _one(self, idle: SimpleQueue[Any], pixels: npt.NDArray[np.float32], out: torch.Tensor, place: int) -> None:
-        """One image by one request; the squeezer stays with torch, which computes it in float64."""
+    def _one(self, idle: SimpleQueue[Any], pixels: npt.NDArray[Any], out: npt.NDArray[np.float32], place: int) -> None:
+        """One image by one request; the squeezer is computed in float64."""
         request = idle.get()
         try:
-            request.infer({0: pixels[place : place + 1]})
-            with torch.inference_mode():
-                out[place] = self._network.squeezer(torch.from_numpy(request.get_output_tensor(0).data))[0]
+            image = np.ascontiguousarray(unit(pixels[place : place + 1]).transpose(0, 3, 1, 2))
+            request.infer({0: image})
+            out[place] = self._pool(request.get_output_tensor(0).data[0].astype(np.float64))
         finally:
             idle.put(request)
+
+    @property
+    def _torch(self) -> TorchEncoder:
+        if self._on_torch is None:
+            self._on_torch = self._with_torch()
+        return self._on_torch
 
     def _requests(self, height: int, width: int) -> SimpleQueue[Any]:
         """The idle requests of the compiled graph for one size, as many as cores."""
@@ -98,51 +151,27 @@ class OpenVinoEncoder:
         if size not in self._idle:
             while len(self._idle) >= _KEPT_SIZES:
                 self._idle.popitem(last=False)
-            self._idle[size] = _compiled(_Deepest(self._network.encoder), height, width)
+            self._idle[size] = self._compiled(height, width)
         self._idle.move_to_end(size)
         return self._idle[size]
 
-    def _pool(self) -> ThreadPoolExecutor:
+    def _compiled(self, height: int, width: int) -> SimpleQueue[Any]:
+        """Requests are run and waited for one by one: results of callbacks could be read before they were written."""
+        from umedfeat.encoders.runtimes.openvino_graphs import compiled_swin
+
+        threads = usable_cores()
+        compiled = compiled_swin(self._checkpoint, height, width, threads, self.precision)
+        idle: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(threads):
+            idle.put(compiled.create_infer_request())
+        return idle
+
+    def _workers(self) -> ThreadPoolExecutor:
         if self._threads is None:  # made on first use: threads do not survive a fork
-            self._threads = ThreadPoolExecutor(
-                cpu_threads(), "openvino", initializer=torch.set_num_threads, initargs=(1,)
-            )
+            self._threads = ThreadPoolExecutor(usable_cores(), "openvino")
         return self._threads
 
 
-class _Deepest(nn.Module):
-    """An encoder's last feature map."""
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps: torch.Tensor = self.encoder(images)[-1]
-        return maps
-
-
-def _compiled(network: nn.Module, height: int, width: int) -> SimpleQueue[Any]:
-    """Requests are run and waited for one by one: results of callbacks could be read before they were written."""
-    import openvino
-    from openvino import properties
-
-    shape = (1, 3, height, width)
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns that sizes become constants, which is what is wanted
-        graph = openvino.convert_model(network, example_input=torch.zeros(shape), input=[shape], share_weights=False)
-    sum_in_pieces(graph)
-    threads = cpu_threads()
-    compiled = openvino.Core().compile_model(
-        graph,
-        "CPU",
-        {
-            properties.hint.inference_precision(): openvino.Type.f32,
-            properties.num_streams(): threads,
-            properties.inference_num_threads(): threads,
-        },
-    )
-    idle: SimpleQueue[Any] = SimpleQueue()
-    for _ in range(threads):
-        idle.put(compiled.create_infer_request())
-    return idle
+def unit(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Pixels as float32 in [0, 1]; 8-bit ones are scaled."""
+    return pixels.astype(np.float32) / np.float32(255) if pixels.dtype == np.uint8 else pixels.astype(np.float32)

@@ -19,7 +19,7 @@ from umedfeat.encoders.transform import Transform
 from umedfeat.errors import SetupError
 from umedfeat.machine import usable_cores
 
-__all__ = ["TorchEncoder", "checked_images", "choose_device", "choose_precision", "cpu_threads"]
+__all__ = ["TorchEncoder", "checked_images", "cpu_threads"]
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
@@ -28,40 +28,6 @@ log = logging.getLogger("umedfeat")
 #: Images per thread and call on a CPU: small enough to stay in the caches, and memory is reused, not mapped anew.
 CPU_BATCH = 2
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def choose_device(device: str) -> str:
-    """ "auto" → a GPU if there is one.
-
-    Raises:
-        SetupError: the device does not exist here.
-    """
-    if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise SetupError(f"--device {device!r} is not a device", remedy="auto, cpu, cuda or cuda:N") from error
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise SetupError(f"--device {device}: this machine has {count} CUDA devices", remedy="--device auto or cpu")
-    return f"cuda:{chosen.index or 0}" if chosen.type == "cuda" else str(chosen)
-
-
-def choose_precision(precision: str, device: str) -> str:
-    """ "auto" → bf16 on a GPU that has it, else fp32.
-
-    Raises:
-        SetupError: a half precision that the device does not compute well.
-    """
-    on_gpu = device.startswith("cuda")
-    if precision == "auto":
-        return "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "fp32"
-    if precision == "fp16" and not on_gpu:
-        raise SetupError("--precision fp16 needs a GPU", remedy="--precision fp32, or auto")
-    if precision not in _DTYPES:
-        raise SetupError(f"precision {precision!r} is unknown", remedy=f"auto, {', '.join(_DTYPES)}")
-    return precision
 
 
 def cpu_threads() -> int:

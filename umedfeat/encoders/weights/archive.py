@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
 from umedfeat.encoders.weights.inert_reader import MAX_STREAM_BYTES, StorageRef, TensorView, read_tree
 from umedfeat.errors import CheckpointRefused
@@ -144,7 +144,7 @@ class TorchArchive:
         """The module as plain data."""
         return read_tree(self._small(f"{self._root}/data.pkl", MAX_STREAM_BYTES), self._label)
 
-    def tensor(self, view: TensorView, name: str) -> torch.Tensor:
+    def array(self, view: TensorView, name: str) -> npt.NDArray[Any]:
         """A contiguous copy of a tensor; floating types as float32.
 
         Raises:
@@ -158,9 +158,10 @@ class TorchArchive:
         self._bytes_left -= elements * max(4, _ITEM_BYTES[storage.dtype])
         if self._bytes_left < 0:
             raise CheckpointRefused(f"{self._label}: refused: its tensors are larger than the file that holds them")
-        raw = torch.frombuffer(bytearray(self._storage(storage, name)), dtype=getattr(torch, storage.dtype))
-        tensor = raw.as_strided(view.size, view.stride, view.offset)
-        return (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).clone().contiguous()
+        raw = _numbers(self._storage(storage, name), storage.dtype)
+        steps = [stride * raw.itemsize for stride in view.stride]
+        strided = np.lib.stride_tricks.as_strided(raw[view.offset :], view.size, steps, writeable=False)
+        return np.array(strided, dtype=np.float32 if strided.dtype.kind == "f" else strided.dtype, order="C")
 
     def _storage(self, storage: StorageRef, name: str) -> bytes:
         if storage.numel == 0:
@@ -178,3 +179,10 @@ class TorchArchive:
         if self._members[member].file_size > limit:
             raise CheckpointRefused(f"{self._label}: refused: {member.rpartition('/')[2]} is too large")
         return self._archive.read(member)
+
+
+def _numbers(data: bytes, dtype: str) -> npt.NDArray[Any]:
+    """The elements of a storage; bfloat16, which numpy lacks, is the upper half of a float32."""
+    if dtype == "bfloat16":
+        return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(data, dtype)

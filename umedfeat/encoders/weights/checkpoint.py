@@ -8,10 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
 from umedfeat.disk.regular import open_regular
-from umedfeat.encoders.config import Checkpoint, EncoderConfig
+from umedfeat.encoders.config import Arrays, Checkpoint, EncoderConfig
 from umedfeat.encoders.weights.archive import TorchArchive, open_module, opened_archive
 from umedfeat.encoders.weights.inert_reader import Node, TensorView
 from umedfeat.errors import CheckpointRefused
@@ -88,7 +86,7 @@ def _read_official(path: Path) -> Checkpoint:
 # ---- the squeezer -----------------------------------------------------------------------------------------------
 
 
-def _read_squeezer(module: TorchArchive, name: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _read_squeezer(module: TorchArchive, name: str) -> tuple[Arrays, dict[str, Any]]:
     tree = _node(module.tree(), "mmm.mtl_modules.shared_blocks.Squeezer", name)
     parts = _children(tree)
     norm, activation = parts.get("norm"), parts.get("activation")
@@ -112,7 +110,7 @@ def _read_squeezer(module: TorchArchive, name: str) -> tuple[dict[str, torch.Ten
     if _config_of(tree).get("connect_latent_and_feature"):
         raise _unknown(name, "a squeezer that joins latent and feature maps")
     tensors = {
-        f"squeezer.{part}.{path}": module.tensor(view, f"{part}.{path}")
+        f"squeezer.{part}.{path}": module.array(view, f"{part}.{path}")
         for part in ("norm", "conv")
         if part in parts
         for path, view in _tensors(parts[part])
@@ -124,25 +122,25 @@ def _read_squeezer(module: TorchArchive, name: str) -> tuple[dict[str, torch.Ten
     return tensors, {"out_channels": -1 if conv is None else int(conv.shape[0]), "generation": generation}
 
 
-def _check_channels(config: EncoderConfig, squeezer: Mapping[str, torch.Tensor], name: str) -> None:
+def _check_channels(config: EncoderConfig, squeezer: Arrays, name: str) -> None:
     deepest = config.embed_dim * 2 ** (len(config.depths) - 1)
     conv = squeezer.get("squeezer.conv.weight")
     fits = conv is None or int(conv.shape[1]) == deepest
-    if not fits or squeezer["squeezer.norm.weight"].numel() != config.dim:
+    if not fits or squeezer["squeezer.norm.weight"].size != config.dim:
         raise CheckpointRefused(f"{name}: encoder ({deepest} channels) and squeezer do not fit")
 
 
 # ---- the encoder ------------------------------------------------------------------------------------------------
 
 
-def _read_encoder(module: TorchArchive, name: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _read_encoder(module: TorchArchive, name: str) -> tuple[Arrays, dict[str, Any]]:
     tree = _node(module.tree(), "mmm.mtl_modules.shared_blocks.PyramidEncoder", name)
     if _config_of(tree).get("pyramid_channels"):
         raise _unknown(name, "an encoder with extra pyramid channels")
     prefix, network = _network_of(tree, name)
     views = dict(_tensors(network))
     tensors = {
-        f"encoder.{path}": module.tensor(view, path)
+        f"encoder.{path}": module.array(view, path)
         for path, view in views.items()
         if not path.endswith(_COMPUTED) and not path.startswith("head.")
     }
@@ -219,7 +217,7 @@ def _pair(sides: Any, name: str) -> tuple[int, int]:
     raise _unknown(name, "a Swin window that is not two whole numbers")
 
 
-def _timm_facts(tree: Node, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _timm_facts(tree: Node, tensors: Arrays) -> dict[str, Any]:
     depths = _depths(tensors, re.compile(r"encoder\.stages_(\d+)\.blocks\.(\d+)\."))
     embed = int(tensors["encoder.stem_0.weight"].shape[0])
     grn = any(".grn." in path for path in tensors)
@@ -231,7 +229,7 @@ def _timm_facts(tree: Node, tensors: Mapping[str, torch.Tensor]) -> dict[str, An
     }
 
 
-def _torchvision_facts(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, Any]:
+def _torchvision_facts(tensors: Arrays, prefix: str) -> dict[str, Any]:
     depths = _depths(tensors, re.compile(r"encoder\.(\d+)\.(\d+)\.layer_scale$"))
     embed = int(tensors["encoder.0.0.weight"].shape[0])
     return {
@@ -242,7 +240,7 @@ def _torchvision_facts(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict
     }
 
 
-def _depths(tensors: Mapping[str, torch.Tensor], pattern: re.Pattern[str]) -> tuple[int, ...]:
+def _depths(tensors: Arrays, pattern: re.Pattern[str]) -> tuple[int, ...]:
     places = {tuple(map(int, found.groups())) for path in tensors if (found := pattern.match(path))}
     stages = sorted({stage for stage, _ in places})
     return tuple(sum(1 for stage, _ in places if stage == wanted) for wanted in stages)

@@ -11,7 +11,6 @@ import errno
 import http.client
 import logging
 import os
-import stat
 import time
 import urllib.error
 import urllib.request
@@ -22,11 +21,12 @@ from urllib.parse import urlsplit
 
 from umedfeat.disk.lock import OutputLock
 from umedfeat.disk.plain import refuse_link
+from umedfeat.encoders.cache import cache_folder, is_open_to_all
 from umedfeat.encoders.weights.models import OfficialModel
 from umedfeat.errors import CheckpointRefused, OutputError, WeightsUnavailable
 from umedfeat.terminal.bar import Bar
 
-__all__ = ["cache_folder", "cached_file", "ensure_weights", "pin_of", "verify_pin", "verify_site_pin"]
+__all__ = ["cached_file", "ensure_weights", "pin_of", "verify_pin", "verify_site_pin"]
 
 log = logging.getLogger("umedfeat")
 
@@ -35,13 +35,6 @@ _STALL_SECONDS = 30.0
 _TRIES = 3
 _MAX_BYTES = 8 << 30
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
-
-
-def cache_folder() -> Path:
-    """``UMEDFEAT_CACHE``, else ``umedfeat`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
-    if os.environ.get("UMEDFEAT_CACHE"):
-        return Path(os.environ["UMEDFEAT_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "umedfeat")
 
 
 def cached_file(model: OfficialModel) -> Path:
@@ -182,8 +175,7 @@ def _refuse_links(path: Path) -> None:
     part = _part_of(path)
     for own in (path, part, _etag_of(part), _pin_file(path)):
         refuse_link(own)
-    mode = path.parent.stat().st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+    if is_open_to_all(path.parent):
         log.warning("%s: anybody on this machine can replace weights in this cache (chmod o-w)", path.parent)
 
 

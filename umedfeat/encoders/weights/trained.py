@@ -23,13 +23,12 @@ from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.config import Checkpoint, EncoderConfig
 from umedfeat.encoders.networks.lite0 import Lite0
 from umedfeat.encoders.umedpt import build_network
+from umedfeat.encoders.weights.card import CARD_KEY, read_card
 from umedfeat.encoders.weights.checkpoint import file_sha256
 from umedfeat.errors import CheckpointRefused, SetupError
 
-__all__ = ["build_trained", "load_shipped", "load_trained", "load_weights", "read_card", "write_trained"]
+__all__ = ["build_trained", "load_shipped", "load_trained", "load_weights", "write_trained"]
 
-#: One key only: several would be written in random order, and the same training would give other bytes.
-_KEY = "umedfeat_trained"
 _LARGEST = 1024
 _REMEDY = "train it again, or copy the file again"
 
@@ -38,21 +37,8 @@ def write_trained(path: Path, tensors: Mapping[str, torch.Tensor], card: Mapping
     """Write tensors and card: the same content gives the same bytes. Whole or not at all."""
     temporary = path.with_name(f".{path.name}.new")
     ordered = {name: tensors[name].contiguous() for name in sorted(tensors)}
-    temporary.write_bytes(save(ordered, metadata={_KEY: json.dumps(card, sort_keys=True, ensure_ascii=False)}))
+    temporary.write_bytes(save(ordered, metadata={CARD_KEY: json.dumps(card, sort_keys=True, ensure_ascii=False)}))
     temporary.replace(path)
-
-
-def read_card(path: Path) -> dict[str, Any] | None:
-    """The card of a trained encoder's file; None where the file is something else."""
-    if path.suffix != ".safetensors":
-        return None
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
-        card = None if text is None else json.loads(text)
-    except (SafetensorError, OSError, ValueError, RecursionError):  # other readers say what is wrong with it
-        return None
-    return card if isinstance(card, dict) else None
 
 
 def load_weights(choice: EncoderChoice) -> Encoder:
@@ -114,7 +100,7 @@ def build_trained(architecture: Mapping[str, Any], tensors: dict[str, torch.Tens
         if architecture["family"] == "umedpt":
             facts = dict(architecture["config"])
             facts |= {key: tuple(facts[key]) for key in ("depths", "num_heads")}
-            return build_network(Checkpoint(EncoderConfig(**facts), tensors, ""), architecture["pool_order"])
+            return build_network(Checkpoint.of_tensors(EncoderConfig(**facts), tensors, ""), architecture["pool_order"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         fault = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise CheckpointRefused(f"{name}: the tensors do not fit the architecture: {fault}", remedy=_REMEDY) from error

@@ -29,7 +29,7 @@ _WORKERS = 8  # per device; more do not make a disk faster
 class Here:
     """This machine. See ``umedfeat.engine.protocols.Place``.
 
-    A reading process imports what it needs while this one loads the encoder, which brings torch.
+    A reading process imports what it needs while this one loads the encoder, and reads while the encoder is compiled.
 
     Args:
         choice: the encoder, and the devices that compute it.
@@ -67,6 +67,8 @@ class Here:
         fitting = wishes.batch_size or batch_size_for(self._devices.batch_size, policy, workers, self._devices.room)
         self._policy, self._wishes = policy, wishes
         self._settings = EngineSettings(workers, fitting, wishes.spill_dir, wishes.dtype, wishes.max_unreadable)
+        if policy.slide.tile_size == policy.image.size:
+            self._devices.expect(policy.image.size)
         told = self.encoder
         runtime = told.settings.get("runtime", "")
         how = f"{told.precision}, {runtime}" if runtime else told.precision
@@ -109,7 +111,7 @@ def _open_devices(choice: EncoderChoice) -> Devices:
     choices = choice.each()
     if len(choices) > 1:
         return DevicePool(choices)
-    from umedfeat.engine.device import LocalDevice  # brings torch: after the first reading process has started
+    from umedfeat.engine.device import LocalDevice
 
     return LocalDevice(load_chosen(choice))
 

@@ -1,0 +1,134 @@
+"""Compiled OpenVINO graphs: from the cache where an earlier run left them, else built, compiled and left there.
+
+A compiled graph depends on the weights, the size of its input, the version of OpenVINO and the instructions of the
+processor; its name in the cache is a hash of these. It is executed, so it is believed only where nobody else could have
+written it, and only as it was written: its own sha256 stands in front.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from umedfeat.disk.plain import open_plain
+from umedfeat.encoders.cache import cache_folder, is_open_to_all
+from umedfeat.encoders.config import Checkpoint
+from umedfeat.machine import processor
+
+__all__ = ["compiled_swin"]
+
+log = logging.getLogger("umedfeat")
+
+#: Changes when the graphs that are built change.
+_GENERATION = 1
+_FOLDER = "openvino"
+#: Graphs that stay in the cache, the ones used last; about as large as their weights.
+_KEPT = 8
+_DIGEST_BYTES = 32
+
+
+def compiled_swin(checkpoint: Checkpoint, height: int, width: int, threads: int, precision: str) -> Any:
+    """The compiled graph of a Swin for one size: one stream of one thread per core.
+
+    Args:
+        threads: streams.
+        precision: "fp32" or "bf16".
+    """
+    import openvino
+
+    core, options = openvino.Core(), _options(threads, precision)
+    place = _place(checkpoint, height, width, precision)
+    content = None if place is None else _read(place)
+    if content is not None:
+        with contextlib.suppress(RuntimeError):  # of another build of OpenVINO: compiled anew
+            return core.import_model(content, "CPU", options)
+    from umedfeat.encoders.runtimes.openvino_sums import sum_in_pieces
+    from umedfeat.encoders.runtimes.openvino_swin import swin_graph
+
+    graph = swin_graph(checkpoint.config, checkpoint.arrays, height, width)
+    if precision == "fp32":
+        sum_in_pieces(graph)
+    compiled = core.compile_model(graph, "CPU", options)
+    if place is not None:
+        _write(place, compiled.export_model().getvalue())
+    return compiled
+
+
+def _options(threads: int, precision: str) -> dict[str, Any]:
+    import openvino
+    from openvino import properties
+
+    return {
+        properties.hint.inference_precision(): openvino.Type.bf16 if precision == "bf16" else openvino.Type.f32,
+        properties.num_streams(): threads,
+        properties.inference_num_threads(): threads,
+    }
+
+
+def _place(checkpoint: Checkpoint, height: int, width: int, precision: str) -> Path | None:
+    """Where the compiled graph of these weights lies, or None without a folder that only its owner can write to."""
+    import openvino
+
+    facts = {
+        "generation": _GENERATION,
+        "weights": checkpoint.sha256,
+        "config": repr(checkpoint.config),
+        "size": [height, width],
+        "precision": precision,
+        "openvino": openvino.__version__,
+        "processor": [processor()[0], *sorted(processor()[1])],
+    }
+    folder = cache_folder() / _FOLDER
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.is_symlink() or is_open_to_all(folder) or is_open_to_all(folder.parent):
+            log.warning("%s: anybody can write there: compiled graphs are not kept (chmod o-w)", folder)
+            return None
+    except OSError:
+        return None
+    return folder / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.graph"
+
+
+def _read(place: Path) -> bytes | None:
+    """A graph as it was written, by this user or the system's; else None."""
+    try:
+        with os.fdopen(open_plain(place), "rb") as stream:
+            if os.fstat(stream.fileno()).st_uid not in (os.geteuid(), 0):
+                return None
+            digest, content = stream.read(_DIGEST_BYTES), stream.read()
+    except OSError:
+        return None
+    if hashlib.sha256(content).digest() != digest:
+        log.warning("%s: damaged; the graph is compiled anew", place.name)
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(place)  # the ones used last stay
+    return content
+
+
+def _write(place: Path, content: bytes) -> None:
+    """Whole or not at all; a cache that cannot be written costs the next run its time, and this one nothing."""
+    aside = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        with os.fdopen(open_plain(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "wb") as stream:
+            stream.write(hashlib.sha256(content).digest())
+            stream.write(content)
+        aside.replace(place)
+        _tidy(place.parent)
+    except OSError as error:
+        log.debug("the compiled graph is not kept (%s)", error.strerror)
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def _tidy(folder: Path) -> None:
+    """Keep the graphs that were used last."""
+    graphs = sorted(folder.glob("*.graph"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in graphs[_KEPT:]:
+        path.unlink(missing_ok=True)
