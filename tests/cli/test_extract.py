@@ -228,7 +228,7 @@ def test_dry_run_writes_nothing(
         (["extract", "--input", "in", "--out", "missing/f.h5", "-e", "random"], "does not exist"),
         (["extract", "--input", "in", "--out", "in", "-e", "random"], "is a folder"),
         (["extract", "--input", "in", "--encoder", "umedtp"], "did you mean umedpt"),
-        (["extract", "--input", "in", "--offline"], "--encoder efficientnet-lite0"),
+        (["extract", "--input", "in", "--offline"], "--encoder umedfeat-open"),
         (["extract", "--input", "in", "--window", "liver"], "soft-tissue"),
         (["extract", "--input", "in", "--shard", "4/3"], "1 ≤ i ≤ n"),
         (["extract", "--input", "in", "--shard-out", "part.h5"], "add --shard i/n"),

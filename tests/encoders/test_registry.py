@@ -61,7 +61,7 @@ def test_umedpt_without_weights_tells_three_ways_out(tmp_path: Path, monkeypatch
     monkeypatch.setenv("UMEDFEAT_CACHE", str(tmp_path))
     with pytest.raises(WeightsUnavailable) as caught:
         load_encoder("umedpt", device="cpu", offline=True)
-    for way in ("https://data.rslide.org/encoder-1.0.4.pt.zip", "--weights FILE", "--encoder efficientnet-lite0"):
+    for way in ("https://data.rslide.org/encoder-1.0.4.pt.zip", "--weights FILE", "--encoder umedfeat-open"):
         assert way in caught.value.remedy
 
 

@@ -207,7 +207,7 @@ class _Loop:
         slot = self._workers.slots.take()
         if slot is None:
             return False
-        self._workers.submit(self._rows.take_batch(slot, full=full))
+        self._workers.submit(self._rows.take_batch(slot, full=full, lane=self._workers.lane))
         return True
 
     def _take_carried(self, *, full: bool) -> bool:

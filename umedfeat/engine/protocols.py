@@ -75,6 +75,11 @@ class Workers(Protocol):
         """Batches handed out and not answered."""
         ...
 
+    @property
+    def lane(self) -> int:
+        """Number of the reader that the next message goes to; neighbouring regions are best read by one."""
+        ...
+
     def submit(self, message: Message) -> None:
         """Hand out a message; it gets one answer, or its source is named by a Died."""
 

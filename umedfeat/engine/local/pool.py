@@ -164,11 +164,18 @@ class WorkerPool:
         tasks = [task for worker in self._workers for task in worker.tasks]
         return sum(isinstance(task, Batch) for task in [*tasks, *self._again])
 
+    @property
+    def lane(self) -> int:
+        return len(self._workers) if (worker := self._least_busy()) is None else self._workers.index(worker)
+
+    def _least_busy(self) -> Worker | None:
+        """Whom the next message goes to; None: to a new one, since all are busy."""
+        worker = min(self._workers, key=lambda w: len(w.tasks), default=None)
+        return None if worker is None or (worker.tasks and len(self._workers) < self._most) else worker
+
     def submit(self, message: Message) -> None:
         """Hand a message to the least busy worker, or to a new one if all are busy."""
-        worker = min(self._workers, key=lambda w: len(w.tasks), default=None)
-        if worker is None or (worker.tasks and len(self._workers) < self._most):
-            worker = self._start()
+        worker = self._least_busy() or self._start()
         worker.tasks.append(message)
         worker.send(message)
 
