@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from slurm import a_slurm, can_run
 
 from umedfeat.cli import root, run
 
@@ -37,6 +38,8 @@ OF_OTHERS = {
     *("--open-mode", "--signal", "--cores", "--config", "--executor", "--from-file", "--key", "--shards"),
     *("--build-arg", "--mount", "--from", "--index-url", "--no-cache-dir", "--uid", "--create-home", "--nv", "--bind"),
     *("--help", "--rm", "--user", "--gpus", "--shm-size"),
+    *("--nodes", "--ntasks", "--ntasks-per-node", "--nodelist", "--exclude", "--overlap", "--head", "--port"),
+    *("--num-cpus", "--include-dashboard", "--address", "--block"),
 }
 ENCODER = ["--encoder", "efficientnet-lite0", "--device", "cpu", "--workers", "1", "--image-size", "32"]
 
@@ -133,6 +136,21 @@ def cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("PYTHONPATH", raising=False)  # the engines have packages of their own
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_run(), reason="SLURM is not installed, or this is not root")
+def test_slurm_gives_the_same_bytes(cohort: Path) -> None:
+    """An array on two nodes, and the merge when it has ended."""
+    job = {"INPUT": str(cohort / "in"), "OUT": str(cohort / "feats.h5"), "ID_KEY": str(cohort / "site.key")}
+    with a_slurm(cohort / "slurm") as environment:
+        submit = ["bash", str(DEPLOY / "slurm" / "submit.sh"), *ENCODER]
+        subprocess.run(submit, env={**environment, **job, "SHARDS": "2"}, check=True, timeout=60)
+        while subprocess.run(["squeue", "-h"], env=environment, capture_output=True, check=True).stdout:
+            time.sleep(1)
+    logs = "\n".join(path.read_text() for path in cohort.glob("slurm-*.out"))
+    assert (cohort / "feats.h5").exists(), logs
+    assert (cohort / "feats.h5").read_bytes() == (cohort / "whole.h5").read_bytes()
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "arrays errors machine _version",
-        "disk rules squares",
+        "disk rules squares remote",
         "keys",
         "policy naming",
         "contract",

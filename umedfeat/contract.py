@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
+from umedfeat.remote.fetch import RemoteFile
 
 if TYPE_CHECKING:
     import torch
@@ -97,6 +98,7 @@ class Source:
         meta: the manifest's further columns (label, centre, split …), stored under /items/meta/<name>.
         selector: what tells this source from others in the same files (a series key as JSON); "" if nothing does.
         roi: the region of interest that is cut out, or None for the whole.
+        remote: its files that lie at URLs, and are only here while it is read.
         holds: what keeps its files where they are (scratch space of an archive); stays in the process that found it.
     """
 
@@ -115,6 +117,7 @@ class Source:
     selector: str = ""
     roi: Roi | None = None
     holds: tuple[object, ...] = field(default=(), repr=False, compare=False)
+    remote: tuple[RemoteFile, ...] = ()
 
     @property
     def content(self) -> tuple[Path, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +65,8 @@ def test_what_is_unambiguous_is_read(tmp_path: Path, encoding: str, delimiter: s
         (b"path,note\na.png,x,y\n", 2, "3 cells under 2 columns"),
         (b"path,label,label\na.png,x,y\n", 1, "two columns are called 'label'"),
         (b"path,Path\na.png,a.png\n", 1, "two columns are called 'path'"),
-        (b"path,note\na.png,x\ns3://bucket/b.svs,y\n", 3, "remote inputs"),
-        (b"path,note\na.png,x\nhttps://host/b.svs,y\n", 3, "remote inputs"),
+        (b"path,note\na.png,x\nftp://host/b.svs,y\n", 3, "ftp:// is not read"),
+        (b"path,note\na.png,x\nhttps://me:pw@host/b.svs,y\n", 3, "user name or password"),
         (b"path,note\na.png,x\n" + b"n" * 5000 + b".png,y\n", None, "File name too long"),
         (b"path,note\n\na.png,x\n\nmissing.png,y\n", 5, "do not exist"),
         (b"path,note\na.png,x\n,y\n", 3, "empty path"),
@@ -85,11 +86,12 @@ def test_what_is_not_is_told_with_its_line(tmp_path: Path, content: bytes, line:
     assert remedy
 
 
-def test_remote_rows_name_the_extra_and_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match=r"umedfeat\[s3\]") as told:
-        find(write(tmp_path / "m.csv", "path\ns3://bucket/a.svs\n"))
-    assert "download it first" in told.value.remedy
-    with pytest.raises(SetupError, match=r"gs://bucket/a\.svs: remote inputs"):
+@pytest.mark.skipif(find_spec("gcsfs") is not None, reason="what reads gs:// is installed")
+def test_urls_name_the_extra_that_reads_them(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"m.csv: gs://bucket/a\.svs: URLs need umedfeat\[gcs\]") as told:
+        find(write(tmp_path / "m.csv", "path\ngs://bucket/a.svs\n"))
+    assert "pip install" in told.value.remedy
+    with pytest.raises(SetupError, match=r"gs://bucket/a\.svs: URLs need umedfeat\[gcs\]"):
         find(Path("gs://bucket/a.svs"))
 
 

@@ -44,16 +44,17 @@ class SlowPolicy(FakePolicy):
 
 
 def fake_source(id: str, rows: int = 5, *, dtype: str = "uint8", **behaviour: Any) -> Source:
-    """behaviour: drops=[rows]; plan and read: see ``_misbehave``; read_at=row or "every"; log=file of what is done."""
+    """behaviour: drops=[rows]; plan and read: see ``_misbehave``; read_at=row or "every"; log=file of what is done;
+    side=of a region in pixels."""
     selector = json.dumps({"rows": rows, "dtype": dtype, **behaviour})
     path = Path(__file__)
     return Source(id=id, format="fake", path=path, files=(path,), name=f"{id}.fake", selector=selector)
 
 
-def pixels_of(id: str, row: int, dtype: str) -> npt.NDArray[Any]:
+def pixels_of(id: str, row: int, dtype: str, side: int = SIDE) -> npt.NDArray[Any]:
     """What the reader returns for a row: depends on the source and the row alone."""
     seed = int.from_bytes(id.encode()[:8].ljust(8, b"\0"), "little") + row
-    pixels = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
     return pixels if dtype == "uint8" else (pixels / np.float32(255)).astype(np.float32)
 
 
@@ -63,6 +64,7 @@ class FakeReader:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._facts = json.loads(source.selector)
+        self._side = self._facts.get("side", SIDE)
         if "log" in self._facts:
             with Path(self._facts["log"]).open("a") as log:
                 log.write(f"{source.id}\n")
@@ -72,12 +74,12 @@ class FakeReader:
         regions = make_regions(np.arange(self._facts["rows"]), 0) if self._facts["rows"] else make_regions([], [])
         return Plan(
             regions=regions,
-            shape=(SIDE, SIDE),
+            shape=(self._side, self._side),
             dtype=self._facts["dtype"],
             format="fake",
             modality="OT",
-            width=SIDE,
-            height=SIDE,
+            width=self._side,
+            height=self._side,
             content_sha256="0" * 64,
         )
 
@@ -90,11 +92,13 @@ class FakeReader:
         time.sleep(self._facts.get("seconds_per_row", 0.0))
         if row in self._facts.get("drops", []):
             return RegionUnreadable("bad bytes")
-        return pixels_of(self._source.id, row, self._facts["dtype"])
+        return pixels_of(self._source.id, row, self._facts["dtype"], self._side)
 
     def _misbehave(self, how: str | None) -> None:
         if how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        elif how == "kill parent":
+            os.kill(os.getppid(), signal.SIGKILL)
         elif how == "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
         elif how == "memory":

@@ -18,8 +18,8 @@ _STORE_BYTES = 100 << 20
 
 
 @contextlib.contextmanager
-def a_cluster(nodes: int = 1, cpus: int = 1) -> Iterator[Any]:
-    """``ray.cluster_utils.Cluster`` with so many nodes besides its head, which computes nothing.
+def a_cluster(cpus: int = 1) -> Iterator[Any]:
+    """``ray.cluster_utils.Cluster`` with one node, its head; ``add_node`` adds others.
 
     Its processes find the package and the factories of the tests where this process finds them.
     """
@@ -29,17 +29,16 @@ def a_cluster(nodes: int = 1, cpus: int = 1) -> Iterator[Any]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DISABLE_MEMORY_MONITOR": "1",
         "RAY_health_check_period_ms": "1000",
-        "RAY_health_check_failure_threshold": "2",
+        "RAY_health_check_failure_threshold": "5",
     }
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     from ray.cluster_utils import Cluster
 
     former = signal.getsignal(signal.SIGTERM)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": _STORE_BYTES})
+    cluster = Cluster()
     try:
-        for _ in range(nodes):
-            add_node(cluster, cpus)
+        add_node(cluster, cpus, include_dashboard=False)
         yield cluster
     finally:
         cluster.shutdown()
@@ -48,9 +47,9 @@ def a_cluster(nodes: int = 1, cpus: int = 1) -> Iterator[Any]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def add_node(cluster: Any, cpus: int = 1) -> Any:
+def add_node(cluster: Any, cpus: int = 1, **options: Any) -> Any:
     """One more node."""
-    return cluster.add_node(num_cpus=cpus, object_store_memory=_STORE_BYTES)
+    return cluster.add_node(num_cpus=cpus, object_store_memory=_STORE_BYTES, **options)
 
 
 def actors() -> list[int]:

@@ -28,7 +28,8 @@ GROUPS: Mapping[str, str] = {
     "Volumes": "--window --suv --hu-offset --plane --slices --volume-index --frames --include-derived --for-processing"
     " --join-slices --modality --max-voxels --force",
     "Images": "--image-size --fit --spacing --tile --grey-window --rgb --roi-margin --roi-size --max-pixels",
-    "Machine": "--device --workers --batch-size --timeout --shard --shard-out --jobs --max-unzipped",
+    "Machine": "--device --workers --batch-size --timeout --shard --shard-out --jobs --scratch --scratch-size"
+    " --max-unzipped",
     "Output": "--out --dtype --overwrite --prune --on-error --allow-failed --max-unreadable --preview --pictures"
     " --explain --explain-most --geojson --dry-run --json --help --verbose --quiet --log-json --progress",
     "Cluster": "--engine --ray-address --ray-workers --cpus-per-worker --gpus-per-worker --ray-results",

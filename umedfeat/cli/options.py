@@ -126,7 +126,7 @@ def input_options(command: Any) -> Any:
         type=click.Path(path_type=Path),
         multiple=True,
         required=True,
-        help="A file, a folder (searched recursively) or a CSV manifest with a 'path' column. Repeatable.",
+        help="A file, a folder (searched recursively), a CSV manifest with a 'path' column, or a URL. Repeatable.",
     )(command)
 
 
@@ -254,6 +254,13 @@ _RUN = (
         type=click.Path(dir_okay=False, path_type=Path),
     ),
     Setting(RunSettings, "dtype", "Of the features."),
+    Setting(
+        RunSettings,
+        "scratch",
+        "Inputs at URLs: folder for them while they are read.  [default: TMPDIR]",
+        type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
+    ),
+    Setting(RunSettings, "scratch_size", "Inputs at URLs: what may lie there at once."),
     Setting(RunSettings, "overwrite", "Start anew instead of resuming."),
     Setting(RunSettings, "prune", "Remove items whose inputs are no longer given."),
     Setting(RunSettings, "on_error", "At a failed input."),

@@ -35,13 +35,14 @@ _FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedErro
 
 
 class Scratch:
-    """A folder below TMPDIR for its owner alone, removed by ``close``, with the last reference, or at exit.
+    """A folder below TMPDIR (or ``parent``) for its owner alone, removed by ``close``, with the last reference, or at
+    exit.
 
     Only the process that made it holds it: sources that travel to another one go without.
     """
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="umedfeat-"))
+    def __init__(self, parent: Path | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="umedfeat-", dir=parent))
         self._remove = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:

@@ -13,14 +13,16 @@ from pathlib import Path
 
 from umedfeat.contract import Collected, Failure, Found, Skipped, Source
 from umedfeat.discovery.archives import Scratch, unpacked
-from umedfeat.discovery.manifest import is_manifest, once, read_manifest, refuse_remote, with_manifest_rows
+from umedfeat.discovery.manifest import is_manifest, once, read_manifest, with_manifest_rows
 from umedfeat.discovery.patience import Overdue, each_in_time, in_time
+from umedfeat.discovery.remote import Remote
 from umedfeat.discovery.walk import Walked, sniff_all, unanswered, walk
 from umedfeat.disk.regular import kind_of
 from umedfeat.errors import SetupError, UnreadableInput
 from umedfeat.naming import Pseudonyms, printable
 from umedfeat.policy import Policy
 from umedfeat.readers import READERS, reader_format
+from umedfeat.remote.address import is_url
 
 __all__ = ["Discovery", "discover", "discover_files", "mixed_folders"]
 
@@ -34,7 +36,8 @@ _SECONDS_A_FILE = 0.5
 class Discovery:
     """What was found. ``sources`` are sorted by id; every file under the inputs is in one of the three.
 
-    ``scratch``: where archives were unpacked to. It is removed by ``close``, or with the last source that lies there.
+    ``scratch``: where archives were unpacked to, and where what lies at URLs is put. It is removed by ``close``, or
+    with the last source that lies there.
     """
 
     sources: tuple[Source, ...]
@@ -48,20 +51,33 @@ class Discovery:
             one.close()
 
 
-def discover(inputs: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms, *, seconds: float = 600.0) -> Discovery:
-    """Find every input under the given paths.
+def discover(
+    inputs: Sequence[Path],
+    policy: Policy,
+    pseudonyms: Pseudonyms,
+    *,
+    seconds: float = 600.0,
+    scratch: Path | None = None,
+) -> Discovery:
+    """Find every input under the given paths, which may be URLs.
 
     Args:
         seconds: what one file or folder may take; a disk that hangs at one of them costs that one.
+        scratch: folder for what lies at URLs (default: the one for temporary files).
 
     Raises:
-        SetupError: a path does not exist, is remote or hangs, a manifest is malformed, or two inputs would get one id
-            or one mask.
+        SetupError: a path does not exist or hangs, a URL cannot be listed, a manifest is malformed, or two inputs would
+            get one id or one mask.
     """
-    walked = Walked([], [], [])
-    for path in inputs:
-        walked.extend(_found_under(path, seconds))
-    return discover_files(walked, policy, pseudonyms, seconds=seconds)
+    walked, remote = Walked([], [], []), Remote(scratch)
+    try:
+        for path in inputs:
+            walked.extend(_found_under(path, seconds, remote))
+        found = discover_files(walked, policy, pseudonyms, seconds=seconds)
+    except BaseException:
+        remote.close()
+        raise
+    return replace(found, sources=remote.attached(found.sources), scratch=(*found.scratch, *remote.scratch))
 
 
 def discover_files(walked: Walked, policy: Policy, pseudonyms: Pseudonyms, *, seconds: float = 600.0) -> Discovery:
@@ -137,7 +153,9 @@ def _renamed(failure: Failure, folders: Mapping[str, str]) -> Failure:
     return replace(failure, source=name, message=failure.message.replace(failure.source, name))
 
 
-def _found_under(path: Path, seconds: float) -> Walked:
+def _found_under(path: Path, seconds: float, remote: Remote) -> Walked:
+    if is_url(path):
+        return remote.under(path)
     kind = in_time(kind_of, path, seconds)
     if isinstance(kind, Overdue):
         raise SetupError(f"{path}: no answer within {kind.seconds:.0f} s", remedy="check the disk")
@@ -145,12 +163,11 @@ def _found_under(path: Path, seconds: float) -> Walked:
         return walk(path, path, {}, seconds)
     if kind == "file":
         if is_manifest(path):
-            return read_manifest(path, seconds)
+            return read_manifest(path, seconds, remote)
         walked = Walked([Found(path, printable(path.name), {})], [], [])
         if path.name.upper().startswith("DICOMDIR"):
             walked.extend(_listed_by(path))
         return walked
-    refuse_remote("" if kind else path.as_posix().replace(":/", "://", 1))  # Path("s3://x") is "s3:/x"
     fault = f"is a {kind}" if kind else "no such file or folder"
     raise SetupError(f"{path}: {fault}", remedy="--input takes a file, a folder or a CSV manifest")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,17 +12,16 @@ from pathlib import Path
 from umedfeat.contract import Failure, Found, Source
 from umedfeat.discovery.patience import Overdue, each_in_time
 from umedfeat.discovery.regions import names_region, region_of
+from umedfeat.discovery.remote import Remote
 from umedfeat.discovery.table import COLUMNS, ManifestRow, has_path_column, read_rows
 from umedfeat.discovery.walk import Walked, unanswered, walk
 from umedfeat.disk.regular import kind_of
 from umedfeat.errors import SetupError
 from umedfeat.naming import Pseudonyms, printable
+from umedfeat.remote.address import address_of, is_url
 
-__all__ = ["is_manifest", "once", "read_manifest", "refuse_remote", "with_manifest_rows"]
+__all__ = ["is_manifest", "once", "read_manifest", "with_manifest_rows"]
 
-_REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-#: Scheme → the extra that will bring it.
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
 _SHOWN = 3
 
 
@@ -32,38 +30,22 @@ def is_manifest(path: Path) -> bool:
     return path.suffix.lower() in {".csv", ".tsv", ".txt"} and has_path_column(path)
 
 
-def refuse_remote(path: str, where: str = "") -> None:
-    """Object stores and web addresses are not read.
-
-    Args:
-        path: as it was given. ``where``: the row it stands in, for the message.
-
-    Raises:
-        SetupError: it begins with a scheme, such as s3://.
-    """
-    scheme = _REMOTE.match(path)
-    if scheme is None:
-        return
-    name = scheme[1].lower()
-    extra = f" (they would need the extra umedfeat[{_EXTRAS.get(name, 'remote')}], which does not exist yet)"
-    message = f"{where}{path}: remote inputs ({name}://) are not supported{extra}"
-    raise SetupError(message, remedy="download it first, and give the path on this machine")
-
-
-def read_manifest(path: Path, seconds: float) -> Walked:
+def read_manifest(path: Path, seconds: float, remote: Remote) -> Walked:
     """The files that a manifest's rows name, folders searched; ``seconds``: the limit for each path and folder.
 
+    Args:
+        remote: where what its rows name at URLs is mirrored.
+
     Raises:
-        SetupError: a malformed table, paths that do not exist, are remote or listed twice; the line is told.
+        SetupError: a malformed table, paths that do not exist or are listed twice; the line is told.
     """
-    rows = read_rows(path)
-    for row in rows:
-        refuse_remote(row["path"], f"{path.name}, line {row.line}: ")
+    every = read_rows(path)
+    rows = [row for row in every if not is_url(row["path"])]
+    walked = _at_urls(path.name, [row for row in every if is_url(row["path"])], remote)
     home = os.path.abspath(path.parent)  # noqa: PTH100 - links must not be resolved
     kinds = each_in_time(lambda row: _kind(_place(home, row)), rows, seconds)
     _refuse_missing(path.name, rows, kinds)
-    root = _root_of(home, rows, kinds)
-    walked = Walked([], [], [])
+    root = _root_of(home, rows, kinds) if rows else home
     for row, kind in zip(rows, kinds, strict=True):
         place = _place(home, row)
         if kind == "folder":
@@ -76,6 +58,28 @@ def read_manifest(path: Path, seconds: float) -> Walked:
             walked.failures.append(unanswered(found.name, kind) if isinstance(kind, Overdue) else _no_file(found, kind))
     _refuse_repeated(path.name, walked.found)
     return walked
+
+
+def _at_urls(name: str, rows: Sequence[ManifestRow], remote: Remote) -> Walked:
+    walked = Walked([], [], [])
+    if not rows:
+        return walked
+    for row in rows:
+        _refuse_bad_url(name, row)
+    try:
+        remote.mirror.add(*(row["path"] for row in rows))
+    except SetupError as error:
+        raise SetupError(f"{name}: {error.message}", remedy=error.remedy) from error
+    for row in rows:
+        walked.extend(remote.walked(remote.mirror.place_of(row["path"]), remote.mirror.folder, row))
+    return walked
+
+
+def _refuse_bad_url(name: str, row: ManifestRow) -> None:
+    try:
+        address_of(row["path"])
+    except SetupError as error:
+        raise SetupError(f"{name}, line {row.line}: {error.message}", remedy=error.remedy) from error
 
 
 def _place(home: str, row: ManifestRow) -> str:

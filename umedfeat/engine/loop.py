@@ -26,7 +26,7 @@ import numpy.typing as npt
 from umedfeat.contract import Failure, Source
 from umedfeat.engine.batching import Pending, RowQueues
 from umedfeat.engine.buffers import keep_rows, new_buffer
-from umedfeat.engine.messages import Answer, Batch, Died, Embedded, Job, Planned, Read
+from umedfeat.engine.messages import Answer, Batch, Died, Embedded, Job, Planned, Read, Unavailable
 from umedfeat.engine.protocols import Devices, Sink, Supply, Workers
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.engine.supply import Listed
@@ -185,10 +185,14 @@ class _Loop:
         return not self._planning and waiting < batches * self._settings.batch_size
 
     def _hand_out_plan(self) -> bool:
-        if not self._may_plan() or (source := self._supply.take()) is None:
+        if not self._may_plan() or (taken := self._supply.take()) is None:
             return False
-        self._planning[self._taken] = source
-        self._workers.submit(Job(self._taken, source, read=True))
+        if isinstance(taken, Unavailable):
+            self._report_failure(taken.source, "read", taken.error)
+            self._engine._progress.planned(0)
+            return True
+        self._planning[self._taken] = taken
+        self._workers.submit(Job(self._taken, taken, read=True))
         self._taken += 1
         return True
 
@@ -322,6 +326,7 @@ class _Loop:
         dropped = tuple(pending.dropped[row] for row in sorted(pending.dropped))
         self._engine._sink.embedded(pending.source, plan, features, dropped)
         self._seconds.write += time.perf_counter() - begin
+        self._supply.release(pending.source)
         self._engine._progress.finished(pending.source.name, "embedded")
 
     def _abandon(self, pending: Pending, stage: str, error: InputError) -> None:
@@ -330,6 +335,10 @@ class _Loop:
         self._fail(pending.source, stage, error)
 
     def _fail(self, source: Source, stage: str, error: InputError) -> None:
+        self._supply.release(source)
+        self._report_failure(source, stage, error)
+
+    def _report_failure(self, source: Source, stage: str, error: InputError) -> None:
         failure = Failure(source.name, stage, type(error).__name__, error.message, error.remedy)
         self._engine._sink.failed(source, failure)
         self._engine._progress.finished(source.name, "failed")

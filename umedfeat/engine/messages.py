@@ -30,6 +30,7 @@ __all__ = [
     "Read",
     "Ready",
     "Segment",
+    "Unavailable",
     "Visit",
     "Visited",
     "Visitor",
@@ -177,6 +178,14 @@ class Broken:
 
 
 @dataclass(frozen=True)
+class Unavailable:
+    """In place of a source that cannot be brought here, and why."""
+
+    source: Source
+    error: InputError
+
+
+@dataclass(frozen=True)
 class Wishes:
     """What a run asks of the machine that does it, before it is known what that machine has.
 
@@ -186,6 +195,7 @@ class Wishes:
         dtype: of the features in the file.
         max_unreadable: share of unreadable regions above which a source fails.
         spill_dir: where features of huge sources wait on disk; None: the folder for temporary files.
+        scratch_bytes: of inputs at URLs that may lie on the disk at once.
         segments: where those who compute elsewhere write what they have done; None: they send it.
     """
 
@@ -196,3 +206,4 @@ class Wishes:
     max_unreadable: float = Limits.max_unreadable
     spill_dir: Path | None = None
     segments: SegmentPlace | None = None
+    scratch_bytes: int = 0

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.contract import Dropped, EncoderFacts, Failure, Plan, Source
-from umedfeat.engine.messages import Answer, Batch, Embedded, Message, Ready, Wishes
+from umedfeat.engine.messages import Answer, Batch, Embedded, Message, Ready, Unavailable, Wishes
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.policy import Policy
 from umedfeat.terminal.progress import Progress
@@ -31,8 +31,12 @@ class Supply(Protocol):
         """Objects that become ready (``multiprocessing.connection.wait``) when a source can be taken, or none will."""
         ...
 
-    def take(self) -> Source | None:
-        """The next source, or None while there is none; never waits."""
+    def take(self) -> Source | Unavailable | None:
+        """The next source, why it is none, or None while there is none; never waits."""
+        ...
+
+    def release(self, source: Source) -> None:
+        """A source that was taken has ended, well or not; its files are not read again."""
 
 
 class Slots(Protocol):

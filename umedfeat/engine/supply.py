@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from umedfeat.contract import Source
+from umedfeat.engine.bell import Bell
 
 __all__ = ["Fed", "Listed"]
 
@@ -32,6 +32,9 @@ class Listed:
         self._taken += 1
         return self._sources[self._taken - 1]
 
+    def release(self, source: Source) -> None:
+        return None
+
 
 class Fed:
     """Those that other threads hand in, until they say that no more will come."""
@@ -39,20 +42,20 @@ class Fed:
     def __init__(self) -> None:
         self._queue: deque[Source] = deque()
         self._guard = threading.Lock()
-        self._over = self._fresh = False
-        self._wake, self._wake_writer = multiprocessing.Pipe(duplex=False)
+        self._over = False
+        self._bell = Bell()
 
     def feed(self, sources: Iterable[Source]) -> None:
         """Hand in some more."""
         with self._guard:
             self._queue.extend(sources)
-            self._ring()
+        self._bell.ring()
 
     def end(self) -> None:
         """No more will come."""
         with self._guard:
             self._over = True
-            self._ring()
+        self._bell.ring()
 
     @property
     def ended(self) -> bool:
@@ -61,21 +64,16 @@ class Fed:
 
     @property
     def waitables(self) -> Sequence[Any]:
-        return [self._wake]
+        return [self._bell.waitable]
 
     def take(self) -> Source | None:
+        self._bell.hush()
         with self._guard:
-            if self._fresh:
-                self._wake.recv_bytes()
-                self._fresh = False
             return self._queue.popleft() if self._queue else None
+
+    def release(self, source: Source) -> None:
+        return None
 
     def close(self) -> None:
         """Free the pipe; after the run."""
-        self._wake.close()
-        self._wake_writer.close()
-
-    def _ring(self) -> None:
-        if not self._fresh:
-            self._wake_writer.send_bytes(b".")
-            self._fresh = True
+        self._bell.close()

@@ -110,7 +110,9 @@ def forecast(
     Raises:
         SetupError: missing paths, colliding ids.
     """
-    with contextlib.closing(discover(inputs, policy, pseudonyms, seconds=run.timeout)) as found:
+    with contextlib.closing(discover(inputs, policy, pseudonyms, seconds=run.timeout, scratch=run.scratch)) as found:
+        if any(source.remote for source in found.sources):
+            raise SetupError("a dry run would fetch every input", remedy="leave out --dry-run, or copy some of them")
         return _forecast(found, choice, policy, run, progress)
 
 

@@ -90,13 +90,15 @@ def extract(
     out = writable(run.shard_out or Path(out))
     progress.note("looking for images")
     pseudonyms = pseudonyms or Pseudonyms(load_key(None, shared=run.several_machines))
-    with contextlib.closing(_found_in(paths, policy, pseudonyms, run.timeout)) as found:
+    with contextlib.closing(_found_in(paths, policy, pseudonyms, run)) as found:
         portion = portion_of(found, run.shard)
         progress.note(f"{len(portion.sources):,} inputs, {len(found.skipped):,} other files; loading {choice.name}")
         with contextlib.closing(_place_of(run, choice, {source.format for source in found.sources})) as place:
             policy = settled(policy, place.encoder.image_size)
             header = _header(place.encoder, policy, run, pseudonyms, portion)
             _refuse_unlike(wanted, header)
+            if preview_dir is not None and any(source.remote for source in portion.sources):
+                raise SetupError("pictures need inputs on this machine", remedy="leave out --preview, or copy them")
             pictures = pictures_in(preview_dir, policy, geojson=geojson)
             target = shard_path(out, run.shard) if run.shard and not run.shard_out else out
             store = FeatureStore(target, header, dim=dim_of(place.encoder), overwrite=run.overwrite)
@@ -132,8 +134,8 @@ def _stored(
         return summary
 
 
-def _found_in(paths: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms, seconds: float) -> Discovery:
-    found = discover(paths, policy, pseudonyms, seconds=seconds)
+def _found_in(paths: Sequence[Path], policy: Policy, pseudonyms: Pseudonyms, run: RunSettings) -> Discovery:
+    found = discover(paths, policy, pseudonyms, seconds=run.timeout, scratch=run.scratch)
     if not found.sources and not found.failures:
         names = ", ".join(map(str, paths))
         raise SetupError(f"{names}: no image found in {len(found.skipped)} files", remedy=_SUPPORTED)
@@ -278,6 +280,7 @@ def _wishes(run: RunSettings, policy: Policy, store: FeatureStore) -> Wishes:
         dtype=run.dtype,
         max_unreadable=policy.limits.max_unreadable,
         spill_dir=store.out.absolute().parent,
+        scratch_bytes=run.scratch_bytes,
         segments=store.place_for_others() if shared else None,
     )
 

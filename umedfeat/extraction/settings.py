@@ -13,6 +13,7 @@ from umedfeat.rules import OneOf, Ruled, Within, setting
 
 __all__ = ["RunSettings", "parse_shard"]
 
+_SIZE = re.compile(r"\d{1,6}(\.\d{1,3})?[MGTmgt][Bb]")
 _ALLOWED = re.compile(r"\d+|\d+(\.\d+)?%")
 
 
@@ -30,6 +31,8 @@ class RunSettings(Ruled):
         on_error: "continue", or "stop" at the first failed input.
         dtype: "float32" or "float16" features.
         prune: remove items whose inputs are no longer given from an output that is resumed.
+        scratch: folder for inputs at URLs while they are read (None: the one for temporary files).
+        scratch_size: what may lie there at once, such as "50GB".
         cluster: a Ray cluster that computes instead of this machine; None: this machine.
         allow_failed: "N" or "P%" of the inputs may fail and the run still counts as a success (exit code 0).
     """
@@ -45,6 +48,8 @@ class RunSettings(Ruled):
     prune: bool = False
     allow_failed: str = "0"
     cluster: ClusterSettings | None = None
+    scratch: Path | None = None
+    scratch_size: str = "20GB"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,6 +63,8 @@ class RunSettings(Ruled):
         if self.shard is not None and self.cluster is not None:
             message = "a shard and a cluster are two ways to divide one run"
             raise SetupError(message, remedy="leave out --shard, or --engine ray")
+        if not _SIZE.fullmatch(self.scratch_size):
+            raise SetupError(f"scratch_size {self.scratch_size!r} is not legal", remedy="such as 500MB, 50GB or 2TB")
         if not _ALLOWED.fullmatch(self.allow_failed) or float(self.allow_failed.rstrip("%")) > self._most_allowed:
             raise SetupError(f"allow_failed {self.allow_failed!r} is not legal", remedy="a number, or 0% to 100%")
 
@@ -65,6 +72,12 @@ class RunSettings(Ruled):
     def several_machines(self) -> bool:
         """Do other machines take part, which must have the same key for pseudonyms, or see none?"""
         return self.shard is not None or self.cluster is not None
+
+    @property
+    def scratch_bytes(self) -> int:
+        """``scratch_size`` as a number."""
+        number, unit = self.scratch_size[:-2], self.scratch_size[-2:].upper()
+        return int(float(number) * {"MB": 10**6, "GB": 10**9, "TB": 10**12}[unit])
 
     @property
     def _most_allowed(self) -> float:

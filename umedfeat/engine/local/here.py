@@ -16,6 +16,7 @@ from umedfeat.engine.loop import Engine, EngineSettings
 from umedfeat.engine.messages import Ready, Wishes
 from umedfeat.engine.protocols import Devices, Sink, Supply, facts_of
 from umedfeat.engine.seconds import StageSeconds
+from umedfeat.engine.staging import Staged
 from umedfeat.engine.supply import Listed
 from umedfeat.machine import usable_cores, usable_memory
 from umedfeat.policy import Policy
@@ -92,7 +93,8 @@ class Here:
         )
         engine = Engine(self._devices, workers, self._settings, sink, progress, stop)
         self.seconds = engine.seconds
-        return engine.work_off(supply)
+        with contextlib.closing(Staged(supply, self._wishes.scratch_bytes)) as staged:
+            return engine.work_off(staged)
 
     def account(self) -> Mapping[str, Any]:
         return {

@@ -25,6 +25,7 @@ from umedfeat.errors import InputError, OutputError, UnreadableInput
 from umedfeat.naming import files_stat, identify
 from umedfeat.policy import Policy
 from umedfeat.readers import open_reader, reader_format
+from umedfeat.remote.fetch import facts_of_remote
 
 __all__ = [
     "Awake",
@@ -81,6 +82,8 @@ def plan_source(job: Job, policy: Policy) -> Planned:
         with named_faults(source), contextlib.closing(open_reader(source, policy)) as reader:
             plan = reader.plan()
             plan = replace(plan, **identify(source.content, plan.part, stat, source.cut)._asdict())
+            if source.remote:
+                plan = replace(plan, detail={**plan.detail, "remote": facts_of_remote(source.remote)})
             planned = time.perf_counter()
             pixels = _only_region(reader, plan) if job.read and len(plan.regions) == 1 else None
     except InputError as error:

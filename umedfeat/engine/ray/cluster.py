@@ -149,6 +149,7 @@ def _refuse_silence(address: str) -> None:
     Raises:
         SetupError: nobody listens at HOST:PORT.
     """
+    address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not (colon and port.isdecimal()):
         return
