@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.networks.grids import WithTokens, grid_of, vector_and_grid
-from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder
+from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder, trial
 from umedfeat.encoders.weights.checkpoint import file_sha256
 from umedfeat.errors import CheckpointRefused, SetupError
 from umedfeat.policy import DEFAULT_SIDE
@@ -160,12 +160,12 @@ def with_tokens(network: nn.Module, side: int, settings: dict[str, Any]) -> tupl
     """
     if not hasattr(network, "dense"):
         raise SetupError(f"{settings['name']} gives no tokens", remedy="a ViT, a Swin or a CNN; or leave out --tokens")
-    with torch.inference_mode():
+    with trial():
         _, grids = network.eval().dense(torch.zeros(1, 3, side, side))  # type: ignore[operator]
     return WithTokens(network).eval(), {**settings, "tokens": list(grids.shape[1:])}
 
 
 def dim_of(network: nn.Module, size: int) -> int:
     """Length of the vectors that a network gives."""
-    with torch.inference_mode():
+    with trial():
         return int(network.eval()(torch.zeros(1, 3, size, size)).shape[1])

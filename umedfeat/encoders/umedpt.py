@@ -69,13 +69,14 @@ def build_network(checkpoint: Checkpoint, order: PoolOrder | None) -> Embedder:
     from umedfeat.encoders.networks.convnext import timm_convnext, torchvision_convnext
     from umedfeat.encoders.networks.squeezer import Embedder, Squeezer
     from umedfeat.encoders.networks.swin import SwinV2
+    from umedfeat.encoders.runtimes.torch_runtime import trial
 
     families = {"swin": SwinV2, "convnext-timm": timm_convnext, "convnext-tv": torchvision_convnext}
     with _fitting(checkpoint):
         encoder = families[checkpoint.config.family](checkpoint.config, checkpoint.tensors)
         pool = GlobalPool(checkpoint) if order is None else Squeezer(checkpoint.config, checkpoint.tensors, order)
         network = Embedder(encoder, pool).eval()
-        with torch.inference_mode():
+        with trial():
             network(torch.zeros(1, 3, _TRIAL_SIDE, _TRIAL_SIDE))
     return network
 

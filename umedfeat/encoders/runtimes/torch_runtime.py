@@ -7,8 +7,9 @@ thread per batch is faster than many threads inside one operation.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, overload
 
@@ -19,7 +20,7 @@ from umedfeat.encoders.transform import Transform
 from umedfeat.errors import SetupError
 from umedfeat.machine import usable_cores
 
-__all__ = ["TorchEncoder", "checked_images", "cpu_threads"]
+__all__ = ["TorchEncoder", "checked_images", "cpu_threads", "trial"]
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
@@ -33,6 +34,18 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def cpu_threads() -> int:
     """Cores that this process may use."""
     return usable_cores()
+
+
+@contextlib.contextmanager
+def trial() -> Iterator[None]:
+    """Around a single image that only tells shapes: starting torch's threads would cost many times what it does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class TorchEncoder:
