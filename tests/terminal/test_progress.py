@@ -138,3 +138,15 @@ def test_everything_on_stderr_is_json_if_asked(
     assert events[-1]["exit_code"] == 1
     assert events[-1]["remedy"]
     assert str(tmp_path) not in "\n".join(lines)
+
+
+def test_a_cluster_shows_its_nodes_and_what_was_given_out_again() -> None:
+    stream = io.StringIO()
+    progress = JsonProgress(stream)
+    progress.begin(3)
+    assert "nodes" not in json.loads(stream.getvalue().splitlines()[-1])  # this machine
+    progress.cluster(nodes=2, lost=4)
+    assert progress.inputs == "planned 0/3 inputs, 2 nodes, 4 given out again"
+    progress.close()
+    told = json.loads(stream.getvalue().splitlines()[-1])
+    assert (told["nodes"], told["leases_lost"]) == (2, 4)

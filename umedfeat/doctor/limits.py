@@ -54,11 +54,11 @@ def slurm(wish: Wish) -> Iterator[Finding]:
 
 
 def ray(wish: Wish) -> Iterator[Finding]:
-    """Ray, which other programs on this machine may use to spread work."""
+    """Ray, which carries a run over many nodes (``--engine ray``)."""
     try:
         seen = f"{version('ray')}{', a cluster is named in RAY_ADDRESS' if os.environ.get('RAY_ADDRESS') else ''}"
     except PackageNotFoundError:
-        seen = "not installed; not needed on one machine"
+        seen = "not installed; for --engine ray alone (umedfeat[ray])"
     yield Finding("ray", "ok", seen)
 
 

@@ -58,7 +58,7 @@ def fetch(file: RemoteFile, stop: threading.Event | None = None) -> None:
     """
     partial = file.place.with_name(f".{file.place.name}.part")
     try:
-        file.place.parent.mkdir(parents=True, exist_ok=True)
+        _make_private(file.place.parent)
         with partial.open("wb") as target:
             while (done := target.tell()) < file.size:
                 target.write(read_range(file, done, min(done + _CHUNK, file.size), stop))
@@ -74,6 +74,13 @@ def fetch(file: RemoteFile, stop: threading.Event | None = None) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _make_private(folder: Path) -> None:
+    """A folder, with those above it, that nobody else may look into: on another machine the scratch folder is new."""
+    if not folder.is_dir():
+        _make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def read_range(file: RemoteFile, first: int, end: int, stop: threading.Event | None = None) -> bytes:

@@ -97,6 +97,8 @@ class RayPlace:
 
 def _needed(sources: Sequence[Source], wishes: Wishes) -> Iterable[Path]:
     """What shows that a node has the same mounts: one of the inputs, and where segments go."""
-    yield from (source.path.absolute() for source in sources[:1])
+    here = next((source for source in sources if not source.remote), None)
+    if here is not None:
+        yield here.path.absolute()
     if wishes.segments is not None:
         yield wishes.segments.folder
