@@ -49,8 +49,9 @@ def write_features(
     meta: Mapping[str, Sequence[str]] | None = None,
     content: Sequence[str] | None = None,
     encoder: str = "synthetic",
+    tones: Sequence[tuple[float, float]] | None = None,
 ) -> Path:
-    """Write items (each (n, D)) under relative names such as "benign/a.png"."""
+    """Write items (each (n, D)) under relative names such as "benign/a.png"; ``tones``: mean and contrast of each."""
     header = Header({"name": encoder, "weights": encoder}, {})
     with FeatureStore(path, header, dim=rows[0].shape[1]) as store:
         for number, (values, name) in enumerate(zip(rows, names, strict=True)):
@@ -72,6 +73,7 @@ def write_features(
                 width=8,
                 height=8,
                 content_sha256=content[number] if content else f"{number:064x}",
+                detail={"tone": dict(zip(("mean", "contrast"), tones[number], strict=True))} if tones else {},
             )
             store.add(Item(source, plan, values))
         return store.finish({})

@@ -8,14 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from study_cases import gaussian_cases, write_features
 
 from umedfeat.cli import run
+from umedfeat.contract import Source
+from umedfeat.engine.local.worker import plan_source
+from umedfeat.engine.messages import Job
 from umedfeat.errors import CohortError
 from umedfeat.fewshot import ProbeSettings, probe
 from umedfeat.fewshot.cohort.sources import cohort_of, label_items
 from umedfeat.fewshot.cohort.table import read_table
-from umedfeat.fewshot.files import origin_of, probe_cohort
+from umedfeat.fewshot.files import origin_of, probe_cohort, probe_file
+from umedfeat.policy import ImagePolicy, Policy
+from umedfeat.report.methods import methods_text
 
 QUICK: dict[str, Any] = {"fractions": (1.0,), "bootstrap": 100, "classifiers": ("prototype",)}
 
@@ -67,6 +73,35 @@ def test_the_baseline_finds_what_sizes_tell_and_shares_draws(features: Path) -> 
         assert np.array_equal(parts["linear"].items, parts["trivial"].items)
         assert np.array_equal(parts["linear"].n_train_patients, parts["trivial"].n_train_patients)
     assert any("image width goes with the label" in warning for warning in result.warnings)
+
+
+def test_the_baseline_finds_what_brightness_tells_and_it_is_no_note(tmp_path: Path) -> None:
+    """A darker class: no encoder is needed to tell it, and a film that is darker may be what the label is about."""
+    cases = gaussian_cases(60, 1, 8)
+    names = [f"{label}/{k}.png" for k, label in enumerate(cases.labels)]
+    tones = [(0.3 + 0.2 * code + 0.01 * (k % 7), 0.2) for k, code in enumerate(cases.codes)]
+    rows = list(cases.features[:, None])
+    path = write_features(tmp_path / "feats.h5", rows, names, patients=cases.patients, tones=tones)
+    settings = ProbeSettings(fractions=(1.0,), bootstrap=100, baseline="trivial")
+    result = probe_file(path, settings=settings)
+    assert result.estimate("trivial", "100 %", "balanced_accuracy").value == 1.0
+    assert not [warning for warning in result.warnings if "goes with the label" in warning]
+    assert "mean intensity, contrast" in methods_text(result)
+
+
+def test_brightness_is_noted_where_each_item_is_one_picture(tmp_path: Path) -> None:
+    """Mean and standard deviation of what the encoder sees, from 0 to 1."""
+    found = []
+    for black in (20, 10):
+        path = tmp_path / f"{black}.png"
+        Image.fromarray(np.repeat(np.where(np.arange(40) < black, 0, 255), 40).reshape(40, 40).astype(np.uint8)).save(
+            path
+        )
+        source = Source(path.stem, "raster", path, (path,), path.name)
+        plan = plan_source(Job(0, source, read=True), Policy(image=ImagePolicy(size=40))).plan
+        assert plan is not None
+        found.append(plan.detail["tone"])
+    assert found == [{"mean": 0.5, "contrast": 0.5}, {"mean": 0.75, "contrast": 0.433}]
 
 
 def test_the_command_shows_it(features: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ Exit codes: 0 done, 2 no study can be made of this, 3 leakage or a failed --sani
 @click.option(
     "--baseline",
     type=click.Choice(["trivial"]),
-    help="Beside the encoder: what size and kind of the files alone tell of the label.",
+    help="Beside the encoder: what size, kind and brightness of the files alone tell of the label.",
 )
 @click.option(
     "--save",

@@ -27,7 +27,7 @@ from umedfeat.store.one_key import one_key
 
 __all__ = ["Subject", "compare_files", "origin_of", "probe_cohort", "probe_file", "read_subject"]
 
-#: Name of the classifier that sees size and kind of the files alone.
+#: Name of the classifier that sees size, kind and brightness of the files alone.
 TRIVIAL = "trivial"
 #: Labels of the file's own columns or folders.
 _FOUND_THERE = Labelling()
@@ -107,7 +107,7 @@ def probe_cohort(
 def _beside_trivial(
     result: ProbeResult, cohort: Cohort, settings: ProbeSettings, origin: Origin, jobs: int | None
 ) -> ProbeResult:
-    """The same draws and tests with size and kind of the files in place of the features."""
+    """The same draws and tests with size, kind and brightness of the files in place of the features."""
     alone = replace(settings, classifiers=("linear",), scale="standard", unit="item", pool="mean", baseline="")
     other = run_study(trivial_cohort(cohort), alone, origin, None, jobs)
     return replace(

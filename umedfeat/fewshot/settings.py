@@ -162,7 +162,8 @@ class ProbeSettings:
             specificity and predictive values; every other metric takes the more probable class.
         calibrate: divide log-probabilities by a temperature, chosen by patient-grouped cross-validation inside the
             drawn patients.
-        baseline: "trivial" adds a classifier of that name: the linear probe on size and kind of the files alone.
+        baseline: "trivial" adds a classifier of that name: the linear probe on size, kind and brightness of the
+            files alone.
         bootstrap: resamplings of the test patients behind each interval.
         confidence: level of the intervals.
         permutations: of the labels before fitting, for p-values of cross-validation; 0 for none.

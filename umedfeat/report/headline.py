@@ -16,7 +16,7 @@ _NAMES = {
     "knn": "kNN",
     "prototype": "Nearest class mean",
     "abmil": "Attention pooling",
-    "trivial": "Size and kind of the files",
+    "trivial": "Trivial baseline",
 }
 
 

@@ -171,8 +171,8 @@ def _classifiers(result: ProbeResult) -> list[str]:
         found.append("Every training patient counted once, whatever the number of items.")
     if "trivial" in used:
         found.append(
-            "The trivial baseline was the linear probe on size and kind of the files (width, height, slices, regions, "
-            "format, modality), standardised, without their pixels."
+            "The trivial baseline was the linear probe, standardised, on what is known without an encoder: "
+            f"{', '.join(result.cohort.facts)}."
         )
     if "abmil" in used:
         found.append(

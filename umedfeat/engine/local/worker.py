@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.contract import Dropped, Plan, Reader, RegionUnreadable, Source
+from umedfeat.contract import Dropped, Json, Plan, Reader, RegionUnreadable, Source
 from umedfeat.engine.local.child import serving
 from umedfeat.engine.local.slots import SlotView
 from umedfeat.engine.messages import Batch, Job, Message, Planned, Read, Segment, Visit, Visited
@@ -86,6 +86,8 @@ def plan_source(job: Job, policy: Policy) -> Planned:
                 plan = replace(plan, detail={**plan.detail, "remote": facts_of_remote(source.remote)})
             planned = time.perf_counter()
             pixels = _only_region(reader, plan) if job.read and len(plan.regions) == 1 else None
+            if pixels is not None:
+                plan = replace(plan, detail={**plan.detail, "tone": _tone(pixels)})
     except InputError as error:
         return Planned(job.number, None, error, time.perf_counter() - begin)
     return Planned(job.number, plan, None, planned - begin, pixels, time.perf_counter() - planned)
@@ -117,6 +119,15 @@ def _only_region(reader: Reader, plan: Plan) -> npt.NDArray[Any] | None:
     except Exception:  # noqa: BLE001 - see named_faults
         return None
     return pixels
+
+
+def _tone(pixels: npt.NDArray[Any]) -> dict[str, Json]:
+    """Mean and standard deviation of a picture as encoders get it, from 0 to 1: what tells much without an encoder."""
+    values = pixels.ravel().astype(np.float32)
+    white = 255.0 if pixels.dtype == np.uint8 else 1.0
+    mean = float(values.mean(dtype=np.float64))
+    variance = max(0.0, float(values @ values) / len(values) - mean**2)
+    return {"mean": round(mean / white, 4), "contrast": round(variance**0.5 / white, 4)}
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ class Cohort:
         twins: items of identical content: the patient numbers of the two, and their ids for messages.
         flow: how many items and patients were left out before. warnings: full sentences.
         bags: the tiles of each item, for attention pooling alone.
-        facts: size and kind of the files by name, each (I,) of str; {} for arrays.
+        facts: size, kind and brightness of the files by name, each (I,) of str; {} for arrays.
     """
 
     ids: Texts

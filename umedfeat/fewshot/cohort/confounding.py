@@ -1,4 +1,4 @@
-"""Does something that is no picture tell the label? Columns of the manifest, and size and kind of the files."""
+"""Does what needs no encoder tell the label? Columns of the manifest; size, kind and brightness of the files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from umedfeat.arrays import Floats, Ints, Texts
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.cohort import Cohort
+from umedfeat.fewshot.cohort.table import TONES
 
 __all__ = ["confounding_notes", "trivial_cohort"]
 
@@ -22,12 +23,16 @@ _LEVEL, _BETTER = 0.01, 0.15
 
 
 def confounding_notes(cohort: Cohort) -> list[str]:
-    """A sentence for every column that goes with the class, patients counted once; none for targets without classes."""
+    """A sentence for every column that goes with the class, patients counted once; none for targets without classes.
+
+    Brightness is no column: where it tells the label, it may well be what the label is about.
+    """
     if cohort.task not in ("binary", "multiclass", "ordinal"):
         return []
     first = np.unique(cohort.patient, return_index=True)[1]
     truth = np.asarray(cohort.truth, dtype=np.intp)[first]
-    columns = {**cohort.meta, **cohort.facts}
+    facts = {name: column for name, column in cohort.facts.items() if name not in TONES}
+    columns = {**cohort.meta, **facts}
     notes = []
     for name, strength, p in _associations({name: column[first] for name, column in columns.items()}, truth):
         chance = 1.0 / len(cohort.classes)
@@ -79,7 +84,7 @@ def _numbers(column: Texts) -> Floats | None:
 
 
 def trivial_cohort(cohort: Cohort) -> Cohort:
-    """The same study on size and kind of the files instead of the encoder's features.
+    """The same study on size, kind and brightness of the files instead of the encoder's features.
 
     Raises:
         CohortError: nothing is known of the files (features given as arrays).

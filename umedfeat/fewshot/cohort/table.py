@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from umedfeat.arrays import Floats32, Ints, Texts
 from umedfeat.errors import CohortError
 from umedfeat.store import FeatureFile, Header
 
-__all__ = ["FeatureTable", "read_table"]
+__all__ = ["TONES", "FeatureTable", "read_table"]
 
 
 #: What is known of every file without looking at its pixels, and the column that tells it.
@@ -25,6 +26,10 @@ _FACTS = {
     "file format": "format",
     "modality": "modality",
 }
+
+
+#: What pictures show without an encoder → name under "tone" of an item's detail.
+TONES = {"mean intensity": "mean", "contrast": "contrast"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class FeatureTable:
         ids, sources, patients, content: (I,) text columns; patients are pseudonyms or "".
         identifiers: "patient", "study", "series", "accession" → (I,) pseudonyms or "".
         meta: the manifest's own columns, each (I,), and "modality".
-        facts: size and kind of the files, each (I,) of str.
+        facts: size and kind of the files, and ``TONES`` where each item is one picture, each (I,) of str.
         empty: number of items without rows (a slide without tissue), left out of everything else.
         failed: number of inputs that could not be embedded.
     """
@@ -121,7 +126,7 @@ def read_table(path: Path) -> FeatureTable:
             content=text(file.items["content_sha256"]),
             identifiers={kind: text(file.items[kind]) for kind in ("patient", "study", "series", "accession")},
             meta={name: text(values) for name, values in _columns(file).items()},
-            facts={name: text(file.items[column]) for name, column in _FACTS.items()},
+            facts={name: text(file.items[column]) for name, column in _FACTS.items()} | _tones(file, kept),
             empty=len(file) - len(kept),
             failed=len(file.failures["source"]),
         )
@@ -130,6 +135,14 @@ def read_table(path: Path) -> FeatureTable:
 def _columns(file: FeatureFile) -> dict[str, npt.NDArray[np.generic]]:
     """The manifest's own columns, and the modality where it has none of that name."""
     return {**file.meta, "modality": file.meta.get("modality", file.items["modality"])}
+
+
+def _tones(file: FeatureFile, kept: Ints) -> dict[str, Texts]:
+    """Mean and contrast of the pictures, where every item is one."""
+    told = [json.loads(str(file.items["detail"][number]) or "{}").get("tone", {}) for number in kept]
+    if not all(told):
+        return {}
+    return {name: np.asarray([str(tone[key]) for tone in told], dtype=np.str_) for name, key in TONES.items()}
 
 
 def _policy_text(file: FeatureFile) -> str:
