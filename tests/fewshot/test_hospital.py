@@ -13,7 +13,8 @@ from umedfeat.cli import run
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.hospital import LabelTable, is_identifying, named_identifier
-from umedfeat.fewshot.cohort.sources import Labelled, label_items
+from umedfeat.fewshot.cohort.labelled import Labelled
+from umedfeat.fewshot.cohort.sources import label_items
 from umedfeat.fewshot.cohort.table import read_table
 from umedfeat.keys import load_key
 from umedfeat.naming import Pseudonyms, normalised

@@ -218,6 +218,8 @@ def test_compare_command(folder, capsys):
         "3",
         "--classifier",
         "prototype",
+        "--margin",
+        "0.3",
     ]
     assert run(arguments) == 0
     shown = capsys.readouterr().out

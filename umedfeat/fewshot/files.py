@@ -12,7 +12,8 @@ from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.cohort.confounding import trivial_cohort
 from umedfeat.fewshot.cohort.hospital import LabelTable
-from umedfeat.fewshot.cohort.sources import Labelled, Labelling, aligned, cohort_of
+from umedfeat.fewshot.cohort.labelled import Labelled
+from umedfeat.fewshot.cohort.sources import Labelling, aligned, cohort_of
 from umedfeat.fewshot.cohort.table import FeatureTable, read_table
 from umedfeat.fewshot.compare import MARGIN, compare_cohorts
 from umedfeat.fewshot.refitting import refitted_significance

@@ -16,8 +16,9 @@ import numpy as np
 from umedfeat.errors import CohortError, LeakageError
 from umedfeat.fewshot.cohort.build import build_known
 from umedfeat.fewshot.cohort.cohort import Cohort
+from umedfeat.fewshot.cohort.labelled import Labelled, kept_of
 from umedfeat.fewshot.cohort.labels import encode_known
-from umedfeat.fewshot.cohort.sources import Labelled, Labelling, flow_of, kept_of, selected
+from umedfeat.fewshot.cohort.sources import Labelling, flow_of, selected
 from umedfeat.fewshot.evaluate import evaluate, stratum_of, test_patients
 from umedfeat.fewshot.metrics.bootstrap import interval, patient_weights
 from umedfeat.fewshot.metrics.calibration import calibration_intercept

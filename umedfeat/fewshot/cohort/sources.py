@@ -2,50 +2,40 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from umedfeat.arrays import Bools, Ints, Texts
+from umedfeat.arrays import Texts
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.build import build_cohort
 from umedfeat.fewshot.cohort.cohort import Bags, Cohort, FlowStep
-from umedfeat.fewshot.cohort.hospital import LabelTable, is_identifying, joined, named_identifier
+from umedfeat.fewshot.cohort.hospital import LabelTable
+from umedfeat.fewshot.cohort.label_csv import from_csv
+from umedfeat.fewshot.cohort.label_folders import from_folders
+from umedfeat.fewshot.cohort.labelled import LABEL_COLUMNS, Labelled, candidates, kept_of, only_column, some
 from umedfeat.fewshot.cohort.labels import MISSING
 from umedfeat.fewshot.cohort.selection import select
 from umedfeat.fewshot.cohort.table import FeatureTable
 from umedfeat.fewshot.settings import ProbeSettings
-from umedfeat.naming import Pseudonyms, plain_cell, stem_of
+from umedfeat.naming import Pseudonyms
 
 log = logging.getLogger("umedfeat")
 
 __all__ = [
-    "LABEL_COLUMNS",
-    "Labelled",
     "Labelling",
     "aligned",
     "cohort_of",
     "flow_of",
-    "kept_of",
     "label_items",
     "selected",
 ]
 
 
-#: Columns taken for the label when none is named; exactly one of them may be there.
-LABEL_COLUMNS = ("label", "labels", "class", "target", "diagnosis", "grade", "category")
 PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "pid", "subject", "subject_id", "case", "case_id")
-_KEY_COLUMNS = ("id", "item", "path", "file", "filename", "image", "slide", "source", "name")
-_SPLIT_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
-_MOST_CLASSES = 20
-#: How .xlsx and .ods (zip), and .xls files begin.
-_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
 @dataclass(frozen=True)
@@ -68,25 +58,6 @@ class Labelling:
             unmatched=self.unmatched,
             event=self.event,
         )
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Labels for items of a feature table.
-
-    Attributes:
-        name: of the label column, "class folders", or "file.csv: column".
-        items: (J,) items that have a label. labels: (J,) text. patients: (J,) or None for "nobody knows".
-        meta: further columns, each (J,).
-        left_out: what was skipped, for the cohort flow.
-    """
-
-    name: str
-    items: Ints
-    labels: Texts
-    patients: Texts | None
-    meta: Mapping[str, Texts]
-    left_out: str = ""
 
 
 def label_items(
@@ -116,11 +87,11 @@ def label_items(
     """
     if labels is not None:
         given = labels if isinstance(labels, LabelTable) else LabelTable(labels)
-        found = _from_csv(table, given, label, unmatched)
-    elif label.startswith("folder") or (not label and not _candidates(table.meta, LABEL_COLUMNS)):
-        found = _from_folders(table, label)
+        found = from_csv(table, given, label, unmatched)
+    elif label.startswith("folder") or (not label and not candidates(table.meta, LABEL_COLUMNS)):
+        found = from_folders(table, label)
     else:
-        column = _only(table.meta, label, LABEL_COLUMNS, f"{table.path.name}", "--label")
+        column = only_column(table.meta, label, LABEL_COLUMNS, f"{table.path.name}", "--label")
         rest = {name: values for name, values in table.meta.items() if name != column}
         found = Labelled(column, np.arange(len(table.ids)), table.meta[column], None, rest)
     if event:
@@ -143,7 +114,7 @@ def _mixed_modalities(labelled: Labelled) -> str:
 
 def _with_event(found: Labelled, event: str) -> Labelled:
     """Times with their events, "12.5;1"; "" where one of them is missing."""
-    column = _only(found.meta, event, (), found.name, "--event")
+    column = only_column(found.meta, event, (), found.name, "--event")
     pairs = zip(found.labels.tolist(), found.meta[column].tolist(), strict=True)
     both = ["" if {time.lower(), seen.lower()} & MISSING else f"{time};{seen}" for time, seen in pairs]
     rest = {name: values for name, values in found.meta.items() if name != column}
@@ -214,7 +185,7 @@ def aligned(table: FeatureTable, other: FeatureTable, labelled: Labelled, unmatc
     if not there.any() or (unmatched == "stop" and not there.all()):
         missing = [name for name, found in zip(names, there, strict=True) if not found]
         raise CohortError(
-            f"{other.path.name}: {len(missing)} of {len(names)} labelled items are not in it: {_some(missing)}",
+            f"{other.path.name}: {len(missing)} of {len(names)} labelled items are not in it: {some(missing)}",
             remedy="extract both files from the same inputs, or compare what they share with --unmatched skip",
         )
     note = f"{int((~there).sum())} items not in {other.path.name}" if not there.all() else ""
@@ -231,18 +202,6 @@ def aligned(table: FeatureTable, other: FeatureTable, labelled: Labelled, unmatc
     return ours, replace(ours, items=items)
 
 
-def kept_of(found: Labelled, keep: Bools, note: str) -> Labelled:
-    """Some of the items; ``note`` says why the others are left out."""
-    return Labelled(
-        found.name,
-        found.items[keep],
-        found.labels[keep],
-        None if found.patients is None else found.patients[keep],
-        {name: values[keep] for name, values in found.meta.items()},
-        ", ".join(filter(None, [found.left_out, note])),
-    )
-
-
 def flow_of(table: FeatureTable, labelled: Labelled) -> tuple[FlowStep, ...]:
     """From the inputs to the labelled items."""
     known = np.unique(table.patients)
@@ -256,206 +215,16 @@ def flow_of(table: FeatureTable, labelled: Labelled) -> tuple[FlowStep, ...]:
     )
 
 
-def _candidates(columns: Mapping[str, object], names: Sequence[str]) -> list[str]:
-    return [column for column in columns if column.lower() in names]
-
-
-def _only(columns: Mapping[str, object], asked: str, names: Sequence[str], place: str, flag: str) -> str:
-    """The asked column, or the only one of the usual names."""
-    if asked:
-        if asked not in columns:
-            there = ", ".join(columns) or "none"
-            raise CohortError(f"{place}: no column {asked!r}", remedy=f"columns that are there: {there}")
-        return asked
-    found = _candidates(columns, names)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise CohortError(f"{place}: several columns could be meant: {', '.join(found)}", remedy=f"choose with {flag}")
-    there = ", ".join(columns) or "none"
-    raise CohortError(
-        f"{place}: no label column; its columns are {there}", remedy=f"choose with {flag}, or give --labels"
-    )
-
-
-def _from_folders(table: FeatureTable, label: str) -> Labelled:
-    parts = [tuple(source.split("/")[:-1]) for source in table.sources]
-    levels = _folder_levels(parts)
-    _, colon, number = label.partition(":")
-    if colon:
-        try:
-            names = [folders[int(number) - (int(number) > 0)] for folders in parts]
-        except (ValueError, IndexError):
-            raise CohortError(
-                f"--label {label}: not every item lies that deep", remedy="use folder:1 or folder:-1"
-            ) from None
-    elif len(levels) == 1:
-        names = next(iter(levels.values()))
-    elif levels:
-        shown = "; ".join(f"{name}: {', '.join(sorted(set(v))[:4])}" for name, v in levels.items())
-        raise CohortError(
-            f"{table.path.name}: several levels of class folders: {shown}",
-            remedy=f"choose one: --label {next(iter(levels))}",
-        )
-    else:
-        there = ", ".join(table.meta) or "none"
-        raise CohortError(
-            f"{table.path.name}: no label column (columns: {there}) and no class folders",
-            remedy="choose a column with --label, or give a table with --labels labels.csv",
-        )
-    return Labelled("class folders", np.arange(len(table.ids)), np.asarray(names, dtype=np.str_), None, table.meta)
-
-
-def _folder_levels(parts: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
-    """Levels that look like classes: 2 to 20 names with two items or more each, and not train/test/valid."""
-    depth = min(map(len, parts))
-    found: dict[str, list[str]] = {}
-    numbers = list(range(1, depth + 1)) or []
-    if max(map(len, parts)) > depth and depth:
-        numbers.append(-1)
-    for number in numbers:
-        names = [folders[number - (number > 0)] for folders in parts]
-        counts = Counter(names)
-        classlike = 2 <= len(counts) <= _MOST_CLASSES and min(counts.values()) >= 2
-        if classlike and not {name.lower() for name in counts} <= _SPLIT_NAMES and names not in found.values():
-            found[f"folder:{number}"] = names
-    return found
-
-
-def _from_csv(table: FeatureTable, given: LabelTable, label: str, unmatched: str) -> Labelled:
-    path, rows = given.path, _read_csv(given.path)
-    columns = list(rows[0])
-    usual = next((found[0] for name in _KEY_COLUMNS if (found := _candidates(dict.fromkeys(columns), (name,)))), "")
-    identifier = named_identifier(columns, given.by, path.name) if given.by or not usual else None
-    if not usual and identifier is None:
-        raise CohortError(
-            f"{path.name}: no column names the items; its columns are {', '.join(columns)}",
-            remedy="call it 'id' or 'path', or PatientID, AccessionNumber, StudyInstanceUID or SeriesInstanceUID",
-        )
-    key = usual if identifier is None else identifier[0]
-    rest = {name: None for name in columns if name != key and (identifier is None or not is_identifying(name))}
-    if not label and not _candidates(rest, LABEL_COLUMNS) and len(rest) == 1:
-        label = next(iter(rest))
-    label = _only(rest, label, LABEL_COLUMNS, path.name, "--label")
-    values = [row[key] for row in rows]
-    if identifier is None:
-        items, matched = _match(table, values, path.name, unmatched)
-    else:
-        items, matched = joined(table, values, identifier[1], given, unmatched)
-    kept = [rows[k] for k in matched]
-    meta = {name: values[items] for name, values in table.meta.items() if name != label}
-    meta |= {name: np.asarray([row[name] for row in kept], dtype=np.str_) for name in rest if name != label}
-    texts = np.asarray([row[label] for row in kept], dtype=np.str_)
-    left_out = []
-    if lost := len(rows) - len(set(matched)):
-        left_out.append(f"{lost} label rows without item")
-    if len(table.ids) > len(items):
-        left_out.append(f"{len(table.ids) - len(items)} items without label row")
-    return Labelled(f"{path.name}: {label}", items, texts, None, meta, ", ".join(left_out))
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    text = _text_of(path)
-    separator = max(",;\t", key=text.partition("\n")[0].count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
-    names = [(name or "").strip() for name in reader.fieldnames or ()]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise CohortError(
-            f"{path.name}: several columns are called {twice[0]!r}", remedy="give each column its own name"
-        )
-    rows = [
-        {(k or "").strip(): plain_cell((v or "").strip()) for k, v in row.items() if isinstance(v, str | None)}
-        for row in reader
-    ]
-    if not rows:
-        raise CohortError(f"{path.name}: no rows", remedy="give a CSV file with a header and one row per item")
-    return rows
-
-
-def _text_of(path: Path) -> str:
-    if not path.is_file():
-        raise CohortError(
-            f"{path}: no such label file", remedy="give a CSV file with a column for the item and one for the label"
-        )
-    content = path.read_bytes()
-    if content.startswith(_SPREADSHEETS):
-        raise CohortError(f"{path.name}: a spreadsheet, not a CSV file", remedy="save the sheet as 'CSV UTF-8'")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise CohortError(
-            f"{path.name}: line {line} is not UTF-8 text", remedy="save the table as 'CSV UTF-8' (in Excel: Save As)"
-        ) from error
-
-
-def _match(table: FeatureTable, keys: Sequence[str], name: str, unmatched: str) -> tuple[Ints, list[int]]:
-    """Items and the rows that describe them, both ways complete unless skipping is allowed."""
-    index: dict[str, set[int]] = {}
-    for item, (identity, source) in enumerate(zip(table.ids, table.sources, strict=True)):
-        for form in {*_forms(str(identity)), *_forms(str(source))}:
-            index.setdefault(form, set()).add(item)
-    pairs: dict[int, int] = {}
-    lost = []
-    for row, key in enumerate(keys):
-        candidates: set[int] = next((index[form] for form in _forms(key) if form in index), set())
-        if len(candidates) > 1:
-            raise CohortError(
-                f"{name}: {key!r} fits {len(candidates)} items", remedy="name items by id or relative path"
-            )
-        if not candidates:
-            lost.append(key)
-            continue
-        item = next(iter(candidates))
-        if item in pairs:
-            raise CohortError(f"{name}: two rows describe {str(table.ids[item])!r}", remedy="keep one row per item")
-        pairs[item] = row
-    bare = [str(table.ids[item]) for item in range(len(table.ids)) if item not in pairs]
-    if unmatched == "stop" or not pairs:
-        _refuse_unmatched(name, lost, bare, len(keys), len(table.ids))
-    items = sorted(pairs)
-    return np.asarray(items, dtype=np.intp), [pairs[item] for item in items]
-
-
-def _forms(key: str) -> list[str]:
-    """Ways to write an item, the most specific first: path, stem, then shorter and shorter ends of both."""
-    path = key.strip().replace("\\", "/").removeprefix("./")
-    pieces = path.split("/")
-    forms = []
-    for start in range(len(pieces)):
-        end = "/".join(pieces[start:])
-        forms += [end, stem_of(end)]
-    return list(dict.fromkeys(form for form in forms if form))
-
-
-def _refuse_unmatched(name: str, lost: Sequence[str], bare: Sequence[str], n_rows: int, n_items: int) -> None:
-    if lost:
-        raise CohortError(
-            f"{name}: {len(lost)} of {n_rows} rows name no item of the features: {_some(lost)}",
-            remedy="correct the names, or leave such rows out with --unmatched skip",
-        )
-    if bare:
-        raise CohortError(
-            f"{name}: {len(bare)} of {n_items} items have no label row: {_some(bare)}",
-            remedy="add their labels, or leave such items out with --unmatched skip",
-        )
-
-
-def _some(names: Sequence[str], limit: int = 3) -> str:
-    return ", ".join(names[:limit]) + (" …" if len(names) > limit else "")
-
-
 def _with_patients(table: FeatureTable, found: Labelled, patient: str) -> Labelled:
     stored = table.patients[found.items]
     if patient.lower() == "none":
         return replace(found, patients=None)
     if patient and patient != "patient":
-        column = _only(found.meta, patient, (), "patients", "--patient")
+        column = only_column(found.meta, patient, (), "patients", "--patient")
         return replace(found, patients=_numbered(found.meta[column]))
     if (stored != "").any():
         return replace(found, patients=stored)
-    usual = _candidates(found.meta, PATIENT_COLUMNS)
+    usual = candidates(found.meta, PATIENT_COLUMNS)
     if len(usual) > 1:
         raise CohortError(f"several columns could name the patient: {', '.join(usual)}", remedy="choose with --patient")
     return replace(found, patients=_numbered(found.meta[usual[0]])) if usual else found
@@ -476,7 +245,7 @@ def _without_gaps(table: FeatureTable, found: Labelled, unmatched: str) -> Label
     if unmatched == "stop":
         names = table.ids[found.items[gaps]].tolist()
         raise CohortError(
-            f"{len(names)} of {len(gaps)} items have no label: {_some(names)}",
+            f"{len(names)} of {len(gaps)} items have no label: {some(names)}",
             remedy="fill the label column, or leave these items out with --unmatched skip",
         )
     return kept_of(found, ~gaps, f"{int(gaps.sum())} items with an empty label")
