@@ -165,8 +165,14 @@ def test_anndata(feats: Path, tmp_path: Path) -> None:
     assert len(tree["var"]["index"]) == 4
     assert tree["obsm"]["spatial"].tolist() == [[0, 0], [224, 0], [448, 0]]
     assert (tree["uns"]["id"], tree["uns"]["encoder"], tree["uns"]["meta.label"]) == ("a/one", "umedpt", "x")
+    assert tree["obs"]["tile_id"].tolist() == [0, 1, 2] and tree["obs"]["x"].tolist() == [0, 224, 448]
+    spec, slide = tree["uns"]["tile_spec"], tree["uns"]["slide_properties"]  # of wsidata
+    assert (spec["width"], spec["stride_width"], spec["base_downsample"], spec["mpp"]) == (224, 224, 2.0, 0.5)
+    assert (slide["shape"].tolist(), slide["mpp"], slide["magnification"]) == ([2240, 4480], 0.25, 40.0)
     with h5py.File(tmp_path / "a" / "two.h5ad", "r") as file:
         assert read_h5ad(file)["X"].shape == (0, 4)
+    with h5py.File(tmp_path / "a" / "photo.h5ad", "r") as file:
+        assert "tile_spec" not in read_h5ad(file)["uns"]
 
 
 def test_anndata_reads_it(feats: Path, tmp_path: Path) -> None:
