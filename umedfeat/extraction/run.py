@@ -34,7 +34,7 @@ from umedfeat.policy import Policy
 from umedfeat.readers import settled
 from umedfeat.store import FeatureStore, Header, shard_path
 from umedfeat.store.resume import Resumption
-from umedfeat.terminal.progress import Progress, SilentProgress
+from umedfeat.terminal.progress import Progress, own_progress
 
 __all__ = ["RunSettings", "Summary", "extract"]
 
@@ -65,7 +65,7 @@ def extract(
         policy: how pixels become RGB in [0, 1]; sizes that it leaves open are the encoder's own.
         run: processes, batches, shard, resume.
         pseudonyms: key for patient pseudonyms (default: the user's own key, made on first use).
-        progress: receives what happens (default: nothing is shown).
+        progress: receives what happens (default: a widget in a notebook, else nothing is shown).
         preview_dir: folder for pictures of what the encoder saw, with one ``index.html``.
         geojson: also write tissue and grid of every slide for QuPath there.
         like: a feature file whose encoder, policy and precision are taken, so that the features can stand beside it.
@@ -78,7 +78,7 @@ def extract(
     Example:
         >>> summary = umedfeat.extract("slides/", "feats.h5", encoder="efficientnet-lite0")  # doctest: +SKIP
     """
-    run, policy, progress = run or RunSettings(), policy or Policy(), progress or SilentProgress()
+    run, policy, progress = run or RunSettings(), policy or Policy(), progress or own_progress()
     choice = EncoderChoice(encoder) if isinstance(encoder, str) else encoder
     wanted = None if like is None else header_of(like)
     if wanted is not None:

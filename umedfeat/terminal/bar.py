@@ -1,14 +1,30 @@
-"""One bar on stderr: the only place that knows tqdm."""
+"""One bar on stderr, or a widget in a notebook: the only place that knows tqdm."""
 
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
-__all__ = ["Bar", "write_line"]
+__all__ = ["Bar", "in_notebook", "write_line"]
+
+
+def in_notebook() -> bool:
+    """Does a Jupyter kernel run this? Nothing is imported for the answer."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and type(ipython.get_ipython()).__name__ == "ZMQInteractiveShell"
+
+
+def _kind() -> Any:
+    """tqdm's widget where a notebook can show one (with ipywidgets), else its line of text."""
+    if in_notebook() and find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm as widget
+
+        return widget
+    return tqdm
 
 
 class Bar:
@@ -18,7 +34,7 @@ class Bar:
         text: what is being done.
         total: in all; 0 if not known (see ``reach``).
         unit: what is counted; large numbers of anything but draws and inputs are shortened ("1.2M").
-        shown: None: where stderr is a terminal.
+        shown: None: where stderr is a terminal, or in a notebook.
         stream: instead of stderr.
         options: further ones of tqdm.
     """
@@ -35,12 +51,12 @@ class Bar:
     ) -> None:
         stream = stream or sys.stderr
         usual = {"unit_scale": unit in ("row", "B"), "leave": False, "delay": 0.5, "dynamic_ncols": True}
-        self._bar: Any = tqdm(
+        self._bar: Any = _kind()(
             desc=text,
             total=total or None,
             unit=unit,
             file=stream,
-            disable=not (stream.isatty() if shown is None else shown),
+            disable=not (stream.isatty() or in_notebook() if shown is None else shown),
             **{**usual, **options},
         )
 

@@ -9,9 +9,9 @@ import time
 from typing import Any, Protocol, TextIO
 
 from umedfeat.naming import printable
-from umedfeat.terminal.bar import Bar, write_line
+from umedfeat.terminal.bar import Bar, in_notebook, write_line
 
-__all__ = ["BarProgress", "JsonProgress", "LineProgress", "Progress", "SilentProgress", "make_progress"]
+__all__ = ["BarProgress", "JsonProgress", "LineProgress", "Progress", "SilentProgress", "make_progress", "own_progress"]
 
 #: Columns below which the bar itself makes room for the numbers.
 _NARROW = 80
@@ -277,3 +277,8 @@ def make_progress(kind: str) -> Progress:
     if kind == "bar":
         return BarProgress() if sys.stderr.isatty() else LineProgress()
     return JsonProgress() if kind == "json" else SilentProgress()
+
+
+def own_progress() -> Progress:
+    """What a function shows that was given none: a widget in a notebook, nothing elsewhere."""
+    return BarProgress() if in_notebook() else SilentProgress()
