@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,13 +62,15 @@ def test_every_reader(cluster: Any, tmp_path: Path, results: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("results", ["driver", "shared"])
 def test_interrupted_and_called_again(cluster: Any, tmp_path: Path, results: str) -> None:
-    source = write_inputs(tmp_path / "in", 600, every_reader=False)
+    source = write_inputs(tmp_path / "in", 400, every_reader=False)
     scratch, out = tmp_path / "scratch", tmp_path / "ray.h5"
     assert run(arguments(source, tmp_path / "local.h5")) == 1
     options = on(cluster, "--ray-results", results)
-    process = start(arguments(source, out, *options), scratch)
-    while process.poll() is None and not segment_files(out):
-        time.sleep(0.02)
+    process = start(arguments(source, out, *options, "--progress", "json"), scratch)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "regions_done" in line and json.loads(line)["regions_done"] > 20:
+            break
     process.send_signal(signal.SIGINT)
     told, _ = process.communicate(timeout=120)
     assert process.returncode == 130, told
