@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from umedfeat.encoders.config import EncoderConfig, PoolOrder
-from umedfeat.encoders.networks.pooling import wants_float64
+from umedfeat.encoders.networks.windows import wants_float64
 
 __all__ = ["Embedder", "Squeezer"]
 

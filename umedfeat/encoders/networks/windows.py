@@ -10,10 +10,22 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Geometry", "Key", "logit_scale", "position_bias", "reordering", "window_geometry"]
+__all__ = [
+    "Geometry",
+    "Key",
+    "logit_scale",
+    "position_bias",
+    "reordering",
+    "wants_float64",
+    "window_geometry",
+]
 
 _MASKED = -100.0
 _MAX_LOGIT_SCALE = math.log(100.0)
+#: Deepest maps of fewer positions are computed in float64: too few to average the rounding of fp32 away, so that it
+#: would be as large as the original's. Such images (up to 96 × 96 pixels) cost little.
+_FEW_POSITIONS = 10
+_DEEPEST_STRIDE = 32
 #: (height, width, window, shifted): see ``Geometry``.
 Key = tuple[int, int, int, bool]
 
@@ -78,6 +90,11 @@ def _shift_mask(padded: Sequence[int], window: int, shift: Sequence[int]) -> npt
     parts = _partition(regions, window)
     mask: npt.NDArray[np.float32] = np.where(parts[:, None, :] != parts[:, :, None], _MASKED, 0.0).astype(np.float32)
     return mask
+
+
+def wants_float64(height: int, width: int) -> bool:
+    """Are images of this size so small that only float64 keeps the error below that of the original?"""
+    return -(-height // _DEEPEST_STRIDE) * -(-width // _DEEPEST_STRIDE) < _FEW_POSITIONS
 
 
 @lru_cache(maxsize=512)

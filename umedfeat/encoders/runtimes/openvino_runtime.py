@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.encoders.config import Checkpoint, PoolOrder
-from umedfeat.encoders.networks.pooling import pooling_of, wants_float64
+from umedfeat.encoders.networks.pooling import pooling_of
+from umedfeat.encoders.networks.windows import wants_float64
 from umedfeat.machine import usable_cores
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class OpenVinoEncoder:
         from umedfeat.encoders.runtimes.openvino_swin import swin_graph
 
         graph = swin_graph(self._checkpoint.config, self._checkpoint.arrays, side, side)
-        self._pool(np.zeros(tuple(graph.output(0).shape)[1:]))
+        self._pool(np.zeros(tuple(graph.output(0).shape)[1:], dtype=np.float32))
 
     def prepare(self, height: int, width: int) -> None:
         """See ``umedfeat.contract.ArrayEncoder``."""
@@ -135,7 +136,7 @@ class OpenVinoEncoder:
         try:
             image = np.ascontiguousarray(unit(pixels[place : place + 1]).transpose(0, 3, 1, 2))
             request.infer({0: image})
-            out[place] = self._pool(request.get_output_tensor(0).data[0].astype(np.float64))
+            out[place] = self._pool(request.get_output_tensor(0).data[0])
         finally:
             idle.put(request)
 
