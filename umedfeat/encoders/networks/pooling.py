@@ -64,4 +64,5 @@ def _squeezed(tokens: Numbers, exact: dict[str, Numbers]) -> Numbers:
     centred = vector - vector.mean()
     normed = centred / np.sqrt(np.square(centred).mean() + _EPS)
     changed = normed * exact["squeezer.norm.weight"] + exact["squeezer.norm.bias"]
-    return changed * (1 + np.array([math.erf(value / math.sqrt(2)) for value in changed])) / 2
+    activated: Numbers = changed * (1 + np.array([math.erf(value / math.sqrt(2)) for value in changed])) / 2
+    return activated
