@@ -82,7 +82,7 @@ def test_interrupted_and_called_again(cluster: Any, tmp_path: Path, results: str
 
 @pytest.mark.slow
 def test_two_keys(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source, out, other = write_inputs(tmp_path / "in", 2, every_reader=False), tmp_path / "feats.h5", tmp_path / "key"
+    source, out, other = write_inputs(tmp_path / "in", 2, every_reader=True), tmp_path / "feats.h5", tmp_path / "key"
     other.write_text("a secret of quite another site")
     assert run(arguments(source, out, *on(cluster))) == 1
     before = out.read_bytes()
