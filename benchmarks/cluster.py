@@ -1,7 +1,7 @@
 """What a cluster costs: one node against this machine without Ray, and the driver's memory over a million inputs.
 
-    python benchmarks/ray.py overhead     # a cluster of one node is started and ended; needs umedfeat[ray]
-    python benchmarks/ray.py driver       # the driver's loop and the store, with actors that answer at once
+    python benchmarks/cluster.py overhead     # a cluster of one node is started and ended; needs umedfeat[ray]
+    python benchmarks/cluster.py driver       # the driver's loop and the store, with actors that answer at once
 
 ``overhead``: the same pictures with the same encoder, local and on a cluster in turn; the ratio of each pair. Starting
 processes and loading the encoder are left out of both: what counts is the time from the first input to the last.
