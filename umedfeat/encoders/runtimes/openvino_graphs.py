@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import logging
 import os
@@ -55,8 +56,14 @@ def compiled_swin(checkpoint: Checkpoint, height: int, width: int, threads: int,
         sum_in_pieces(graph)
     compiled = core.compile_model(graph, "CPU", options)
     if place is not None:
-        _write(place, compiled.export_model().getvalue())
+        _write(place, _exported(compiled))
     return compiled
+
+
+def _exported(compiled: Any) -> bytes:
+    stream = io.BytesIO()
+    compiled.export_model(stream)  # without a stream, what is returned differs between versions
+    return stream.getvalue()
 
 
 def _options(threads: int, precision: str) -> dict[str, Any]:
