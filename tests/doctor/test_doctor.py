@@ -72,7 +72,7 @@ def test_missing_weights_end_with_1_and_their_remedy(tmp_path: Path) -> None:
             continue  # this machine has a network
         assert found[0].state == "fail"
         assert "encoder-1.0.4.pt.zip" in found[0].seen + found[0].remedy
-        assert "--encoder efficientnet-lite0" in found[0].remedy
+        assert "--encoder umedfeat-open" in found[0].remedy
 
 
 class _Answers(BaseHTTPRequestHandler):
