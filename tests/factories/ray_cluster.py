@@ -28,6 +28,7 @@ def a_cluster(cpus: int = 1) -> Iterator[Any]:
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2]), *_path()]),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DISABLE_MEMORY_MONITOR": "1",
+        "RAY_worker_niceness": "0",
         "RAY_health_check_period_ms": "1000",
         "RAY_health_check_failure_threshold": "5",
     }
