@@ -104,7 +104,9 @@ def test_a_node_that_dies_and_another_that_joins(tmp_path: Path, local: bytes, s
         sink = embed(place, SOURCES, tmp_path / "feats.h5", shared=shared, after=6, disturb=disturb)
         told = place.account()
     assert sink.count == len(SOURCES) and not sink.failures
-    assert told["lost_leases"] > 0
+    assert (
+        shared or told["lost_leases"] > 0
+    )  # in segments several are told at once: the dead may have held nothing more
     assert (tmp_path / "feats.h5").read_bytes() == local
 
 
@@ -122,7 +124,7 @@ def test_an_actor_that_is_killed(tmp_path: Path, local: bytes, shared: bool) -> 
             disturb=lambda: os.kill(killed[0], signal.SIGKILL),
         )
         told = place.account()
-    assert sink.count == len(SOURCES) and told["lost_leases"] > 0
+    assert sink.count == len(SOURCES) and (shared or told["lost_leases"] > 0)
     assert (tmp_path / "feats.h5").read_bytes() == local
 
 
