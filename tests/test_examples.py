@@ -74,7 +74,15 @@ def test_every_call_of_the_readme_parses(call: str, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     for folder in ("annotations", "new-slides", "new-series", "slides", "export", "probe", "preview"):
         (tmp_path / folder).mkdir()
-    for file in ("my-encoder.safetensors", "tasks.yaml", "probe/model.safetensors", "xray.h5", "truth.csv", "ris.csv"):
+    for file in (
+        "my-encoder.safetensors",
+        "tasks.yaml",
+        "probe/model.safetensors",
+        "probe/splits.json",
+        "xray.h5",
+        "truth.csv",
+        "ris.csv",
+    ):
         (tmp_path / file).touch()
     words = shlex.split(call)[1:]
     context = click.Context(root)

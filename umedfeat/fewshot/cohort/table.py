@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,8 +138,8 @@ def _columns(file: FeatureFile) -> dict[str, npt.NDArray[np.generic]]:
 
 def _tones(file: FeatureFile, kept: Ints) -> dict[str, Texts]:
     """Mean and contrast of the pictures, where every item is one."""
-    told = [json.loads(str(file.items["detail"][number]) or "{}").get("tone", {}) for number in kept]
-    if not all(told):
+    told = [file.detail(number).get("tone") for number in kept.tolist()]
+    if not all(isinstance(tone, dict) and set(TONES.values()) <= set(tone) for tone in told):
         return {}
     return {name: np.asarray([str(tone[key]) for tone in told], dtype=np.str_) for name, key in TONES.items()}
 
