@@ -74,6 +74,7 @@ class ClassAndMean(_OfViT):
     """A ViT whose vector is its class token beside the mean of its patch tokens: (n, 3, H, W) → (n, 2 C)."""
 
     def forward_head(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(n, 2 C) of (n, tokens, C): the class token beside the mean of the patch tokens."""
         return torch.cat([tokens[:, 0], tokens[:, self.num_prefix_tokens :].mean(1)], dim=-1)
 
 
@@ -85,6 +86,7 @@ class Projected(_OfViT):
         self.projection = nn.Parameter(weight, requires_grad=False)
 
     def forward_head(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(n, D) of (n, tokens, C): the projected class token."""
         return nn.functional.linear(self.vit.forward_head(tokens), self.projection)
 
 

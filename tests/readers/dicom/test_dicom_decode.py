@@ -114,7 +114,8 @@ def test_twelve_bit_jpeg_names_the_package_and_its_licence() -> None:
 
 def test_damage_is_not_taken_for_a_missing_codec(tmp_path: Path) -> None:
     for syntax, encode in CODESTREAMS.items():
-        stream = encode(RAMP).rstrip(b"\0")  # older versions of imagecodecs leave their buffer's end there
+        stream = encode(RAMP)
+        stream = stream[: stream.index(b"\xff\xd9") + 2]  # older versions of imagecodecs leave their buffer's end there
         save(film(syntax, stream[: len(stream) // 3]), tmp_path / syntax / "a.dcm")
         with pytest.raises(InputError, match="damaged or truncated"):
             read(find(tmp_path / syntax).sources[0])
