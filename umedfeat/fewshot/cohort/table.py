@@ -138,8 +138,9 @@ def _columns(file: FeatureFile) -> dict[str, npt.NDArray[np.generic]]:
 
 def _tones(file: FeatureFile, kept: Ints) -> dict[str, Texts]:
     """Mean and contrast of the pictures, where every item is one."""
-    told = [file.detail(number).get("tone") for number in kept.tolist()]
-    if not all(isinstance(tone, dict) and set(TONES.values()) <= set(tone) for tone in told):
+    details = [file.detail(number).get("tone") for number in kept.tolist()]
+    told = [tone for tone in details if isinstance(tone, dict) and set(TONES.values()) <= set(tone)]
+    if len(told) < len(kept):
         return {}
     return {name: np.asarray([str(tone[key]) for tone in told], dtype=np.str_) for name, key in TONES.items()}
 
