@@ -82,17 +82,19 @@ def test_only_our_own_temporary_files_are_removed(tmp_path: Path) -> None:
     assert not ours.exists() and others.exists()
 
 
+def _eio(*_: object) -> int:
+    """What a failing disk answers."""
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
 def test_a_failing_disk_is_an_error_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """EIO while segments are packed: one line, nothing lost, and the next run goes on."""
     out = tmp_path / "feats.h5"
     _interrupted(out, A)
     _interrupted(out, B)
 
-    def broken(*_: object) -> int:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     with monkeypatch.context() as patch:
-        patch.setattr(raw_rows.os, "preadv", broken)
+        patch.setattr(raw_rows.os, "preadv", _eio)
         with pytest.raises(OutputError, match="the disk reports an error"):
             write(out, [])
     assert len(segment_files(out)) == 2 and not list(tmp_path.rglob("*.tmp"))
@@ -108,11 +110,8 @@ def test_a_disk_that_fails_under_a_segment_does_not_make_it_damaged(
     out = tmp_path / "feats.h5"
     _interrupted(out, A)
 
-    def broken(*_: object) -> int:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     with monkeypatch.context() as patch:
-        patch.setattr(row_checks.RowChecks, "update", broken)
+        patch.setattr(row_checks.RowChecks, "update", _eio)
         with pytest.raises(DiskError, match="the disk reports an error"):
             FeatureStore(out, header(), dim=DIM).__enter__()
     assert len(segment_files(out)) == 1 and not list(tmp_path.rglob("*.damaged"))
