@@ -20,13 +20,13 @@ settings.load_profile("shared machine")
 
 
 @pytest.fixture(autouse=True)
-def _untouched_log() -> Iterator[None]:
-    """Commands that run inside a test, or in a fixture of its module, configure the program's log: undone around it."""
+def _untouched_log() -> None:
+    """Commands that run inside a test configure the program's log, and so did those in fixtures of modules, before this
+    one: every test begins with it as the logging library leaves it, not as it is found."""
     log = logging.getLogger("umedfeat")
-    before = log.level, True, log.handlers[:]
+    log.setLevel(logging.NOTSET)
+    log.handlers.clear()
     log.propagate = True
-    yield
-    log.level, log.propagate, log.handlers[:] = before
 
 
 @pytest.fixture(scope="session", autouse=True)

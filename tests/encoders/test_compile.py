@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,6 @@ def test_a_compiler_that_fails_is_told_once_and_done_without(
         return run
 
     monkeypatch.setattr(torch, "compile", broken)
-    monkeypatch.setattr(logging.getLogger("umedfeat"), "propagate", True)
     write_official(tmp_path / "look.pt.zip")
     plain = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime="torch")
     compiled = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime="torch", compiled=True)
@@ -34,11 +32,8 @@ def test_a_compiler_that_fails_is_told_once_and_done_without(
 
 
 @pytest.mark.slow
-def test_the_network_compiles_and_gives_the_same_vectors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_network_compiles_and_gives_the_same_vectors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The real compiler on the real formulation, shifted windows and padding included."""
-    monkeypatch.setattr(logging.getLogger("umedfeat"), "propagate", True)
     write_official(tmp_path / "look.pt.zip")
     plain = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime="torch")
     compiled = load_encoder("umedpt", weights=tmp_path / "look.pt.zip", device="cpu", runtime="torch", compiled=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import logging
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -224,10 +223,7 @@ def test_googles_page_that_asks_to_confirm_is_no_model(serve: Serve) -> None:
     assert not list(download.cache_folder().glob("*.part"))
 
 
-def test_the_licence_is_told_once_before_the_download(
-    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("umedfeat"), "propagate", True)
+def test_the_licence_is_told_once_before_the_download(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     server, model = serve(truncates, good)
     ensure_weights(model, progress=False)
     ensure_weights(model, progress=False)
@@ -266,10 +262,7 @@ def test_links_in_the_cache_are_not_followed(suffix: str, serve: Serve, tmp_path
     assert canary.read_text() == "of somebody else"
 
 
-def test_a_cache_that_anybody_can_write_to_is_told(
-    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("umedfeat"), "propagate", True)
+def test_a_cache_that_anybody_can_write_to_is_told(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     _, model = serve(good)
     ensure_weights(model, progress=False)
     download.cached_file(model).parent.chmod(0o777)

@@ -21,7 +21,7 @@ from umedfeat.remote.fetch import RemoteFile
 
 
 class Network:
-    """Fetches at once; remembers how much lay on the disk at most."""
+    """Fetches at once; remembers how much lay on the disk at most, as a disk would count it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -35,7 +35,14 @@ class Network:
         with self.guard:
             file.place.write_bytes(b"x" * file.size)
             self.fetched.append(file.place.name)
-            self.most = max(self.most, sum(path.stat().st_size for path in self.folder.iterdir()))
+            self.most = max(self.most, sum(map(self._bytes, self.folder.iterdir())))
+
+    @staticmethod
+    def _bytes(path: Path) -> int:
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:  # released since the folder was listed
+            return 0
 
     def source(self, name: str, *sizes: int, shared: str = "") -> Source:
         files = [self._file(shared or f"{name}-{number}", size) for number, size in enumerate(sizes)]

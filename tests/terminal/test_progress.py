@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,6 @@ from umedfeat.cli import run
 from umedfeat.terminal import progress as module
 from umedfeat.terminal.log import configure_logging
 from umedfeat.terminal.progress import BarProgress, JsonProgress, LineProgress, Progress, SilentProgress, make_progress
-
-
-@pytest.fixture(autouse=True)
-def own_log() -> Iterator[None]:
-    log = logging.getLogger("umedfeat")
-    before = log.handlers[:], log.level, log.propagate
-    yield
-    log.handlers[:], log.level, log.propagate = before
 
 
 def play(progress: Progress) -> None:
