@@ -27,9 +27,9 @@ THIN = {"embed_dim": 48, "depth": 2, "num_heads": 3}
 
 
 def thin(known: KnownEncoder) -> KnownEncoder:
-    dim = {"class": 48, "class+mean": 96}[known.pool] if known.names != "open-clip" else 20
+    dim = {"class": 48, "class+mean": 96, "attention": 16}[known.pool] if known.names != "open-clip" else 20
     ratio = {} if "mlp_ratio" in known.arguments else {"mlp_ratio": 4.0}
-    side = {"image_size": 56} if known.image_size == 518 else {}
+    side = {"image_size": {518: 56, 448: 64}.get(known.image_size, known.image_size)}
     return dataclasses.replace(known, arguments={**known.arguments, **THIN, **ratio}, dim=dim, **side)
 
 
@@ -121,6 +121,66 @@ def test_biomedclip_is_its_trunk_and_projection(tmp_path: Path) -> None:
     assert torch.allclose(encoder(images), expected, atol=2e-4)
 
 
+def coca_state(trunk: dict[str, torch.Tensor], width: int, dim: int) -> dict[str, torch.Tensor]:
+    """Weights under the names of the authors' file, with a little of what else is in it."""
+    torch.manual_seed(2)
+    pooler = {"query": (1, dim), "attn.in_proj_bias": (3 * dim,), "attn.out_proj.bias": (dim,)}
+    pooler |= {f"attn.{kind}_proj_weight": (dim, width if kind in "kv" else dim) for kind in "qkv"}
+    pooler |= {"attn.out_proj.weight": (dim, dim)}
+    pooler |= {f"{norm}.{part}": (size,) for norm, size in (("ln_q", dim), ("ln_k", width)) for part in PARTS}
+    drawn = {f"visual.attn_pool_contrast.{name}": torch.randn(size) * 0.3 for name, size in pooler.items()}
+    drawn |= {f"visual.ln_contrast.{part}": torch.randn(dim) for part in PARTS}
+    others = {"visual.proj_contrast": torch.randn(dim, dim), "text.ln_final.weight": torch.ones(4)}
+    return {**{f"visual.trunk.{key}": value for key, value in trunk.items()}, **drawn, **others}
+
+
+PARTS = ("weight", "bias")
+
+
+def pooled_by_hand(state: dict[str, torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+    """What the authors' pooler computes, head by head: one query asks all tokens, the class token among them."""
+    part = {key.removeprefix("visual.attn_pool_contrast."): value.double() for key, value in state.items()}
+
+    def normed(values: torch.Tensor, name: str) -> torch.Tensor:
+        spread = values.var(-1, unbiased=False, keepdim=True)
+        centred = (values - values.mean(-1, keepdim=True)) / torch.sqrt(spread + 1e-5)
+        return centred * part[f"{name}.weight"] + part[f"{name}.bias"]
+
+    dim = part["query"].shape[1]
+    for_query, for_key, for_value = part["attn.in_proj_bias"].split(dim)
+    context = normed(tokens.double(), "ln_k")
+    asked = normed(part["query"], "ln_q") @ part["attn.q_proj_weight"].T + for_query
+    keys = context @ part["attn.k_proj_weight"].T + for_key
+    values = context @ part["attn.v_proj_weight"].T + for_value
+    heads = []
+    for head in range(8):
+        own = slice(head * dim // 8, (head + 1) * dim // 8)
+        weights = torch.softmax(keys[..., own] @ asked[0, own] / (dim // 8) ** 0.5, dim=1)
+        heads.append((weights[..., None] * values[..., own]).sum(1))
+    mixed = torch.cat(heads, -1) @ part["attn.out_proj.weight"].T + part["attn.out_proj.bias"]
+    return normed(mixed, "visual.ln_contrast").float()
+
+
+@pytest.mark.usefixtures("stubbed")
+def test_conch_is_its_trunk_and_what_a_query_finds_in_all_tokens(tmp_path: Path) -> None:
+    known = thin(KNOWN["conch"])
+    trunk = timm_stub(known)
+    state = coca_state(trunk.state_dict(), 48, 16)
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    encoder = load_encoder("conch", weights=tmp_path / "pytorch_model.bin", device="cpu")
+    images = torch.rand(2, 3, 64, 64)
+    mean, std = (torch.tensor(triple).view(1, 3, 1, 1) for triple in known.normalisation)
+    with torch.inference_mode():
+        tokens = trunk.forward_features((images - mean) / std)
+    assert torch.allclose(encoder(images), pooled_by_hand(state, tokens), atol=1e-4)
+    grid = encoder(images, return_tokens=True)  # type: ignore[call-arg]
+    assert torch.allclose(grid.flatten(1, 2), tokens[:, 1:], atol=1e-4)
+    del state["visual.attn_pool_contrast.ln_k.bias"]
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointRefused, match=r"lacks 1 tensors, e.g. token_norm.bias"):
+        load_encoder("conch", weights=tmp_path / "pytorch_model.bin", device="cpu")
+
+
 @pytest.mark.skipif(Version(timm.__version__) < Version("1.0.22"), reason="its ViTs are not built without memory")
 @pytest.mark.parametrize("known", KNOWN.values(), ids=lambda known: known.name)
 def test_the_real_size_is_what_the_table_says(known: KnownEncoder) -> None:
@@ -141,6 +201,8 @@ def timm_stub_state(known: KnownEncoder) -> dict[str, torch.Tensor]:
     if known.names == "open-clip":
         trunk = {f"visual.trunk.{key}": value for key, value in state.items()}
         return {**trunk, "visual.head.proj.weight": torch.zeros(known.dim, 768)}
+    if known.names == "coca":
+        return coca_state(state, 768, known.dim)
     return state if known.names == "timm" else as_transformers(state)
 
 
@@ -169,9 +231,20 @@ def as_transformers(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def test_other_weights_are_refused(tmp_path: Path) -> None:
     model = timm_stub(thin(KNOWN["virchow"]))
     save_file(model.state_dict(), tmp_path / "model.safetensors")
-    for name in ("uni", "virchow2", "phikon", "biomedclip"):
+    for name in ("uni", "virchow2", "phikon", "biomedclip", "conch"):
         with pytest.raises(CheckpointRefused, match="not a state dict of this model"):
             load_encoder(name, weights=tmp_path / "model.safetensors", device="cpu")
+
+
+@pytest.mark.usefixtures("stubbed")
+def test_a_training_checkpoint_is_its_state_dict(tmp_path: Path) -> None:
+    model = timm_stub(thin(KNOWN["uni"]))
+    torch.save(model.state_dict(), tmp_path / "plain.pth")
+    wrapped = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": wrapped}, tmp_path / "trained.pth")
+    images = torch.rand(1, 3, 224, 224)
+    plain, trained = (load_encoder("uni", weights=tmp_path / f"{n}.pth", device="cpu") for n in ("plain", "trained"))
+    assert torch.equal(plain(images), trained(images))
 
 
 class Gadget:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import umedfeat
 from umedfeat.encoders import load_encoder
 from umedfeat.encoders.baseline import Baseline, as_encoder
 from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.encoders.networks.pooled_vits import AttentionPooled, ClassAndMean, Projected
 from umedfeat.encoders.registry import load_chosen
-from umedfeat.encoders.timm_models import ClassAndMean, Projected
 from umedfeat.encoders.transform import Transform
 from umedfeat.errors import SetupError
 
@@ -129,12 +132,15 @@ def test_networks_of_timm_give_both(name: str, arguments: dict[str, int]) -> Non
     assert dense.dim == plain.dim + math.prod(dense.settings["tokens"])
 
 
-@pytest.mark.parametrize("kind", [ClassAndMean, Projected])
-def test_other_vectors_of_transformers_too(kind: type) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [ClassAndMean, lambda vit: Projected(vit, torch.rand(5, vit.num_features)), lambda vit: AttentionPooled(vit, 16)],
+)
+def test_other_vectors_of_transformers_too(kind: Callable[[Any], nn.Module]) -> None:
     import timm
 
     vit = timm.create_model("test_vit", pretrained=False, num_classes=0, img_size=64)
-    network = kind(vit) if kind is ClassAndMean else kind(vit, torch.rand(5, vit.num_features))
+    network = kind(vit)
     images = torch.rand(2, 3, 64, 64)
     with torch.inference_mode():
         vectors, grids = Baseline(network.eval(), [0.5] * 3, [0.5] * 3).dense(images)

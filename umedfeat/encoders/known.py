@@ -15,9 +15,10 @@ __all__ = ["KNOWN", "KnownEncoder", "Names", "Pool"]
 
 Triple = tuple[float, float, float]
 #: How the weights file names its tensors.
-Names = Literal["timm", "vit", "dinov2", "open-clip"]
-#: What becomes the vector: the class token, or the class token beside the mean of the patch tokens.
-Pool = Literal["class", "class+mean"]
+Names = Literal["timm", "vit", "dinov2", "open-clip", "coca"]
+#: What becomes the vector: the class token, the class token beside the mean of the patch tokens, or what a learnt query
+#: finds in all tokens.
+Pool = Literal["class", "class+mean", "attention"]
 
 _IMAGENET: tuple[Triple, Triple] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CLIP: tuple[Triple, Triple] = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -97,6 +98,21 @@ _PATHOLOGY = (
             "reg_tokens": 8,
         },
         swiglu=True,
+    ),
+    KnownEncoder(
+        "conch",
+        "slides of any stain with captions, the image tower before its projection, ViT-B/16",
+        "MahmoodLab/CONCH",
+        _NC,
+        "vit_base_patch16_224",
+        512,
+        "10.1038/s41591-024-02856-4",
+        gated=True,
+        normalisation=_CLIP,
+        image_size=448,
+        pool="attention",
+        names="coca",
+        files=_STATE_FILES[1:],
     ),
     KnownEncoder(
         "virchow",

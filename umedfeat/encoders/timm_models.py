@@ -15,6 +15,7 @@ from torch import nn
 from umedfeat.encoders.baseline import Baseline, as_encoder
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.known import KNOWN, KnownEncoder
+from umedfeat.encoders.networks.pooled_vits import AttentionPooled, ClassAndMean, Projected
 from umedfeat.encoders.weights.checkpoint import file_sha256
 from umedfeat.encoders.weights.hub import Repository, fetch_first
 from umedfeat.encoders.weights.state import fill, read_state, renamed
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from umedfeat.contract import Encoder
 
 __all__ = [
-    "ClassAndMean",
-    "Projected",
     "filled_network",
     "hub_network",
     "known_network",
@@ -42,52 +41,6 @@ _STATE_FILES = ("model.safetensors", "pytorch_model.bin")
 
 #: (network, image size, settings)
 Found = tuple[nn.Module, int, dict[str, Any]]
-
-
-class _OfViT(nn.Module):
-    """A ViT of timm whose tokens become another vector than its own."""
-
-    def __init__(self, vit: Any) -> None:
-        super().__init__()
-        self.vit = vit
-        self.num_prefix_tokens: int = vit.num_prefix_tokens
-
-    @property
-    def patch_embed(self) -> Any:
-        """As in timm."""
-        return self.vit.patch_embed
-
-    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
-        """All tokens, class and registers first, after the last norm."""
-        tokens: torch.Tensor = self.vit.forward_features(images)
-        return tokens
-
-    def forward_head(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The vector that the tokens become."""
-        raise NotImplementedError
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.forward_head(self.forward_features(images))
-
-
-class ClassAndMean(_OfViT):
-    """A ViT whose vector is its class token beside the mean of its patch tokens: (n, 3, H, W) → (n, 2 C)."""
-
-    def forward_head(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(n, 2 C) of (n, tokens, C): the class token beside the mean of the patch tokens."""
-        return torch.cat([tokens[:, 0], tokens[:, self.num_prefix_tokens :].mean(1)], dim=-1)
-
-
-class Projected(_OfViT):
-    """A ViT and the linear projection of its class token, as in CLIP: (n, 3, H, W) → (n, D)."""
-
-    def __init__(self, vit: Any, weight: torch.Tensor) -> None:
-        super().__init__(vit)
-        self.projection = nn.Parameter(weight, requires_grad=False)
-
-    def forward_head(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(n, D) of (n, tokens, C): the projected class token."""
-        return nn.functional.linear(self.vit.forward_head(tokens), self.projection)
 
 
 def timm_network(name: str, weights: Path | None, *, offline: bool) -> Found:
@@ -172,6 +125,10 @@ def filled_network(known: KnownEncoder, state: dict[str, torch.Tensor], file: st
     vit = _built(known.architecture, **({"img_size": known.image_size} | arguments))
     tensors = renamed(state, known.names)
     fill(vit, tensors, file)
+    if known.pool == "attention":
+        network = AttentionPooled(vit, known.dim)
+        fill(network, tensors | {f"vit.{key}": value for key, value in vit.state_dict().items()}, file)
+        return network
     if known.names == "open-clip":
         return Projected(vit, tensors["projection.weight"])
     return ClassAndMean(vit) if known.pool == "class+mean" else vit

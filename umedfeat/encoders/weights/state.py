@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,7 +15,7 @@ from umedfeat.encoders.config import refuse_not_finite
 from umedfeat.encoders.known import Names
 from umedfeat.errors import CheckpointRefused
 
-__all__ = ["fill", "from_open_clip", "from_transformers", "read_state", "renamed"]
+__all__ = ["fill", "from_coca", "from_open_clip", "from_transformers", "read_state", "renamed"]
 
 Tensors = dict[str, torch.Tensor]
 
@@ -22,7 +23,9 @@ _SAFER = "give a safetensors file"
 
 
 def read_state(path: Path) -> Tensors:
-    """The tensors of a safetensors file, or of a torch file that holds nothing but tensors.
+    """The tensors of a safetensors file, or of a torch file that holds nothing but tensors and numbers.
+
+    A training's checkpoint is taken too: its "state_dict", without the "module." of parallel training.
 
     Raises:
         CheckpointRefused: unsafe (it would run code), damaged, no state dict, or NaN or infinity in it.
@@ -38,11 +41,19 @@ def read_state(path: Path) -> Tensors:
         raise CheckpointRefused(f"{path.name}: damaged, or no weights file", remedy=_SAFER) from error
     except Exception as error:  # torch's restricted reader raises whatever hostile bytes lead to
         raise CheckpointRefused(f"{path.name}: unsafe or damaged", remedy=_SAFER) from error
+    state = _unwrapped(state)
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise CheckpointRefused(f"{path.name}: no state dict (names and tensors)", remedy=_SAFER)
     floating = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
     refuse_not_finite({name: bool(torch.isfinite(tensor).all()) for name, tensor in floating.items()})
     return state
+
+
+def _unwrapped(state: Any) -> Any:
+    inner = state.get("state_dict", state) if isinstance(state, dict) else state
+    if isinstance(inner, dict) and inner and all(str(name).startswith("module.") for name in inner):
+        return {str(name).removeprefix("module."): tensor for name, tensor in inner.items()}
+    return inner
 
 
 def fill(model: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> None:
@@ -73,7 +84,7 @@ def renamed(state: Tensors, names: Names) -> Tensors:
     if names == "timm":
         return state
     try:
-        return from_open_clip(state) if names == "open-clip" else from_transformers(state)
+        return _RENAMED.get(names, from_transformers)(state)
     except KeyError as error:
         message = f"not a state dict of this model: it lacks {error.args[0]}"
         raise CheckpointRefused(message, remedy="give the model's own weights") from error
@@ -81,10 +92,27 @@ def renamed(state: Tensors, names: Names) -> Tensors:
 
 def from_open_clip(state: Tensors) -> Tensors:
     """The image tower of an OpenCLIP model with a timm trunk; its projection is "projection.weight"."""
-    trunk = {
-        key.removeprefix("visual.trunk."): value for key, value in state.items() if key.startswith("visual.trunk.")
-    }
-    return {**trunk, "projection.weight": state["visual.head.proj.weight"]}
+    return {**_under(state, "visual.trunk."), "projection.weight": state["visual.head.proj.weight"]}
+
+
+#: Modules of the image tower's pooler in CONCH, and in ``AttentionPooled``.
+_POOLER = {
+    "visual.attn_pool_contrast.attn.": "attention.",
+    "visual.attn_pool_contrast.ln_q.": "query_norm.",
+    "visual.attn_pool_contrast.ln_k.": "token_norm.",
+    "visual.ln_contrast.": "vector_norm.",
+}
+
+
+def from_coca(state: Tensors) -> Tensors:
+    """The image tower of a CoCa with a timm trunk, as CONCH names it, up to its projection into the space of texts."""
+    pooler = {new + rest: value for old, new in _POOLER.items() for rest, value in _under(state, old).items()}
+    return {**_under(state, "visual.trunk."), **pooler, "query": state["visual.attn_pool_contrast.query"]}
+
+
+def _under(state: Tensors, prefix: str) -> Tensors:
+    """What stands under a prefix, without it."""
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 #: Names of a block's parts in transformers (ViT and DINOv2) and in timm.
@@ -131,3 +159,6 @@ def from_transformers(state: Tensors) -> Tensors:
             three = [plain[key.replace("attention.query", f"attention.{one}")] for one in ("query", "key", "value")]
             found[f"{block}.attn.qkv.{kind}"] = torch.cat(three)
     return found
+
+
+_RENAMED: Mapping[Names, Callable[[Tensors], Tensors]] = {"open-clip": from_open_clip, "coca": from_coca}
