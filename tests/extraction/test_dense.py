@@ -9,6 +9,7 @@ import pytest
 import slide_factory
 import torch
 from PIL import Image
+from ray_cluster import a_cluster
 
 import umedfeat
 from umedfeat.cli import run
@@ -32,9 +33,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def dense(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out") / "dense.h5"
-    command = ["extract", "-i", str(images), "-o", str(out), "--encoder", "efficientnet-lite0", "--tokens"]
-    assert run([*command, "--tile-size", str(SIDE), "--device", "cpu", "-q"]) == 0
+    assert embedded(images, out, "--device", "cpu") == 0
     return out
+
+
+def embedded(images: Path, out: Path, *options: str) -> int:
+    """``extract --tokens`` of all images."""
+    command = ["extract", "-i", str(images), "-o", str(out), "--encoder", "efficientnet-lite0", "--tokens", "-q"]
+    return run([*command, "--tile-size", str(SIDE), *options])
 
 
 def test_tiles_and_images_have_grids(dense: Path, images: Path) -> None:
@@ -58,6 +64,36 @@ def test_features_are_those_of_a_run_without(dense: Path, images: Path, tmp_path
         assert one.fingerprint != other.fingerprint
     with pytest.raises(SetupError, match="other settings"):
         umedfeat.extract(images, plain.out, like=dense, encoder=EncoderChoice(tokens=True))
+
+
+def test_two_devices_make_the_bytes_of_one(dense: Path, images: Path, tmp_path: Path) -> None:
+    assert embedded(images, tmp_path / "two.h5", "--device", "cpu,cpu", "--batch-size", "2") == 0
+    assert (tmp_path / "two.h5").read_bytes() == dense.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("results", ["driver", "shared"])
+def test_a_cluster_makes_the_bytes_of_one_machine(dense: Path, images: Path, tmp_path: Path, results: str) -> None:
+    (tmp_path / "site.key").write_text("0123456789abcdef" * 4)
+    (tmp_path / "site.key").chmod(0o600)
+    key = ("--id-key", str(tmp_path / "site.key"))
+    assert embedded(images, tmp_path / "local.h5", *key, "--device", "cpu") == 0
+    with a_cluster(cpus=2) as cluster:
+        there = (
+            "--engine",
+            "ray",
+            "--ray-address",
+            cluster.address,
+            "--ray-results",
+            results,
+            "--cpus-per-worker",
+            "1",
+        )
+        assert embedded(images, tmp_path / "ray.h5", *key, *there) == 0
+    assert (tmp_path / "ray.h5").read_bytes() == (tmp_path / "local.h5").read_bytes()
+    with FeatureFile(tmp_path / "ray.h5") as file, FeatureFile(dense) as other:
+        assert np.array_equal(file.tokens("slide"), other.tokens("slide"))
 
 
 def test_all_regions_have_one_size() -> None:

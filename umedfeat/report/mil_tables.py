@@ -23,11 +23,16 @@ from umedfeat.naming import write_csv
 from umedfeat.store import FeatureFile
 from umedfeat.store.export import file_names
 
-__all__ = ["TABLES", "VALIDATION", "write_tables"]
+__all__ = ["MISSING", "TABLES", "VALIDATION", "write_tables"]
 
 #: Share of the pool's patients that tools with a validation set validate on.
 VALIDATION = 0.2
 _SIDES = ("train", "val", "test")
+#: What pandas takes for no value (``pandas.read_csv``, ``na_values``): such a class would vanish without a word.
+MISSING = (
+    *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"),
+    *("N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+)
 
 
 class Slide(NamedTuple):
@@ -93,6 +98,11 @@ def _slides(file: FeatureFile, label: str) -> dict[str, Slide]:
     texts = [str(value).strip() for value in file.labels(label)]
     there = [k for k, text in enumerate(texts) if text and file.items["count"][k]]
     classes = sorted({texts[k] for k in there})
+    if lost := [text for text in classes if text in MISSING]:
+        message = (
+            f"{file.path.name}: class {lost[0]!r} of column {label!r} is a missing value to tools that read with pandas"
+        )
+        raise SetupError(message, remedy="call it otherwise, e.g. 'no finding'")
     if len(classes) < 2:
         raise SetupError(f"{file.path.name}: column {label!r} holds {len(classes)} class", remedy="another --label")
     names, cases = file_names(file.ids), file.items["patient"]
@@ -179,34 +189,50 @@ def _mil_lab(folder: Path, label: str, slides: Sequence[Slide], folds: Sequence[
 
 
 def _stamp(folder: Path, label: str, slides: Sequence[Slide], folds: Sequence[Fold]) -> list[Path]:
-    """``clini_table.csv`` and ``slide_table.csv``: STAMP divides patients itself."""
+    """``clini_table.csv`` and ``slide_table.csv``: STAMP divides patients itself.
+
+    A patient's slides stand in neighbouring rows: STAMP collects them with ``itertools.groupby``, without sorting.
+    """
     of_case = {slide.case: slide.label for slide in slides}
-    if any(of_case[slide.case] != slide.label for slide in slides):
+    if _differ_within(slides):
         raise SetupError(f"column {label!r} differs between slides of a patient", remedy="STAMP's labels are patients'")
     clini = [["PATIENT", label], *([case, text] for case, text in of_case.items())]
-    files = [["PATIENT", "FILENAME"], *([slide.case, f"{slide.name}.h5"] for slide in slides)]
+    files = [
+        ["PATIENT", "FILENAME"],
+        *([slide.case, f"{slide.name}.h5"] for slide in sorted(slides, key=lambda slide: slide.case)),
+    ]
     return [_table(folder / "clini_table.csv", clini), _table(folder / "slide_table.csv", files)]
 
 
 def _patho_bench(folder: Path, label: str, slides: Sequence[Slide], folds: Sequence[Fold]) -> list[Path]:
-    """``k=all.tsv`` with a column per fold, and ``config.yaml`` of the task."""
+    """``k=all.tsv`` with a column per fold, and ``config.yaml`` of the task.
+
+    Samples are patients; where the slides of a patient differ in the label, which Patho-Bench refuses, they are slides.
+    """
     sides = [
         {slide.name: side for side, part in (("train", fold.pool), ("test", fold.test)) for slide in part}
         for fold in folds
     ]
     head = ["case_id", "slide_id", label, *(f"fold_{k}" for k in range(len(folds)))]
-    body = [[s.case, s.name, s.code, *(side.get(s.name, "") for side in sides)] for s in slides]
+    used = [s for s in slides if not sides or any(s.name in side for side in sides)]
+    body = [[s.case, s.name, s.code, *(side.get(s.name, "") for side in sides)] for s in used]
     config = {
         "task_col": label,
         "extra_cols": [],
         "task_type": "classification",
         "metrics": ["macro-ovr-auc"],
         "label_dict": {slide.code: slide.label for slide in sorted(slides, key=lambda slide: slide.code)},
-        "sample_col": "case_id",
+        "sample_col": "slide_id" if _differ_within(slides) else "case_id",
     }
     task = folder / "config.yaml"
     task.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return [_table(folder / "k=all.tsv", [head, *body], "\t"), task]
+
+
+def _differ_within(slides: Sequence[Slide]) -> bool:
+    """Has a patient slides of two classes?"""
+    of_case = {slide.case: slide.label for slide in slides}
+    return any(of_case[slide.case] != slide.label for slide in slides)
 
 
 def _made(folder: Path) -> Path:
