@@ -50,7 +50,7 @@ FEW_PATIENTS = 30
 #: Test patients of a class below which the class is named.
 _FEW_OF_A_CLASS = 10
 _ABSENT = (
-    "Test set {name!r} holds no patient of {label!r}: metrics that need every class are not defined there, there is no "
+    "Test set {name!r} holds no patient of {labels}: metrics that need every class are not defined there, there is no "
     "p-value, and accuracy is the recall of what is there ({there})."
 )
 NO_PATIENTS = (
@@ -352,7 +352,7 @@ def _small_tests(study: Study) -> list[str]:
 
 
 def small_test_notes(cohort: Cohort, name: str, patients: Ints) -> list[str]:
-    """A test set with few patients, or few of one class, with its smallest class by name.
+    """A test set with few patients, or few of some classes, with its smallest classes by name.
 
     Args:
         name: of the test set. patients: (P,) numbers of its patients.
@@ -363,14 +363,16 @@ def small_test_notes(cohort: Cohort, name: str, patients: Ints) -> list[str]:
     if cohort.task == "regression":
         return found
     counts = cohort.carries[patients].sum(axis=0)
-    smallest = int(counts.argmin())
-    label = cohort.requirement_names[smallest]
-    if not counts[smallest]:
-        found.append(_ABSENT.format(name=name, label=label, there=_present(cohort, counts)))
-    elif counts[smallest] < _FEW_OF_A_CLASS:
-        some = f"{counts[smallest]} patient{'' if counts[smallest] == 1 else 's'} of {label!r}"
-        none = ": there are no intervals" if counts[smallest] < 2 else ""
-        found.append(f"Test set {name!r} holds {some}, its smallest class{none}.")
+    smallest = int(counts.min())
+    names = [repr(cohort.requirement_names[k]) for k in np.flatnonzero(counts == smallest)]
+    if not smallest:
+        there = _present(cohort, counts)
+        found.append(_ABSENT.format(name=name, labels=" or ".join(names), there=there))
+    elif smallest < _FEW_OF_A_CLASS:
+        several = len(names) > 1
+        some = f"{smallest} patient{'s' * (smallest > 1)}{' each' * several} of {', '.join(names)}"
+        none = ": there are no intervals" if smallest < 2 else ""
+        found.append(f"Test set {name!r} holds {some}, its smallest class{'es' * several}{none}.")
     return found
 
 
