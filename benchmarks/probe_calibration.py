@@ -2,6 +2,7 @@
 
     python benchmarks/probe_calibration.py --studies 1000
     python benchmarks/probe_calibration.py --studies 1000 --part noise
+    python benchmarks/probe_calibration.py --studies 250 --first 500 --rows rows.csv --jobs 2     (parts that add up)
 
 Each study: patients of two classes, 1 to 4 items each that share half of their variance; a stratified hold-out; linear
 probes on nested draws (``scale="standard"``). A linear score of Gaussian features is Gaussian, so the true AUROC,
@@ -9,14 +10,21 @@ balanced accuracy, sensitivity and, at equal classes, macro-F1 and PPV of every 
 weights. The truth is what the interval is said to cover: with a single draw of everybody (100 %) the performance of
 this very classifier on endlessly many new patients; with several draws (10 %) its expectation over whom one labels,
 which is the mean over all studies. "survival": concordance of a score with times, 40 and 80 patients.
+
+Study s of a scenario is the same in every run: with ``--rows FILE`` what is found is appended to a table, and the lines
+that are printed are of everything in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -43,6 +51,8 @@ SETTINGS = {
 #: The budget of a single draw.
 ALONE = "100 %"
 SHARED = 0.5
+#: One line of a study: names, then numbers.
+Line = tuple[str | float, ...]
 #: The shape of the intervals was chosen on seeds below a thousand: these are others.
 FIRST_SEED = 10_000
 SCENARIOS = {  # name: patients, distance of the classes
@@ -115,31 +125,58 @@ def study(patients: int, distance: float, seed: int) -> list[tuple[str, str, flo
     return found
 
 
-def calibration(studies: int, scenarios: Iterable[str]) -> None:
+def run(one: Callable[[int], Sequence[Line]], options: argparse.Namespace) -> Iterable[Sequence[Line]]:
+    """What ``one`` study of each seed finds, in order, in ``options.jobs`` processes."""
+    seeds = range(FIRST_SEED + options.first, FIRST_SEED + options.first + options.studies)
+    if options.jobs == 1:
+        yield from map(one, seeds)
+        return
+    with get_context("fork").Pool(options.jobs) as pool:  # forked, so that recording probes stay in place
+        yield from pool.imap(one, seeds)
+
+
+def with_kept(path: Path | None, name: str, studies: Iterable[Sequence[Line]]) -> list[list[str]]:
+    """The lines of these studies, and those that a table holds of earlier ones under this name; it keeps both."""
+    found = [[name, *map(str, line)] for lines in studies for line in lines]
+    if path is None:
+        return [line[1:] for line in found]
+    with path.open("a", newline="") as stream:
+        csv.writer(stream).writerows(found)
+    with path.open(newline="") as stream:
+        return [line[1:] for line in csv.reader(stream) if line[0] == name]
+
+
+def calibration(scenarios: Iterable[str], options: argparse.Namespace) -> None:
     fitting.LinearProbe = Recorded
     table_head()
     for name in scenarios:
-        patients, distance = SCENARIOS[name]
-        found = (study(patients, distance, seed) for seed in range(FIRST_SEED, FIRST_SEED + studies))
-        table_rows(name, found)
+        table_rows(name, run(partial(study, *SCENARIOS[name]), options), options.rows)
     fitting.LinearProbe = LinearProbe
 
 
 def table_head() -> None:
-    heads = ["scenario", "budget", "metric", "mean truth", "bias ± its SE", "coverage of 95 %", "truth above"]
+    heads = [
+        "scenario",
+        "budget",
+        "metric",
+        "studies",
+        "mean truth",
+        "bias ± its SE",
+        "coverage of 95 %",
+        "truth above",
+    ]
     print("|", " | ".join([*heads, "truth below", "mean width", "no interval"]), "|")
     print("|" + "---|" * (len(heads) + 3), flush=True)
 
 
-def table_rows(name: str, studies: Iterable[Iterable[tuple[str, str, float, float, float, float]]]) -> None:
+def table_rows(name: str, studies: Iterable[Sequence[Line]], kept: Path | None = None) -> None:
     """One line per budget and metric from (budget, metric, truth, estimate, low, high) of every study.
 
     ``truth`` is that of the very classifiers; of several draws the expectation over whom one labels takes its place.
     """
     by_key: dict[tuple[str, str], list[tuple[float, ...]]] = defaultdict(list)
-    for found in studies:
-        for budget, metric, *numbers in found:
-            by_key[budget, metric].append(tuple(numbers))
+    for budget, metric, *numbers in with_kept(kept, name, studies):
+        by_key[budget, metric].append(tuple(map(float, numbers)))
     for (budget, metric), rows in by_key.items():
         truth, value, low, high = np.asarray(rows).T
         error, none = value - truth, np.isnan(low).mean()
@@ -147,25 +184,28 @@ def table_rows(name: str, studies: Iterable[Iterable[tuple[str, str, float, floa
         truth, low, high = (each[np.isfinite(low)] for each in (truth, low, high))
         inside = (low <= truth) & (truth <= high)
         print(
-            f"| {name} | {budget} | {metric} | {truth.mean():.3f} | {error.mean():+.4f} ± "
+            f"| {name} | {budget} | {metric} | {len(rows)} | {truth.mean():.3f} | {error.mean():+.4f} ± "
             f"{error.std() / np.sqrt(len(error)):.4f} | {inside.mean():.1%} | {(truth > high).mean():.1%} | "
             f"{(truth < low).mean():.1%} | {(high - low).mean():.3f} | {none:.1%} |",
             flush=True,
         )
 
 
-def survival(studies: int, patients: int) -> Iterable[list[tuple[str, str, float, float, float, float]]]:
-    """A score that knows part of the hazard; a third is censored. The truth is that of a hundred thousand patients."""
+def survival(patients: int, truth: float, seed: int) -> list[Line]:
+    """A score that knows part of the hazard; a third is censored."""
+    rng = np.random.default_rng([seed, 17])
+    outcome, score = _outcomes(rng, patients)
+    stratum = outcome[:, 1].astype(np.intp)
+    weights = np.vstack([np.ones((1, patients)), patient_weights(stratum, 500, rng)])
+    values = concordance(outcome, score, np.arange(patients), weights)
+    bounds = interval(values[0], values[1:], METRICS["c_index"], stratum, 0.95)
+    return [(ALONE, "c_index", truth, values[0], bounds.low, bounds.high)]
+
+
+def _true_concordance() -> float:
+    """Of a hundred thousand patients."""
     known = np.random.default_rng(0)
-    parts = [_concordance(*_outcomes(known, 2_000)) for _ in range(50)]
-    for seed in range(FIRST_SEED, FIRST_SEED + studies):
-        rng = np.random.default_rng([seed, 17])
-        outcome, score = _outcomes(rng, patients)
-        stratum = outcome[:, 1].astype(np.intp)
-        weights = np.vstack([np.ones((1, patients)), patient_weights(stratum, 500, rng)])
-        values = concordance(outcome, score, np.arange(patients), weights)
-        bounds = interval(values[0], values[1:], METRICS["c_index"], stratum, 0.95)
-        yield [(ALONE, "c_index", float(np.mean(parts)), values[0], bounds.low, bounds.high)]
+    return float(np.mean([_concordance(*_outcomes(known, 2_000)) for _ in range(50)]))
 
 
 def _outcomes(rng: np.random.Generator, patients: int) -> tuple[np.ndarray, np.ndarray]:
@@ -178,35 +218,46 @@ def _concordance(outcome: np.ndarray, score: np.ndarray) -> float:
     return float(concordance(outcome, score, np.arange(len(score)), np.ones((1, len(score))))[0])
 
 
-def noise(studies: int) -> None:
-    """40 patients × 30 tiles, labels without any relation to the features."""
-    values, p, covered = [], [], []
-    for seed in range(studies):
-        rows, labels, patient = cohort_of(40, 0.0, seed, tiles=30)
-        result = probe(rows, labels, patient, fractions=(1.0,), classifiers=("prototype",), bootstrap=300, seed=seed)
-        estimate = result.estimate("prototype", "100 %", "auroc")
-        values.append(estimate.value)
-        covered.append(estimate.low <= 0.5 <= estimate.high)
-        p.append(result.significance[0].p)
-    print(f"\nNoise, {studies} studies of 40 patients × 30 items: mean AUROC {np.mean(values):.3f}", end=" ")
-    print(f"± {np.std(values) / np.sqrt(studies):.3f}, interval holds 0.5 in {np.mean(covered):.1%};", end=" ")
-    shares = ", ".join(f"p ≤ {level}: {np.mean(np.asarray(p) <= level):.1%}" for level in (0.01, 0.05, 0.1, 0.5))
+def noise(seed: int) -> list[Line]:
+    """AUROC, bounds and p of 40 patients × 30 tiles, labels without any relation to the features."""
+    rows, labels, patient = cohort_of(40, 0.0, seed, tiles=30)
+    result = probe(rows, labels, patient, fractions=(1.0,), classifiers=("prototype",), bootstrap=300, seed=seed)
+    estimate = result.estimate("prototype", "100 %", "auroc")
+    return [(estimate.value, estimate.low, estimate.high, result.significance[0].p)]
+
+
+def noise_line(options: argparse.Namespace) -> None:
+    lines = with_kept(options.rows, "noise", run(noise, options))
+    value, low, high, p = np.asarray(lines, dtype=np.float64).T
+    print(f"\nNoise, {len(p)} studies of 40 patients × 30 items: mean AUROC {value.mean():.3f}", end=" ")
+    held = ((low <= 0.5) & (high >= 0.5)).mean()
+    print(f"± {value.std() / np.sqrt(len(p)):.3f}, interval holds 0.5 in {held:.1%};", end=" ")
+    shares = ", ".join(f"p ≤ {level}: {np.mean(p <= level):.1%}" for level in (0.01, 0.05, 0.1, 0.5))
     print(f"{shares}; Kolmogorov-Smirnov p = {kstest(p, 'uniform').pvalue:.2f}")
+
+
+def options_of(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options of every simulation."""
+    parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first study")
+    parser.add_argument("--rows", type=Path, help="table that what is found is added to")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--part", choices=["all", *SCENARIOS, "survival", "noise"], default="all")
-    arguments = parser.parse_args()
+    options = options_of(parser)
     began = time.time()
-    chosen = [name for name in SCENARIOS if arguments.part in ("all", name)]
+    chosen = [name for name in SCENARIOS if options.part in ("all", name)]
     if chosen:
-        calibration(arguments.studies, chosen)
-    if arguments.part in ("all", "survival"):
+        calibration(chosen, options)
+    if options.part in ("all", "survival"):
         table_head()
         for patients in (40, 80):
-            table_rows(f"survival, {patients} patients", survival(arguments.studies, patients))
-    if arguments.part in ("all", "noise"):
-        noise(arguments.studies)
+            one = partial(survival, patients, _true_concordance())
+            table_rows(f"survival, {patients} patients", run(one, options), options.rows)
+    if options.part in ("all", "noise"):
+        noise_line(options)
     print(f"\n{time.time() - began:.0f} s")

@@ -1,6 +1,6 @@
 """Do the intervals of differences tell the truth? Simulated studies as in ``probe_calibration.py``.
 
-    python benchmarks/probe_calibration_differences.py --studies 1000
+    python benchmarks/probe_calibration_differences.py --studies 1000            (--first, --rows, --jobs as there)
 
 - "drop": trained in centre A, tested on other patients of A and on centre B, where the classes lie nearer together. The
   same classifiers, different patients: the headline of ``--external`` and ``--loco``.
@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 
 import numpy as np
-from probe_calibration import FIRST_SEED, SETTINGS, Recorded, cohort_of, table_head, table_rows, truths
+from probe_calibration import SETTINGS, Recorded, cohort_of, options_of, run, table_head, table_rows, truths
 
 import umedfeat.fewshot.classifiers.fitting as fitting
 from umedfeat.fewshot.cohort.build import build_cohort
@@ -89,18 +90,17 @@ def difference_study(patients: int, distance: float, noise: float, seed: int) ->
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--only", default="", help="scenarios whose name holds this")
-    options = parser.parse_args()
+    options = options_of(parser)
     fitting.LinearProbe = Recorded
-    seeds = range(FIRST_SEED, FIRST_SEED + options.studies)
     table_head()
     for name, (sizes, distances) in DROPS.items():
         if options.only in name:
-            table_rows(name, (drop_study(sizes, distances, seed) for seed in seeds))
+            table_rows(name, run(partial(drop_study, sizes, distances), options), options.rows)
     for name, (patients, distance, noise) in DIFFERENCES.items():
         if options.only in name:
-            table_rows(name, (difference_study(patients, distance, noise, seed) for seed in seeds))
+            one = partial(difference_study, patients, distance, noise)
+            table_rows(name, run(one, options), options.rows)
 
 
 if __name__ == "__main__":
