@@ -38,6 +38,7 @@ def folder(tmp_path, monkeypatch):
         ["--cv", "4", "--cv-repeats", "2", "--fraction", "0.2,1", "--repeats", "4"],
         ["--external", "centre=B", "--fraction", "0.5", "--repeats", "2"],
         ["--loco", "centre", "--fraction", "1"],
+        ["--train", "centre=A", "--test", "centre=B", "--fraction", "1"],
     ],
     ids=lambda options: options[0],
 )

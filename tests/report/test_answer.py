@@ -6,6 +6,7 @@ import csv
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sklearn.metrics import confusion_matrix
 from study_cases import gaussian_cases
 
 import umedfeat
+from umedfeat.fewshot import ProbeSettings
 from umedfeat.fewshot.metrics.operating import net_benefit
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.report.checklists import CHECKLISTS, filled
@@ -155,7 +157,27 @@ def test_methods_say_only_what_was_computed(result: ProbeResult) -> None:
     text = " ".join(methods_text(regression).split())
     for claim in ("exchange labels", "within class", "probability", "spread over draws", "averaged", "Images were"):
         assert claim not in text
-    assert "(maximum)" in text
+    assert "(maximum)" in text and "quarter of the target" in text and "squared error" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "not_said"),
+    [
+        ({"train": "sex=f", "test": "sex=m"}, "those with sex=f, test patients were the 30 with sex=m", "held out"),
+        ({"cv": 3}, "all folds together, for AUROC, AUPRC of each fold on its own", "held out"),
+        ({"shots": (2,), "fractions": ()}, "so many (shots) of each class", "in proportion and"),
+        ({"fractions": (1.0,)}, "each class in proportion", "mean over draws"),
+        ({"fractions": (0.5,)}, "the calibration slope of all draws together", "cross-validation is"),
+    ],
+    ids=["train and test", "folds", "shots", "one draw", "draws"],
+)
+def test_methods_say_how_patients_were_chosen(options: dict[str, Any], said: str, not_said: str) -> None:
+    settings = ProbeSettings(**{"fractions": (1.0,), "classifiers": ("prototype",), "bootstrap": 100} | options)
+    cases = gaussian_cases(60, 1, 6, shift=2.0)
+    sex = ["fm"[k % 4 // 2] for k in range(60)]
+    study = umedfeat.probe(cases.features, cases.labels, cases.patients, meta={"sex": sex}, settings=settings)
+    text = " ".join(methods_text(study).split())
+    assert said in text and not_said not in text
 
 
 def test_the_methods_say_what_the_intervals_cover(result: ProbeResult) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Collection
 
 from umedfeat.fewshot.metrics.bootstrap import FOLDS_VARIANCE
 from umedfeat.fewshot.metrics.metrics import METRICS
@@ -20,6 +21,7 @@ from umedfeat.fewshot.settings import (
     RIDGE_ALPHA,
     RIDGE_ALPHA_FIXED,
 )
+from umedfeat.report.methods_design import draws_sentence, saved_sentence, test_sentence
 
 __all__ = ["methods_sentences", "methods_text"]
 
@@ -47,9 +49,9 @@ def methods_sentences(result: ProbeResult) -> dict[str, str]:
         "cohort": _cohort(result),
         "preprocessing": _preprocessing(result),
         "missing": _missing(result),
-        "test": _test(result),
-        "saved": " ".join(_saved(result)),
-        "draws": _draws(result),
+        "test": test_sentence(result),
+        "saved": saved_sentence(result),
+        "draws": draws_sentence(result),
         "classifiers": " ".join(_classifiers(result)),
         "calibration": _calibration(result),
         "decision": _decision(result),
@@ -99,41 +101,6 @@ def _missing(result: ProbeResult) -> str:
     return f"{left_out} No label and no feature was imputed."
 
 
-def _test(result: ProbeResult) -> str:
-    settings = result.settings
-    if settings.external or settings.loco:
-        names = "; ".join(fold.name for fold in result.folds)
-        return (
-            f"External validation left out whole groups of patients ({names}); {settings.held_out:.0%} of the "
-            "remaining patients were held out as the internal test set."
-        )
-    if settings.cv:
-        return (
-            f"Performance was estimated by patient-level {settings.cv}-fold cross-validation with out-of-fold "
-            f"predictions, repeated {settings.cv_repeats} times; metrics were computed on the predictions of all folds "
-            "together."
-        )
-    if settings.split:
-        return f"Training and test patients were taken from the column '{settings.split}'."
-    fold = result.folds[0]
-    count = len(fold.tests["test"])
-    return f"A class-stratified test set of {count} patients was held out; no patient was in training and test."
-
-
-def _saved(result: ProbeResult) -> list[str]:
-    if result.settings.splits is None:
-        return []
-    return [f"Test patients and draws were those of an earlier study ({result.settings.splits.name})."]
-
-
-def _draws(result: ProbeResult) -> str:
-    spent = ", ".join(
-        f"{b.name} ({b.n_patients} patients, {b.repeats} draw{'' if b.repeats == 1 else 's'})" for b in result.budgets
-    )
-    how = "at random" if result.task == "regression" else "class-proportionally with at least one patient per class"
-    return f"Training patients were drawn from the remaining {result.budgets[0].n_pool} {how}, nested: {spent}."
-
-
 def _classifiers(result: ProbeResult) -> list[str]:
     used = {part.classifier for part in result.predictions}
     found = []
@@ -157,11 +124,7 @@ def _classifiers(result: ProbeResult) -> list[str]:
             "a class were drawn)."
         )
     if "knn" in used:
-        found.append(
-            "k-nearest neighbours used the cosine similarity after centring by the training mean, k from "
-            f"{{{', '.join(map(str, KNN_NEIGHBOURS))}}} being chosen by the leave-one-patient-out Brier score of "
-            "the drawn data; probabilities were (votes + 1/K) / (k + 1) for K classes."
-        )
+        found.append(_neighbours(result))
     if "prototype" in used:
         found.append(
             "The prototype classifier assigned the nearest class mean by cosine similarity after centring by the mean "
@@ -183,6 +146,20 @@ def _classifiers(result: ProbeResult) -> list[str]:
             "fixed beforehand and without early stopping; the other classifiers saw the mean of the tiles."
         )
     return found
+
+
+def _neighbours(result: ProbeResult) -> str:
+    values = result.task == "regression"
+    chosen, said = (
+        ("squared error", "predictions were the mean of their targets")
+        if values
+        else ("Brier score", "probabilities were (votes + 1/K) / (k + 1) for K classes")
+    )
+    return (
+        "k-nearest neighbours used the cosine similarity after centring by the training mean, k from "
+        f"{{{', '.join(map(str, KNN_NEIGHBOURS))}}} being chosen by the leave-one-patient-out {chosen} of the drawn "
+        f"data; {said}."
+    )
 
 
 def _calibration(result: ProbeResult) -> str:
@@ -212,7 +189,13 @@ def _metrics(result: ProbeResult) -> str:
     names = dict.fromkeys(row.metric for row in result.estimates)
     undefined = any(row.undefined for row in result.estimates)
     left_out = " Draws in which a metric was undefined were counted and left out of its mean." if undefined else ""
-    return f"Reported were {', '.join(METRICS[name].label for name in names)}, each as the mean over draws.{left_out}"
+    mean = "" if all(budget.repeats == 1 for budget in result.budgets) else f", {_averaged(names)}"
+    return f"Reported were {', '.join(METRICS[name].label for name in names)}{mean}.{left_out}"
+
+
+def _averaged(names: Collection[str]) -> str:
+    slope = " (the calibration slope of all draws together)" if "calibration_slope" in names else ""
+    return f"each as the mean over draws{slope}"
 
 
 def _significance(result: ProbeResult) -> str:

@@ -24,7 +24,9 @@ __all__ = ["numbers_of", "patients_at", "read_splits", "splits_of", "with_splits
 
 _VERSION = 1
 #: Settings that say how the test sets came about; they come back with the splits.
-_DESIGN = ("test_size", "cv", "cv_repeats", "external", "loco", "split", "seed")
+_DESIGN = ("test_size", "cv", "cv_repeats", "external", "loco", "split", "train", "test", "seed")
+#: What files of earlier versions do not name.
+_UNNAMED = {"train": "", "test": ""}
 
 
 def numbers_of(saved: SavedSplits, cohort: Cohort) -> dict[str, int]:
@@ -114,7 +116,7 @@ def read_splits(path: Path) -> SavedSplits:
 def _read(path: Path) -> tuple[SavedSplits, dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return _parsed(path.name, content), {name: content["design"][name] for name in _DESIGN}
+        return _parsed(path.name, content), {name: (_UNNAMED | content["design"])[name] for name in _DESIGN}
     except OSError as error:
         raise CohortError(
             f"{path}: cannot be read ({error.strerror})", remedy="give the splits.json of a study"

@@ -1,0 +1,77 @@
+"""Sentences for the methods section: who was tested and who was labelled."""
+
+from __future__ import annotations
+
+from umedfeat.fewshot.metrics.metrics import METRICS
+from umedfeat.fewshot.result import ProbeResult
+
+__all__ = ["draws_sentence", "saved_sentence", "test_sentence"]
+
+#: What a hold-out and the draws keep the shares of; classes otherwise.
+_SHARED = {"regression": "quarter of the target", "survival": "outcome (event or none)", "multilabel": "label"}
+#: Out of fold, scores of different classifiers are not ranked against each other.
+_RANKED = ("auroc", "auprc", "spearman", "c_index")
+
+
+def test_sentence(result: ProbeResult) -> str:
+    """How the test patients were chosen."""
+    settings = result.settings
+    if settings.external or settings.loco:
+        names = "; ".join(fold.name for fold in result.folds)
+        return (
+            f"External validation left out whole groups of patients ({names}); {settings.held_out:.0%} of the "
+            "remaining patients were held out as the internal test set."
+        )
+    if settings.cv:
+        return _folds(result)
+    fold = result.folds[0]
+    count = sum(map(len, fold.tests.values()))
+    if settings.train:
+        return (
+            f"Training patients were taken from those with {settings.train}, test patients were the {count} with "
+            f"{settings.test}; others took no part."
+        )
+    if settings.split:
+        return f"Training and test patients ({count}) were taken from the column '{settings.split}'."
+    return (
+        f"A test set of {count} patients was held out, each {_shared(result)} in proportion; no patient was in "
+        "training and test."
+    )
+
+
+def _folds(result: ProbeResult) -> str:
+    settings = result.settings
+    there = {row.metric for row in result.estimates}
+    ranked = [METRICS[name].label for name in _RANKED if name in there]
+    within = f", for {', '.join(ranked)} of each fold on its own" if ranked else ""
+    return (
+        f"Performance was estimated by patient-level {settings.cv}-fold cross-validation with out-of-fold predictions, "
+        f"repeated {settings.cv_repeats} times; metrics were computed on the predictions of all folds together{within}."
+    )
+
+
+def _shared(result: ProbeResult) -> str:
+    return _SHARED.get(result.task, "class")
+
+
+def saved_sentence(result: ProbeResult) -> str:
+    """That the draws are those of an earlier study; "" where they are not."""
+    if result.settings.splits is None:
+        return ""
+    return f"Test patients and draws were those of an earlier study ({result.settings.splits.name})."
+
+
+def draws_sentence(result: ProbeResult) -> str:
+    """How the labelled patients were drawn, and how many."""
+    spent = ", ".join(
+        f"{b.name} ({b.n_patients} patients, {b.repeats} draw{'' if b.repeats == 1 else 's'})" for b in result.budgets
+    )
+    return f"Training patients were drawn from the remaining {result.budgets[0].n_pool} {_drawn(result)}: {spent}."
+
+
+def _drawn(result: ProbeResult) -> str:
+    if result.budgets[0].shots:
+        return "at random, so many (shots) of each class, nested"
+    if result.task == "regression":
+        return f"at random, each {_shared(result)} in proportion, nested"
+    return f"at random, each {_shared(result)} in proportion and at least one patient of each, nested"
