@@ -2,6 +2,7 @@
 
     python benchmarks/few_labels.py extract DATA FEATURES        (the labelled folders below DATA, once)
     python benchmarks/few_labels.py table FEATURES --partitions 5 --repeats 10
+    python benchmarks/few_labels.py everybody FEATURES --partitions 100      (all labels, beside the former recipe)
 
 ``DATA`` holds the sets of ``SETS`` (images with a CSV of labels and patients; sets that are missing are left out); the
 encoder is ImageNet's EfficientNet-Lite0, which needs no download. "former" is what the probe was before: every feature
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import t
 
 import umedfeat
 import umedfeat.fewshot.classifiers.fitting as fitting
@@ -106,23 +108,56 @@ def table(features: Path, partitions: int, repeats: int, only: str) -> None:
                     print(f"| {name} | {label} | {' | '.join([*shown, gain, brier])} |", flush=True)
 
 
+def everybody(features: Path, partitions: int, only: str) -> None:
+    """AUROC with all labels, paired with the former recipe partition by partition, with a 95 % interval."""
+    print("| set | patients | former | now | difference, 95 % interval | partitions below, equal, above |")
+    print("|---|---|---|---|---|---|", flush=True)
+    for name, found in SETS.items():
+        path = features / f"{_stem(name)}.h5"
+        if path.is_file() and only in name:
+            areas = []
+            for fitting.LinearProbe in (Former, LinearProbe):
+                areas.append(dict(_values(path, found, ("linear",), partitions, 1, _EVERYBODY))["linear"][_KEYS[-1]])
+            former, now = areas
+            each = np.subtract(now, former)
+            reach = float(t.ppf(0.975, partitions - 1)) * _error(each)
+            signs = [int((np.sign(each.round(9)) == sign).sum()) for sign in (-1, 0, 1)]
+            print(
+                f"| {name} | {len(set(read_table(path).patients.tolist()))} | {np.mean(former):.3f} | "
+                f"{np.mean(now):.3f} | {each.mean():+.4f} [{each.mean() - reach:+.3f}, {each.mean() + reach:+.3f}] | "
+                f"{', '.join(map(str, signs))} |",
+                flush=True,
+            )
+
+
 def _gain(now: list[float], former: list[float]) -> str:
-    """Paired difference with its standard error (Nadeau and Bengio 2003): partitions of the same patients overlap, so
-    the variance between them counts by 1 / partitions + tested / trained patients."""
+    """Paired difference with its standard error."""
     each = np.subtract(now, former)
-    error = each.std(ddof=1) * np.sqrt(1 / len(each) + HELD_OUT / (1 - HELD_OUT))
-    return f"{each.mean():+.3f} ± {error:.3f}"
+    return f"{each.mean():+.3f} ± {_error(each):.3f}"
+
+
+def _error(each: np.ndarray) -> float:
+    """Standard error of a mean over partitions of the same patients, which overlap: the variance between them counts by
+    1 / partitions + tested / trained patients (Nadeau and Bengio 2003)."""
+    return float(each.std(ddof=1) * np.sqrt(1 / len(each) + HELD_OUT / (1 - HELD_OUT)))
 
 
 _KEYS = (*(f"{n} shot{'s' if n > 1 else ''}" for n in SHOTS), "100 %")
+_EVERYBODY = ({"fractions": (1.0,)},)
+_BUDGETS = ({"fractions": (), "shots": SHOTS}, *_EVERYBODY)
 
 
 def _values(
-    path: Path, found: Labelled, classifiers: tuple[str, ...], partitions: int, repeats: int
+    path: Path,
+    found: Labelled,
+    classifiers: tuple[str, ...],
+    partitions: int,
+    repeats: int,
+    spent: tuple[dict[str, tuple[float, ...]], ...] = _BUDGETS,
 ) -> Iterator[tuple[str, dict[str, list[float]]]]:
     values: dict[str, dict[str, list[float]]] = {classifier: {} for classifier in classifiers}
     read = read_table(path)
-    for budgets in ({"fractions": (), "shots": SHOTS}, {"fractions": (1.0,)}):
+    for budgets in spent:
         for seed in range(partitions):
             settings = ProbeSettings(
                 **budgets,
@@ -145,7 +180,7 @@ def _values(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["extract", "table"])
+    parser.add_argument("part", choices=["extract", "table", "everybody"])
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--partitions", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=10)
@@ -153,5 +188,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     if arguments.part == "extract":
         extract(*arguments.folders)
+    elif arguments.part == "everybody":
+        everybody(arguments.folders[0], arguments.partitions, arguments.only)
     else:
         table(arguments.folders[0], arguments.partitions, arguments.repeats, arguments.only)

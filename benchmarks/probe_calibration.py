@@ -11,8 +11,8 @@ weights. The truth is what the interval is said to cover: with a single draw of 
 this very classifier on endlessly many new patients; with several draws (10 %) its expectation over whom one labels,
 which is the mean over all studies. "survival": concordance of a score with times, 40 and 80 patients.
 
-Study s of a scenario is the same in every run: with ``--rows FILE`` what is found is appended to a table, and the lines
-that are printed are of everything in it.
+Study s of a scenario is the same in every run: with ``--rows FILE`` what is found is added to a table, studies that are
+there are not run again, and the lines that are printed are of everything in it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import argparse
 import csv
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -125,32 +126,43 @@ def study(patients: int, distance: float, seed: int) -> list[tuple[str, str, flo
     return found
 
 
-def run(one: Callable[[int], Sequence[Line]], options: argparse.Namespace) -> Iterable[Sequence[Line]]:
-    """What ``one`` study of each seed finds, in order, in ``options.jobs`` processes."""
-    seeds = range(FIRST_SEED + options.first, FIRST_SEED + options.first + options.studies)
-    if options.jobs == 1:
-        yield from map(one, seeds)
-        return
-    with get_context("fork").Pool(options.jobs) as pool:  # forked, so that recording probes stay in place
-        yield from pool.imap(one, seeds)
+def studied(name: str, one: Callable[[int], Sequence[Line]], options: argparse.Namespace) -> list[list[str]]:
+    """The lines of every study of a scenario: of those in the table of earlier runs, and of the others, run now and
+    added to it."""
+    kept = _kept(name, options.rows)
+    done = {int(seed) for seed, *_ in kept}
+    first = FIRST_SEED + options.first
+    seeds = [seed for seed in range(first, first + options.studies) if seed not in done]
+    with options.rows.open("a", newline="") if options.rows else nullcontext() as stream:
+        for seed, lines in zip(seeds, _mapped(one, seeds, options.jobs), strict=True):
+            found = [[str(seed), *map(str, line)] for line in lines]
+            kept += found
+            if stream:
+                csv.writer(stream).writerows([name, *line] for line in found)
+                stream.flush()
+    return [line for _, *line in kept]
 
 
-def with_kept(path: Path | None, name: str, studies: Iterable[Sequence[Line]]) -> list[list[str]]:
-    """The lines of these studies, and those that a table holds of earlier ones under this name; it keeps both."""
-    found = [[name, *map(str, line)] for lines in studies for line in lines]
-    if path is None:
-        return [line[1:] for line in found]
-    with path.open("a", newline="") as stream:
-        csv.writer(stream).writerows(found)
+def _kept(name: str, path: Path | None) -> list[list[str]]:
+    if path is None or not path.is_file():
+        return []
     with path.open(newline="") as stream:
         return [line[1:] for line in csv.reader(stream) if line[0] == name]
+
+
+def _mapped(one: Callable[[int], Sequence[Line]], seeds: Sequence[int], jobs: int) -> Iterator[Sequence[Line]]:
+    if jobs == 1:
+        yield from map(one, seeds)
+        return
+    with get_context("fork").Pool(jobs) as pool:  # forked, so that recording probes stay in place
+        yield from pool.imap(one, seeds)
 
 
 def calibration(scenarios: Iterable[str], options: argparse.Namespace) -> None:
     fitting.LinearProbe = Recorded
     table_head()
     for name in scenarios:
-        table_rows(name, run(partial(study, *SCENARIOS[name]), options), options.rows)
+        table_rows(name, studied(name, partial(study, *SCENARIOS[name]), options))
     fitting.LinearProbe = LinearProbe
 
 
@@ -169,13 +181,13 @@ def table_head() -> None:
     print("|" + "---|" * (len(heads) + 3), flush=True)
 
 
-def table_rows(name: str, studies: Iterable[Sequence[Line]], kept: Path | None = None) -> None:
+def table_rows(name: str, lines: Iterable[Sequence[str]]) -> None:
     """One line per budget and metric from (budget, metric, truth, estimate, low, high) of every study.
 
     ``truth`` is that of the very classifiers; of several draws the expectation over whom one labels takes its place.
     """
     by_key: dict[tuple[str, str], list[tuple[float, ...]]] = defaultdict(list)
-    for budget, metric, *numbers in with_kept(kept, name, studies):
+    for budget, metric, *numbers in lines:
         by_key[budget, metric].append(tuple(map(float, numbers)))
     for (budget, metric), rows in by_key.items():
         truth, value, low, high = np.asarray(rows).T
@@ -227,8 +239,7 @@ def noise(seed: int) -> list[Line]:
 
 
 def noise_line(options: argparse.Namespace) -> None:
-    lines = with_kept(options.rows, "noise", run(noise, options))
-    value, low, high, p = np.asarray(lines, dtype=np.float64).T
+    value, low, high, p = np.asarray(studied("noise", noise, options), dtype=np.float64).T
     print(f"\nNoise, {len(p)} studies of 40 patients × 30 items: mean AUROC {value.mean():.3f}", end=" ")
     held = ((low <= 0.5) & (high >= 0.5)).mean()
     print(f"± {value.std() / np.sqrt(len(p)):.3f}, interval holds 0.5 in {held:.1%};", end=" ")
@@ -240,7 +251,7 @@ def options_of(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The options of every simulation."""
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="number of the first study")
-    parser.add_argument("--rows", type=Path, help="table that what is found is added to")
+    parser.add_argument("--rows", type=Path, help="table of what is found, added to")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     return parser.parse_args()
 
@@ -256,8 +267,8 @@ if __name__ == "__main__":
     if options.part in ("all", "survival"):
         table_head()
         for patients in (40, 80):
-            one = partial(survival, patients, _true_concordance())
-            table_rows(f"survival, {patients} patients", run(one, options), options.rows)
+            name, one = f"survival, {patients} patients", partial(survival, patients, _true_concordance())
+            table_rows(name, studied(name, one, options))
     if options.part in ("all", "noise"):
         noise_line(options)
     print(f"\n{time.time() - began:.0f} s")

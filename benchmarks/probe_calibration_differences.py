@@ -15,7 +15,7 @@ import time
 from functools import partial
 
 import numpy as np
-from probe_calibration import SETTINGS, Recorded, cohort_of, options_of, run, table_head, table_rows, truths
+from probe_calibration import SETTINGS, Recorded, cohort_of, options_of, studied, table_head, table_rows, truths
 
 import umedfeat.fewshot.classifiers.fitting as fitting
 from umedfeat.fewshot.cohort.build import build_cohort
@@ -96,11 +96,11 @@ def main() -> None:
     table_head()
     for name, (sizes, distances) in DROPS.items():
         if options.only in name:
-            table_rows(name, run(partial(drop_study, sizes, distances), options), options.rows)
+            table_rows(name, studied(name, partial(drop_study, sizes, distances), options))
     for name, (patients, distance, noise) in DIFFERENCES.items():
         if options.only in name:
             one = partial(difference_study, patients, distance, noise)
-            table_rows(name, run(one, options), options.rows)
+            table_rows(name, studied(name, one, options))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from probe_calibration import Line, options_of, run, with_kept
+from probe_calibration import Line, options_of, studied
 from scipy.stats import norm
 
 from umedfeat.fewshot import probe
@@ -59,7 +59,7 @@ def fold_study(size: str, seed: int) -> list[Line]:
 def folds(size: str, options: argparse.Namespace) -> None:
     """Coverage of 0.5 under noise, where there is an interval."""
     found: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
-    for classifier, metric, *numbers in with_kept(options.rows, size, run(partial(fold_study, size), options)):
+    for classifier, metric, *numbers in studied(size, partial(fold_study, size), options):
         found[classifier, metric].append(list(map(float, numbers)))
     for (classifier, metric), each in found.items():
         value, low, high = np.asarray(each).T
@@ -106,7 +106,7 @@ def draw_study(name: str, expected: float, seed: int) -> list[Line]:
 def draws(name: str, options: argparse.Namespace) -> None:
     """Coverage of the expected AUROC by the interval of the mean over draws."""
     expected = _expected(DRAWS[name], DISTANCE)
-    lines = with_kept(options.rows, name, run(partial(draw_study, name, expected), options))
+    lines = studied(name, partial(draw_study, name, expected), options)
     alone, both = np.asarray(lines, dtype=np.float64).mean(axis=0)
     print(f"| {name}, 20 draws | {len(lines)} | {expected:.3f} | {alone:.1%} | {both:.1%} |", flush=True)
 
@@ -131,7 +131,7 @@ P_VALUES = {"p cross-validation, 9:12": p_of_folds, "p hold-out, 15:15 of 50:50"
 
 def p_values(name: str, options: argparse.Namespace) -> None:
     """Share of small p under noise."""
-    p = np.asarray(with_kept(options.rows, name, run(P_VALUES[name], options)), dtype=np.float64)[:, 0]
+    p = np.asarray(studied(name, P_VALUES[name], options), dtype=np.float64)[:, 0]
     shares = ", ".join(f"≤ {level}: {(p <= level + 1e-9).mean():.1%}" for level in (0.05, 0.1, 0.5))
     print(f"- {name}, {len(p)} studies: {shares}", flush=True)
 
