@@ -1,10 +1,11 @@
 """What a cluster costs: one node against this machine without Ray, and the driver's memory over a million inputs.
 
-    python benchmarks/cluster.py overhead     # a cluster of one node is started and ended; needs umedfeat[ray]
+    python benchmarks/cluster.py overhead     # a cluster of one node is started and ended; needs umedfeat[ray], psutil
     python benchmarks/cluster.py driver       # the driver's loop and the store, with actors that answer at once
 
 ``overhead``: the same pictures with the same encoder, local and on a cluster in turn; the ratio of each pair. Starting
-processes and loading the encoder are left out of both: what counts is the time from the first input to the last.
+processes and loading the encoder are told apart: what counts is the time from the first input to the last. Processor
+seconds are those of all processes that this one has started, Ray's own included, over the same time.
 """
 
 from __future__ import annotations
@@ -18,16 +19,27 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "factories"))
 
 PAIRS = 5
 PICTURES, ROWS = 40, 24
+FILMS = 1500
 
 
-def overhead(pairs: int) -> None:
-    """Print the seconds of every pair, and the median of their ratios."""
+class Timed(NamedTuple):
+    """Seconds until the place was ready, then from the first input to the last; those of processors in that time."""
+
+    start: float
+    wall: float
+    processor: float
+
+
+def overhead(pairs: int, kinds: Sequence[str]) -> None:
+    """Print the seconds of every pair, and the medians of their ratios."""
     from ray_cluster import a_cluster
 
     from umedfeat.encoders.choice import EncoderChoice
@@ -38,21 +50,34 @@ def overhead(pairs: int) -> None:
     from umedfeat.machine import usable_cores
 
     choice = EncoderChoice("efficientnet-lite0")
-    ratios: dict[str, list[float]] = {"slides": [], "films": []}
+    shapes = {"slides": (PICTURES, ROWS), "films": (FILMS, 1)}
+    found: dict[str, list[tuple[Timed, Timed]]] = {kind: [] for kind in kinds}
     with a_cluster(cpus=usable_cores()) as cluster:
         settings = ClusterSettings(cluster.address, cpus_per_worker=usable_cores())
-        for _ in range(pairs):
-            for kind, (count, rows) in {"slides": (PICTURES, ROWS), "films": (PICTURES * ROWS, 1)}.items():
-                alone = embedded(Here(choice), count, rows)
-                with_ray = embedded(RayPlace(RayCluster(cluster.address), settings, choice), count, rows)
-                ratios[kind].append(with_ray / alone)
-                print(f"{kind}: local {alone:.2f} s, ray {with_ray:.2f} s, ratio {with_ray / alone:.3f}", flush=True)
-    for kind, found in ratios.items():
-        print(f"{kind}: median ratio {statistics.median(found):.3f} of {len(found)} pairs")
+        for number in range(pairs):
+            for kind in kinds:
+                ways = [lambda: Here(choice), lambda: RayPlace(RayCluster(cluster.address), settings, choice)]
+                turns = (0, 1) if number % 2 == 0 else (1, 0)
+                pair = {turn: embedded(ways[turn], *shapes[kind]) for turn in turns}
+                found[kind].append((pair[0], pair[1]))
+                print(f"{kind}: {_told('local', pair[0])}; {_told('ray', pair[1])}", flush=True)
+    for kind, timed in found.items():
+        walls = [ray.wall / alone.wall for alone, ray in timed]
+        processors = [ray.processor / alone.processor for alone, ray in timed]
+        starts = [statistics.median(pair[turn].start for pair in timed) for turn in (0, 1)]
+        print(
+            f"{kind}: median ratio {statistics.median(walls):.3f}, of processor seconds "
+            f"{statistics.median(processors):.3f}, of {pairs} pairs; "
+            f"start {starts[0]:.1f} s, with Ray {starts[1]:.1f} s"
+        )
 
 
-def embedded(place: object, count: int, rows: int) -> float:
-    """Seconds from the first input to the last."""
+def _told(way: str, timed: Timed) -> str:
+    return f"{way} {timed.wall:.2f} s ({timed.processor:.2f} s of processors, start {timed.start:.1f} s)"
+
+
+def embedded(made: Callable[[], Any], count: int, rows: int) -> Timed:
+    """One run with a place of its own."""
     from fake_reader import FakePolicy, fake_source
     from fake_sink import Collected
 
@@ -60,23 +85,38 @@ def embedded(place: object, count: int, rows: int) -> float:
     from umedfeat.policy import ImagePolicy, SlidePolicy
     from umedfeat.terminal.progress import SilentProgress
 
-    class First(Collected):
-        began = 0.0
+    marks: dict[int, tuple[float, float]] = {}
 
+    class Watched(Collected):
         def embedded(self, *args: object) -> None:
             super().embedded(*args)  # type: ignore[arg-type]
-            self.began = self.began or time.perf_counter()
+            if len(self.features) in (1, count):
+                marks[len(self.features)] = time.perf_counter(), processor_seconds()
 
-    sink = First()
+    sink = Watched()
     policy = FakePolicy(slide=SlidePolicy(tile_size=224), image=ImagePolicy(size=224))
     sources = [fake_source(f"s{k:05d}", rows, side=224) for k in range(count)]
-    with contextlib.closing(place):  # type: ignore[type-var]
-        place.prepare(policy, Wishes())  # type: ignore[attr-defined]
-        place.embed(sources, sink, SilentProgress(), threading.Event())  # type: ignore[attr-defined]
-        ended = time.perf_counter()
+    begin = time.perf_counter()
+    with contextlib.closing(made()) as place:
+        place.prepare(policy, Wishes())
+        ready = time.perf_counter()
+        place.embed(sources, sink, SilentProgress(), threading.Event())
     if len(sink.features) != count:
         raise SystemExit(f"{len(sink.features)} of {count} embedded")
-    return ended - sink.began
+    (first, used), (last, used_then) = marks[1], marks[count]
+    return Timed(ready - begin, last - first, used_then - used)
+
+
+def processor_seconds() -> float:
+    """Of this process and all below it, those included that have ended."""
+    import psutil
+
+    this = psutil.Process()
+    total = 0.0
+    for process in [this, *this.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += sum(process.cpu_times()[:4])
+    return total
 
 
 def driver(count: int) -> None:
@@ -134,9 +174,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["overhead", "driver"])
     parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--kinds", nargs="+", default=["slides", "films"])
     parser.add_argument("--inputs", type=int, default=1_000_000)
     given = parser.parse_args()
     if given.what == "overhead":
-        overhead(given.pairs)
+        overhead(given.pairs, given.kinds)
     else:
         driver(given.inputs)

@@ -39,7 +39,7 @@ OF_OTHERS = {
     *("--build-arg", "--mount", "--from", "--index-url", "--no-cache-dir", "--uid", "--create-home", "--nv", "--bind"),
     *("--help", "--rm", "--user", "--gpus", "--shm-size"),
     *("--nodes", "--ntasks", "--ntasks-per-node", "--nodelist", "--exclude", "--overlap", "--head", "--port"),
-    *("--num-cpus", "--include-dashboard", "--address", "--block"),
+    *("--num-cpus", "--include-dashboard", "--address", "--block", "--object-store-memory"),
 }
 ENCODER = ["--encoder", "efficientnet-lite0", "--device", "cpu", "--workers", "1", "--image-size", "32"]
 
@@ -129,10 +129,13 @@ def cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     assert run(["key", "new", str(key)]) == 0
     assert run(["extract", "-i", str(tmp_path / "in"), "-o", str(whole), "--id-key", str(key), *ENCODER]) == 0
     (tmp_path / "bin").mkdir()
-    command = tmp_path / "bin" / "umedfeat"
-    command.write_text(f'#!/bin/sh\nPYTHONPATH={DEPLOY.parent} exec {sys.executable} -m umedfeat "$@"\n')
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+    for command in ("umedfeat", "ray"):
+        module = {"umedfeat": "umedfeat", "ray": "ray.scripts.scripts"}[command]
+        (tmp_path / "bin" / command).write_text(
+            f'#!/bin/sh\nPYTHONPATH={DEPLOY.parent} exec {sys.executable} -m {module} "$@"\n'
+        )
+        (tmp_path / "bin" / command).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.delenv("PYTHONPATH", raising=False)  # the engines have packages of their own
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -142,15 +145,31 @@ def cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.skipif(not can_run(), reason="SLURM is not installed, or this is not root")
 def test_slurm_gives_the_same_bytes(cohort: Path) -> None:
     """An array on two nodes, and the merge when it has ended."""
-    job = {"INPUT": str(cohort / "in"), "OUT": str(cohort / "feats.h5"), "ID_KEY": str(cohort / "site.key")}
-    with a_slurm(cohort / "slurm") as environment:
-        submit = ["bash", str(DEPLOY / "slurm" / "submit.sh"), *ENCODER]
-        subprocess.run(submit, env={**environment, **job, "SHARDS": "2"}, check=True, timeout=60)
-        while subprocess.run(["squeue", "-h"], env=environment, capture_output=True, check=True).stdout:
-            time.sleep(1)
-    logs = "\n".join(path.read_text() for path in cohort.glob("slurm-*.out"))
+    logs = slurm_runs(cohort, ["bash", str(DEPLOY / "slurm" / "submit.sh"), *ENCODER], {"SHARDS": "2"})
     assert (cohort / "feats.h5").exists(), logs
     assert (cohort / "feats.h5").read_bytes() == (cohort / "whole.h5").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_run(), reason="SLURM is not installed, or this is not root")
+def test_a_ray_cluster_in_a_slurm_job_gives_the_same_bytes(cohort: Path) -> None:
+    """Its head on one node; the other joins."""
+    pytest.importorskip("ray", reason="needs umedfeat[ray]")
+    submit = ["sbatch", "--cpus-per-task=1", str(DEPLOY / "ray" / "ray.sbatch"), *ENCODER]
+    logs = slurm_runs(cohort, submit, {"STORE_BYTES": "100000000"})
+    assert (cohort / "feats.h5").exists(), logs
+    assert (cohort / "feats.h5").read_bytes() == (cohort / "whole.h5").read_bytes()
+    assert json.loads((cohort / "feats.h5.run.json").read_text())["engine"] == "ray"
+
+
+def slurm_runs(cohort: Path, submit: list[str], settings: dict[str, str]) -> str:
+    """Submit to two nodes on this machine and wait until the queue is empty; returns what the jobs have said."""
+    job = {"INPUT": str(cohort / "in"), "OUT": str(cohort / "feats.h5"), "ID_KEY": str(cohort / "site.key")}
+    with a_slurm(cohort / "slurm") as environment:
+        subprocess.run(submit, env={**environment, **job, **settings}, check=True, timeout=60)
+        while subprocess.run(["squeue", "-h"], env=environment, capture_output=True, check=True).stdout:
+            time.sleep(1)
+    return "\n".join(path.read_text() for path in cohort.glob("slurm-*.out"))
 
 
 @pytest.mark.slow

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from film_model import write_films
+from hostile_server import serving
 from killing import arguments, start, write_inputs
 from PIL import Image
 from ray_cluster import a_cluster
@@ -39,6 +43,23 @@ def cluster() -> Iterator[Any]:
 
 def on(cluster: Any, *options: str) -> list[str]:
     return ["--engine", "ray", "--ray-address", cluster.address, *options]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise TimeoutError(port)
 
 
 def test_undisturbed_the_bytes_of_a_local_run(cluster: Any, tmp_path: Path) -> None:
@@ -102,6 +123,50 @@ def test_another_version(
     told = capsys.readouterr().err
     assert "this machine 9.9.9" in told and "install the same version on every node" in told
     assert not (tmp_path / "feats.h5").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:--encoder random is untrained")
+def test_predict_embeds_on_the_cluster(cluster: Any, tmp_path: Path) -> None:
+    films = write_films(tmp_path)
+    asked = ["predict", str(films / "new"), "--model", str(films / "model.safetensors"), "--device", "cpu"]
+    assert run([*asked, "--out", str(tmp_path / "local")]) == 0
+    assert run([*asked, "--out", str(tmp_path / "ray"), *on(cluster)]) == 0
+    for name in ("predictions.csv", "patients.csv", "feats.h5"):
+        assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
+    assert json.loads((tmp_path / "ray" / "feats.h5.run.json").read_text())["engine"] == "ray"
+    assert run([*asked, "--out", str(tmp_path / "shard"), *on(cluster, "--shard", "1/2")]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("results", ["driver", "shared"])
+def test_nodes_fetch_what_lies_at_urls(cluster: Any, tmp_path: Path, results: str) -> None:
+    pytest.importorskip("aiohttp", reason="needs umedfeat[http]")
+    source, scratch = write_inputs(tmp_path / "in", 12, every_reader=True), tmp_path / "scratch"
+    scratch.mkdir()
+    paths = [path for path in sorted(source.rglob("*")) if path.suffix in {".png", ".tif", ".tiff", ".gz"}]
+    files = {f"/{path.relative_to(source)}": path.read_bytes() for path in paths}
+    with serving(files) as site:
+        (tmp_path / "urls.csv").write_text("path\n" + "".join(f"{site.url}{name}\n" for name in files))
+        given = tmp_path / "urls.csv"
+        assert run(arguments(given, tmp_path / "local.h5")) == 1  # one input is damaged
+        options = on(cluster, "--ray-results", results, "--scratch", str(scratch))
+        assert run(arguments(given, tmp_path / "ray.h5", *options)) == 1
+    assert (tmp_path / "ray.h5").read_bytes() == (tmp_path / "local.h5").read_bytes()
+    assert not list(scratch.iterdir())
+
+
+@pytest.mark.slow
+def test_a_client_outside_the_cluster(tmp_path: Path) -> None:
+    """``ray://``: the driver is no node of the cluster."""
+    pytest.importorskip("grpc", reason="needs umedfeat[ray]")
+    source, port = write_inputs(tmp_path / "in", 12, every_reader=False), free_port()
+    assert run(arguments(source, tmp_path / "local.h5")) == 1
+    with a_cluster(cpus=1, ray_client_server_port=port):
+        wait_for(port)
+        given = arguments(source, tmp_path / "ray.h5", "--engine", "ray", "--ray-address", f"ray://127.0.0.1:{port}")
+        assert run(given) == 1
+    assert (tmp_path / "ray.h5").read_bytes() == (tmp_path / "local.h5").read_bytes()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto"])

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from film_model import write_films
 
 import umedfeat
 from umedfeat.cli import run
@@ -15,10 +14,7 @@ from umedfeat.errors import SetupError
 from umedfeat.extraction import predicting
 from umedfeat.extraction.predicting import table_at
 from umedfeat.extraction.run import Summary, extract
-from umedfeat.fewshot.files import read_subject
-from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.policy import ImagePolicy, Policy
-from umedfeat.prediction.fit import Saving, study_and_fit
 from umedfeat.store import FeatureFile
 
 pytestmark = pytest.mark.filterwarnings("ignore:--encoder random is untrained")
@@ -27,23 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:--encoder random is untrained")
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Labelled films with a model, and new ones."""
-    folder = tmp_path_factory.mktemp("world")
-    rng = np.random.default_rng(0)
-    for name, count in (("old", 12), ("new", 5)):
-        (folder / name).mkdir()
-        for number in range(count):
-            base = 60 if number % 2 else 160
-            pixels = np.clip(rng.normal(base, 20, (40, 48, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{number:02}.png")
-    rows = [f"old/{number:02}.png,{'dark' if number % 2 else 'light'},{number}" for number in range(12)]
-    (folder / "old.csv").write_text("path,label,patient\n" + "\n".join(rows) + "\n")
-    policy = Policy(image=ImagePolicy(size=32))
-    umedfeat.extract(folder / "old.csv", folder / "feats.h5", encoder="random", policy=policy)
-    settings = ProbeSettings(fractions=(1.0,), classifiers=("linear",), bootstrap=100)
-    _, probe = study_and_fit(read_subject(folder / "feats.h5", settings), Saving())
-    assert probe is not None
-    probe.save(folder / "model.safetensors")
-    return folder
+    return write_films(tmp_path_factory.mktemp("world"))
 
 
 def _predictions(path: Path) -> dict[str, str]:

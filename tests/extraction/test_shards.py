@@ -76,6 +76,15 @@ def test_files_that_are_no_shards_are_let_pass(tmp_path: Path) -> None:
     refuse_incomplete([whole, part], partial=True)
 
 
+def test_a_shard_that_is_named_twice(tmp_path: Path) -> None:
+    from store_cases import item, write
+
+    first, second = (write(tmp_path / f"{n}.h5", [item(str(n), 1)], shard=(n, 2)) for n in (1, 2))
+    refuse_incomplete([first, second])
+    with pytest.raises(SetupError, match=r"shard 1/2 is there twice: .*1-of-2\.h5 and .*1-of-2\.h5"):
+        refuse_incomplete([first, second, first])
+
+
 def test_shards_of_older_versions_are_told_by_their_names(tmp_path: Path) -> None:
     from store_cases import item, write
 

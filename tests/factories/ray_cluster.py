@@ -18,7 +18,7 @@ _STORE_BYTES = 100 << 20
 
 
 @contextlib.contextmanager
-def a_cluster(cpus: int = 1) -> Iterator[Any]:
+def a_cluster(cpus: int = 1, **options: Any) -> Iterator[Any]:
     """``ray.cluster_utils.Cluster`` with one node, its head; ``add_node`` adds others.
 
     Its processes find the package and the factories of the tests where this process finds them.
@@ -39,7 +39,7 @@ def a_cluster(cpus: int = 1) -> Iterator[Any]:
     former = signal.getsignal(signal.SIGTERM)
     cluster = Cluster()
     try:
-        add_node(cluster, cpus, include_dashboard=False)
+        add_node(cluster, cpus, include_dashboard=False, **options)
         yield cluster
     finally:
         cluster.shutdown()

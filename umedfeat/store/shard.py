@@ -66,10 +66,11 @@ def refuse_incomplete(paths: Sequence[Path], *, partial: bool = False) -> None:
         belongs, number = _told(path)
         if belongs is None:
             continue
-        other = sets.setdefault(belongs, {}).setdefault(number, path)
-        if other != path:
-            message = f"shard {number}/{belongs.total} is there twice: {other} and {path}"
+        parts = sets.setdefault(belongs, {})
+        if number in parts:
+            message = f"shard {number}/{belongs.total} is there twice: {parts[number]} and {path}"
             raise SetupError(message, remedy="give each shard once")
+        parts[number] = path
     if not partial:
         _refuse_other_lists(sets)
         _refuse_missing(sets)

@@ -6,27 +6,72 @@ import random
 
 from umedfeat.engine.ray.leases import Holder, Leases
 
+GIB, KIB = 1 << 30, 1 << 10
 
-def test_four_at_first_then_as_many_as_it_lately_did() -> None:
-    holder = Holder()
-    assert holder.room(now=0) == 4
-    holder.busy = set(range(4))
-    holder.computed(range(4), now=1.0)
-    assert holder.room(now=1.5) == 4
-    holder.busy = set(range(100))
+
+def huge(count: int) -> list[int]:
+    """Sizes of slides, all alike."""
+    return [GIB] * count
+
+
+def test_four_large_ones_at_first_then_as_many_as_it_lately_did() -> None:
+    leases, holder = Leases(huge(1000)), Holder()
+    assert leases.grant(holder) == [0, 1, 2, 3] and leases.grant(holder) == []
+    for number in range(4):
+        leases.close(holder, number)
+    assert len(leases.grant(holder)) == 4  # four lately
+    for number in range(4, 8):
+        leases.close(holder, number)
+    assert len(leases.grant(holder)) == 8
+
+
+def test_what_a_holder_did_long_ago_says_nothing() -> None:
+    holder = Holder(busy=set(range(100)))
     holder.computed(range(60), now=2.0)
-    assert holder.room(now=2.5) == 64 - 40
-    assert holder.room(now=20.0) == 4 - 40  # what it did long ago says nothing
+    assert holder.pace(now=2.5) == 60 and holder.pace(now=20.0) == 0
+
+
+def test_small_ones_fill_batches_from_the_first_lease() -> None:
+    leases, holder = Leases([60 * KIB] * 1000), Holder()
+    assert len(leases.grant(holder)) == 256 and leases.grant(holder) == []
+    for number in range(32):
+        leases.close(holder, number)
+    assert len(leases.grant(holder)) == 32
+
+
+def test_some_megabytes_each_are_small_until_their_bytes_are_many() -> None:
+    assert len(Leases([10 << 20] * 1000).grant(Holder())) == 6
+    assert len(Leases([GIB, *[KIB] * 10]).grant(Holder())) == 4
+
+
+def test_no_holder_gets_more_than_its_share_of_what_is_left() -> None:
+    """Else one would work through the last small inputs while the others have nothing to do."""
+    leases, holders = Leases([KIB] * 100), [Holder() for _ in range(5)]
+    assert [len(leases.grant(holder, actors=5)) for holder in holders] == [20] * 5
+    for number in range(16):
+        assert leases.close(holders[0], number)
+    assert leases.grant(holders[0], actors=5) == [] and not leases.finished
+
+
+def test_the_last_ones_go_to_whoever_has_less_than_the_others() -> None:
+    leases, quick, slow = Leases([KIB] * 100), Holder(), Holder()
+    first = leases.grant(quick, actors=3)
+    leases.grant(slow, actors=3)
+    for number in first:
+        leases.close(quick, number)
+    assert len(leases.grant(quick, actors=3)) == 22  # a third of the 66 that are not done
 
 
 def test_no_holder_gets_more_than_the_bound() -> None:
-    holder = Holder(busy=set(range(5000)))
-    holder.computed(range(5000), now=0.0)
-    assert holder.room(now=0.1) == 1024
+    leases, holder = Leases(huge(9000)), Holder()
+    holder.busy = set(range(5000, 8000))
+    holder.computed(range(5000, 8000))
+    assert len(leases.grant(holder)) == 1024
 
 
 def test_largest_first_and_lost_ones_before_all() -> None:
-    leases, one, two = Leases([5, 3, 4, 0, 1, 2]), Holder(), Holder()
+    order, one, two = [5, 3, 4, 0, 1, 2], Holder(), Holder()
+    leases = Leases([GIB * (6 - order.index(number)) for number in range(6)])
     assert leases.grant(one) == [5, 3, 4, 0]
     assert leases.bury(one) == [] and leases.lost == 4
     assert leases.grant(two) == [0, 3, 4, 5]
@@ -37,7 +82,7 @@ def test_largest_first_and_lost_ones_before_all() -> None:
 
 
 def test_what_the_dead_say_closes_nothing() -> None:
-    leases, dead, living = Leases([0]), Holder(), Holder()
+    leases, dead, living = Leases(huge(1)), Holder(), Holder()
     leases.grant(dead)
     leases.bury(dead)
     assert not leases.close(dead, 0)
@@ -48,7 +93,7 @@ def test_what_the_dead_say_closes_nothing() -> None:
 
 def test_the_third_death_has_one_culprit() -> None:
     """Actors that hold the poison die; whatever else they held is done by others."""
-    leases, done, failed = Leases(range(40)), set(), []
+    leases, done, failed = Leases(huge(40)), set(), []
     while not leases.finished:
         holder = Holder()
         while (granted := leases.grant(holder)) and 7 not in holder.open:
@@ -61,7 +106,7 @@ def test_the_third_death_has_one_culprit() -> None:
 
 
 def test_deaths_that_no_source_is_to_blame_for() -> None:
-    leases = Leases([0, 1])
+    leases = Leases(huge(2))
     for _ in range(10):
         holder = Holder()
         assert leases.grant(holder) == [0, 1]
@@ -72,7 +117,7 @@ def test_deaths_that_no_source_is_to_blame_for() -> None:
 def test_any_order_of_deaths_ends_with_every_source_done_or_failed_once() -> None:
     rng = random.Random(0)
     for _ in range(50):
-        leases, holders, ended = Leases(range(30)), [Holder() for _ in range(3)], []
+        leases, holders, ended = Leases([rng.choice([KIB, GIB]) for _ in range(30)]), [Holder() for _ in range(3)], []
         while not leases.finished:
             place = rng.randrange(3)
             leases.grant(holders[place])

@@ -16,7 +16,7 @@ from umedfeat.engine.ray.leases import Leases
 from umedfeat.engine.ray.members import Member, Members
 from umedfeat.engine.ray.messages import Assignment, Ended, Lease, Report
 from umedfeat.engine.seconds import StageSeconds, summed
-from umedfeat.engine.sizes import bytes_of, largest_first
+from umedfeat.engine.sizes import bytes_of
 from umedfeat.errors import OutputError, WorkerDied
 from umedfeat.terminal.progress import Progress
 
@@ -43,7 +43,7 @@ class Driver:
     ) -> None:
         self._members, self._assignment = members, assignment
         self._sources, self._sink, self._progress = sources, sink, progress
-        self._leases = Leases(largest_first(bytes_of(sources)))
+        self._leases = Leases(bytes_of(sources))
         self._worked: dict[Member, StageSeconds] = {}
         self._writing = 0.0
         self._shown = (-1, -1)
@@ -91,7 +91,8 @@ class Driver:
             self._members.ask(member, "begin", self._assignment)
 
     def _give(self, member: Member) -> None:
-        leases = [Lease(number, self._sources[number]) for number in self._leases.grant(member.holder)]
+        granted = self._leases.grant(member.holder, len(self._members.living))
+        leases = [Lease(number, self._sources[number]) for number in granted]
         self._members.ask(member, "exchange", leases)
 
     def _take(self, member: Member, report: Report) -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+
+from umedfeat.engine.sizes import largest_first
 
 __all__ = ["Holder", "Leases"]
 
-#: Sources that an actor may hold unfinished; of small ones as many as it lately did in so many seconds.
-_LEAST, _MOST, _SECONDS = 4, 1024, 10.0
+#: Sources that an actor may hold unfinished, whatever their size.
+_LEAST = 4
+#: Of small ones as many as fill some batches, if they have no more bytes than this; else it would wait between leases.
+_SMALL, _SMALL_BYTES = 256, 64 << 20
+#: Of any as many as it lately did in so many seconds.
+_MOST, _SECONDS = 1024, 10.0
 #: The death of so many actors with one source is that source's failure.
 _DEATHS = 3
 
@@ -34,25 +41,29 @@ class Holder:
         self.busy -= done
         self._paces.append((time.monotonic() if now is None else now, len(done)))
 
-    def room(self, now: float | None = None) -> int:
-        """How many sources more it may get."""
+    def pace(self, now: float | None = None) -> int:
+        """How many sources it lately did."""
         now = time.monotonic() if now is None else now
         while self._paces and self._paces[0][0] < now - _SECONDS:
             self._paces.popleft()
-        pace = sum(count for _, count in self._paces)
-        return max(_LEAST, min(_MOST, pace)) - len(self.busy)
+        return sum(count for _, count in self._paces)
 
 
 class Leases:
     """Every source is waiting, in one holder's hands, or done.
 
     Args:
-        order: the numbers of all sources, in the order in which they are given out.
+        sizes: bytes of every source; the largest are given out first.
+
+    Attributes:
+        lost: leases that dead holders had.
     """
 
-    def __init__(self, order: Iterable[int]) -> None:
-        self._waiting = iter(order)
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._sizes = array("q", sizes)
+        self._waiting = iter(largest_first(sizes))
         self._next: int | None = next(self._waiting, None)
+        self._fresh = len(sizes)
         self._again: deque[int] = deque()
         self._deaths: dict[int, int] = {}
         self._out = 0
@@ -63,11 +74,21 @@ class Leases:
         """Is every source done?"""
         return self._next is None and not self._again and not self._out
 
-    def grant(self, holder: Holder) -> list[int]:
-        """Give a holder as many sources as it has room for; what dead holders had comes first."""
+    def grant(self, holder: Holder, actors: int = 1) -> list[int]:
+        """Give a holder as many sources as it may have; what dead holders had comes first.
+
+        Args:
+            actors: of how many none shall have more than its share of what is left.
+        """
         granted: list[int] = []
-        room = holder.room()
-        while len(granted) < room and (number := self._take(holder)) is not None:
+        pace, fair = holder.pace(), -(-(self._fresh + len(self._again) + self._out) // actors)
+        held = sum(self._sizes[number] for number in holder.busy)
+        while (number := self._next_for(holder)) is not None:
+            held += self._sizes[number]
+            may = max(pace, _SMALL) if held <= _SMALL_BYTES else pace
+            if len(holder.busy) >= max(_LEAST, min(may, fair, _MOST)):
+                break
+            self._take(number)
             granted.append(number)
             holder.open.add(number)
             holder.busy.add(number)
@@ -104,13 +125,18 @@ class Leases:
         holder.busy.clear()
         return failed
 
-    def _take(self, holder: Holder) -> int | None:
+    def _next_for(self, holder: Holder) -> int | None:
         for number in self._again:
             if not (self._last_chance(number) and any(map(self._last_chance, holder.open))):
-                self._again.remove(number)
                 return number
-        fresh, self._next = self._next, next(self._waiting, None)
-        return fresh
+        return self._next
+
+    def _take(self, number: int) -> None:
+        if number == self._next:
+            self._next = next(self._waiting, None)
+            self._fresh -= 1
+        else:
+            self._again.remove(number)
 
     def _last_chance(self, number: int) -> bool:
         """Two of these are never in one actor's hands, so that the third death has one culprit."""
