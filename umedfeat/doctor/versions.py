@@ -23,6 +23,10 @@ OPTIONAL = {
     "pyisyntax": "isyntax",
     "pyarrow": "parquet",
     "pylibjpeg-libjpeg": "gpl-codecs",
+    "s3fs": "s3",
+    "gcsfs": "gcs",
+    "adlfs": "azure",
+    "aiohttp": "http",
 }
 
 

@@ -88,6 +88,8 @@ class RayCluster:
         try:
             if self._ours:
                 ray.init(address, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
+        except ImportError as error:
+            raise SetupError(f"--ray-address {address}: needs grpcio", remedy="pip install 'umedfeat[ray]'") from error
         except (ConnectionError, RuntimeError, ValueError) as error:
             log.debug("ray.init", exc_info=error)
             first_line = next(iter(str(error).splitlines()), "")[:200]
