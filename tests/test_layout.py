@@ -24,6 +24,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "pretraining",
         "report",
         "extraction",
+        "workflows",
         "demo doctor",
         "cli",
     )

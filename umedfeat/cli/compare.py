@@ -85,55 +85,48 @@ def command(
 ) -> None:
     """Which encoder needs less data? Or, with --model: which saved probe is better on these patients? Paired."""
     if models:
-        _compare_models(files, models, known, baseline, out or files[0].parent / "compare", as_json, options)
+        refuse_fitting("--model")
+        click.echo(_models(files, models, known, baseline, out, as_json, options))
         return
-    from umedfeat.fewshot.files import compare_files
-    from umedfeat.report.comparison_page import write_comparison_report
-    from umedfeat.report.files import comparison_summary, folder_name, write_comparison
-    from umedfeat.report.study_page import write_report
+    from umedfeat.report.files import comparison_summary
     from umedfeat.report.tables import render_comparison
-    from umedfeat.terminal.bar import Bar
+    from umedfeat.workflows.studies import compare_and_report
 
     if options["sanity"]:
         raise click.UsageError("--sanity belongs to umedfeat probe")
     labelling = labelling_of(options)
-    settings = settings_of(options, labelling.event)
-    with Bar("fitting", unit="draw") as bar:
-        comparison = compare_files(
-            files,
-            baseline=baseline,
-            **vars(labelling),
-            margin=margin,
-            settings=settings,
-            command=command_line(),
-            progress=bar.reach,
-            jobs=jobs,
-        )
-    folder = out or files[0].parent / "compare"
-    write_comparison(comparison, folder)
-    for name, result in zip(comparison.names, comparison.results, strict=True):
-        write_report(result, folder / folder_name(name), preview=files[0].parent / "preview")
-    links = {name: f"{folder_name(name)}/report.html" for name in comparison.names}
-    report = write_comparison_report(comparison, folder, links)
-    text = json.dumps(comparison_summary(comparison)) if as_json else render_comparison(comparison)
-    click.echo(text if as_json else f"{text}\n\nReport: {report}\nWritten to {folder}/")
+    report = compare_and_report(
+        files,
+        out,
+        labelling=labelling,
+        settings=settings_of(options, labelling.event),
+        baseline=baseline,
+        margin=margin,
+        jobs=jobs,
+        command=command_line(),
+    )
+    if as_json:
+        click.echo(json.dumps(comparison_summary(report.comparison)))
+    else:
+        click.echo(f"{render_comparison(report.comparison)}\n\nReport: {report.page}\nWritten to {report.folder}/")
 
 
-def _compare_models(
+def _models(
     files: tuple[Path, ...],
     models: tuple[Path, ...],
     known: Known,
     baseline: str,
-    folder: Path,
+    out: Path | None,
     as_json: bool,
     options: dict[str, Any],
-) -> None:
-    from umedfeat.prediction.comparing import compare_models
-    from umedfeat.report.models_page import models_summary, render_models, write_models
+) -> str:
+    from umedfeat.report.models_page import models_summary, render_models
+    from umedfeat.workflows.studies import compare_models_and_report
 
-    refuse_fitting("--model")
     labelling, settings = judging_of(options)
-    found = compare_models(files, models, labelling, settings, baseline=baseline, known=known)
-    report = write_models(found, folder)
-    text = json.dumps(models_summary(found)) if as_json else render_models(found)
-    click.echo(text if as_json else f"{text}\n\nReport: {report}\nWritten to {folder}/")
+    report = compare_models_and_report(
+        files, models, out, labelling=labelling, settings=settings, baseline=baseline, known=known
+    )
+    if as_json:
+        return json.dumps(models_summary(report.comparison))
+    return f"{render_models(report.comparison)}\n\nReport: {report.page}\nWritten to {report.folder}/"

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from umedfeat.naming import printable
 
+if TYPE_CHECKING:
+    from umedfeat.workflows.exports import ExportReport
+
 __all__ = ["command"]
+
+_FEW = 10  # items that are spelt out
 
 EPILOG = """\b
 Examples:
@@ -74,52 +80,50 @@ def command(
     splits: Path | None,
     val: float,
     as_json: bool,
-) -> int:
+) -> None:
     """Write CLAM, TRIDENT, STAMP, .pt, Parquet or AnnData files of the features, or .npy of dense ones."""
-    from umedfeat.store import FeatureFile, export
+    from umedfeat.workflows.exports import export
+
+    report = export(
+        file,
+        layout,
+        out,
+        nominal_magnification=nominal_magnification,
+        skip_empty=skip_empty,
+        label=label or "",
+        splits=splits,
+        validation=val,
+    )
+    click.echo(json.dumps(_as_dict(report), indent=2) if as_json else printable(_text(report), keep="\n"))
+
+
+def _as_dict(report: ExportReport) -> dict[str, Any]:
+    done = report.exported
+    return {
+        "out": str(done.folder),
+        "items": done.items,
+        "empty": list(done.empty),
+        "left_out": [{"id": name, "reason": reason} for name, reason in done.left_out],
+        "tables": _tables(report),
+    }
+
+
+def _tables(report: ExportReport) -> list[str]:
+    return [str(path.relative_to(report.exported.folder)) for path in report.tables]
+
+
+def _text(report: ExportReport) -> str:
     from umedfeat.store.info import EMPTY_REMEDY
-    from umedfeat.terminal.bar import Bar
 
-    if splits is not None and label is None:
-        raise click.UsageError("--splits needs --label COLUMN")
-    with FeatureFile(file) as features:
-        rows = features.n_rows
-    folder = out or file.with_name(f"{file.stem}-{layout}")
-    with Bar(f"export {layout}", rows) as bar:
-        done = export(
-            file,
-            folder,
-            layout,
-            nominal_magnification=nominal_magnification,
-            skip_empty=skip_empty,
-            on_rows=bar.update,
-        )
-    tables = _tables(file, folder, layout, label, splits, val)
-    if as_json:
-        left_out = [{"id": name, "reason": reason} for name, reason in done.left_out]
-        told = {"out": str(folder), "items": done.items, "empty": list(done.empty), "left_out": left_out}
-        told["tables"] = [str(path.relative_to(folder)) for path in tables]
-        click.echo(json.dumps(told, indent=2))
-        return 0
-    click.echo(f"{printable(str(folder))}: {done.items:,} items")
-    if tables:
-        click.echo(printable(f"  tables: {', '.join(str(path.relative_to(folder)) for path in tables)}"))
+    done = report.exported
+    lines = [f"{done.folder}: {done.items:,} items"]
+    if report.tables:
+        lines.append(f"  tables: {', '.join(_tables(report))}")
     if done.empty:
-        shown = ", ".join(done.empty[:10]) + (" …" if len(done.empty) > 10 else "")
-        click.echo(printable(f"  {len(done.empty)} without a single region, written with no rows: {shown}"))
-        click.echo(f"  {EMPTY_REMEDY}; tools that need rows are spared by the column rows of items.csv")
-    for name, reason in done.left_out[:10]:
-        click.echo(printable(f"  left out: {name} ({reason})"))
-    if len(done.left_out) > 10:
-        click.echo(f"  … and {len(done.left_out) - 10:,} more")
-    return 0
-
-
-def _tables(
-    file: Path, folder: Path, layout: str, label: str | None, splits: Path | None, validation: float
-) -> tuple[Path, ...]:
-    if label is None:
-        return ()
-    from umedfeat.report.mil_tables import write_tables
-
-    return write_tables(file, folder, layout, label=label, splits=splits, validation=validation)
+        shown = ", ".join(done.empty[:_FEW]) + (" …" if len(done.empty) > _FEW else "")
+        lines.append(f"  {len(done.empty)} without a single region, written with no rows: {shown}")
+        lines.append(f"  {EMPTY_REMEDY}; tools that need rows are spared by the column rows of items.csv")
+    lines += [f"  left out: {name} ({reason})" for name, reason in done.left_out[:_FEW]]
+    if len(done.left_out) > _FEW:
+        lines.append(f"  … and {len(done.left_out) - _FEW:,} more")
+    return "\n".join(lines)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -95,53 +95,21 @@ def command(
     Content decides the format. Every input ends embedded, skipped or failed with a reason; one bad file never stops
     the run.
     """
-    choice = replace(choice, tokens=tokens)
-    if dry_run:
-        if like is not None:
-            choice, policy, run = _settings_like(like, choice, policy, run)
-        return _dry_run(inputs, choice, policy, run, pseudonyms, progress, as_json)
-    from umedfeat.extraction.run import extract
     from umedfeat.terminal.progress import make_progress
 
-    summary = extract(
-        inputs,
-        out,
-        encoder=choice,
-        policy=policy,
-        run=run,
-        pseudonyms=pseudonyms,
-        progress=make_progress(progress),
-        preview_dir=preview,
-        geojson=geojson,
-        like=like,
-    )
+    job: dict[str, Any] = {"encoder": replace(choice, tokens=tokens), "policy": policy, "run": run, "like": like}
+    job |= {"pseudonyms": pseudonyms, "progress": make_progress(progress)}
+    if dry_run:
+        from umedfeat.workflows.forecasting import forecast
+
+        plan = forecast(inputs, **job)
+        click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else plan.to_text())
+        return 1 if plan.failures else 0
+    from umedfeat.extraction.run import extract
+
+    summary = extract(inputs, out, **job, preview_dir=preview, geojson=geojson)
     click.echo(json.dumps(summary_dict(summary), indent=2) if as_json else summary_text(summary))
     return summary.exit_code
-
-
-def _settings_like(
-    like: Path, choice: EncoderChoice, policy: Policy, run: RunSettings
-) -> tuple[EncoderChoice, Policy, RunSettings]:
-    from umedfeat.extraction.like import header_of, settings_like
-
-    return settings_like(header_of(like), choice, policy, run)
-
-
-def _dry_run(
-    inputs: tuple[Path, ...],
-    choice: EncoderChoice,
-    policy: Policy,
-    run: RunSettings,
-    pseudonyms: Pseudonyms,
-    progress: str,
-    as_json: bool,
-) -> int:
-    from umedfeat.extraction.dry_run import forecast
-    from umedfeat.terminal.progress import make_progress
-
-    plan = forecast(inputs, choice, policy, run, pseudonyms, make_progress(progress))
-    click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else plan.to_text())
-    return 1 if plan.failures else 0
 
 
 def summary_dict(summary: Summary) -> dict[str, object]:

@@ -36,24 +36,16 @@ missing, there twice, or of another list of inputs.
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--partial", is_flag=True, help="Merge although shards are missing.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
-def command(files: tuple[Path, ...], out: Path, overwrite: bool, partial: bool, as_json: bool) -> int:
+def command(files: tuple[Path, ...], out: Path, overwrite: bool, partial: bool, as_json: bool) -> None:
     """Pack shards or several feature files of the same settings into one, sorted by id."""
-    from umedfeat.store import FeatureFile, merge, refuse_existing, refuse_incomplete
-    from umedfeat.terminal.bar import Bar
+    from umedfeat.workflows.merging import merge
 
-    if not overwrite:
-        refuse_existing(out, files)
-    refuse_incomplete(files, partial=partial)
-    with Bar(f"merge {len(files)} files") as bar:
-        merge(files, out, bar.update)
-    with FeatureFile(out) as file:
-        found = {"out": str(out), "files": len(files), "items": len(file), "rows": file.n_rows}
-        failed = len(file.failures["source"])
+    done = merge(files, out, overwrite=overwrite, partial=partial)
     if as_json:
-        click.echo(json.dumps(found | {"failed": failed}, indent=2))
-    else:
-        click.echo(f"{printable(str(out))}: {found['items']:,} items, {found['rows']:,} rows from {len(files)} files")
-        if failed:
-            inputs = "input" if failed == 1 else "inputs"
-            click.echo(f"{failed} {inputs} had failed; `umedfeat info {printable(str(out))} --failures` tells why")
-    return 0
+        click.echo(json.dumps(done._asdict() | {"out": str(done.out)}, indent=2))
+        return
+    told = [f"{done.out}: {done.items:,} items, {done.rows:,} rows from {done.files} files"]
+    if done.failed:
+        inputs = "input" if done.failed == 1 else "inputs"
+        told.append(f"{done.failed} {inputs} had failed; `umedfeat info {done.out} --failures` tells why")
+    click.echo(printable("\n".join(told), keep="\n"))

@@ -16,8 +16,8 @@ from umedfeat.cli.study_options import judging_of, judging_options
 if TYPE_CHECKING:
     from umedfeat.extraction.settings import RunSettings
     from umedfeat.naming import Pseudonyms
-    from umedfeat.prediction.apply import Predicted
-    from umedfeat.prediction.external import Known, Validation
+    from umedfeat.prediction.external import Known
+    from umedfeat.workflows.predictions import PredictionReport
 
 __all__ = ["command"]
 
@@ -106,61 +106,43 @@ def command(
     **judging: Any,
 ) -> int:
     """Apply a saved probe to new features or images; where labels are known, tell how good it is."""
-    from umedfeat.extraction.evidence import Showing, evidence_of
-    from umedfeat.extraction.predicting import place_of_shard, predict, table_at
-    from umedfeat.prediction.external import validate_if_labelled
-    from umedfeat.prediction.overlap import trained_patients
-    from umedfeat.prediction.saved import SavedProbe
-    from umedfeat.report.prediction_files import prediction_rows, summary_of_predictions, write_predictions
-    from umedfeat.report.prediction_page import write_prediction_page
-    from umedfeat.report.validation_files import write_validation
-    from umedfeat.terminal.bar import Bar
+    from umedfeat.extraction.evidence import Showing
+    from umedfeat.report.prediction_files import prediction_rows, summary_of_predictions
     from umedfeat.terminal.progress import make_progress
+    from umedfeat.workflows.predictions import Truth, predict_and_report
 
-    probe = SavedProbe.load(model)
-    probe.refuse_unknown(class_name)
-    table = table_at(out)
-    features, out = table.parent / "feats.h5", place_of_shard(table, run)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with Bar("predict") as bar:
-        found = predict(
-            inputs,
-            probe,
-            features=features,
-            weights=weights,
-            device=device,
-            run=run,
-            pseudonyms=pseudonyms,
-            progress=make_progress(progress),
-            on_rows=bar.update,
-        )
-    labelling, settings = judging_of(judging)
-    trained = trained_patients(probe, model)
-    validation = validate_if_labelled(found, labelling, settings, known=known, trained=trained)
-    write_predictions(found, out, validation)
-    if validation is not None:
-        write_validation(validation, out.parent)
-    showing = Showing(class_name, pictures, explain == "occlusion", explain_most, weights, device)
-    drawn = evidence_of(
-        found, out.parent, showing, pseudonyms, inputs=inputs, images=images, tell=partial(click.echo, err=True)
+    report = predict_and_report(
+        inputs,
+        model,
+        out,
+        images=images,
+        truth=Truth(*judging_of(judging), known),
+        showing=Showing(class_name, pictures, explain == "occlusion", explain_most),
+        weights=weights,
+        device=device,
+        run=run,
+        pseudonyms=pseudonyms,
+        progress=make_progress(progress),
+        tell=partial(click.echo, err=True),
     )
-    page = write_prediction_page(found, out.parent, drawn, validation)
     if as_json:
-        told = summary_of_predictions(found, validation)
-        click.echo(json.dumps({**told, "predictions": list(prediction_rows(found, validation))}, indent=2))
+        told = summary_of_predictions(report.predicted, report.validation)
+        rows = list(prediction_rows(report.predicted, report.validation))
+        click.echo(json.dumps({**told, "predictions": rows}, indent=2))
     else:
-        click.echo(_text(found, validation, out, page))
-    return 1 if found.table.failed else 0
+        click.echo(_text(report))
+    return 1 if report.predicted.table.failed else 0
 
 
-def _text(found: Predicted, validation: Validation | None, out: Path, page: Path) -> str:
+def _text(report: PredictionReport) -> str:
     from umedfeat.report.prediction_tables import render_predictions, render_validation
 
-    lines = [render_predictions(found)]
-    if found.table.empty:
-        lines.append(f"{found.table.empty} inputs without features (no tissue) were not predicted")
-    if found.table.failed:
-        lines.append(f"{found.table.failed} inputs failed: umedfeat info {found.table.path} lists them")
-    if validation is not None:
-        lines.append("\n" + render_validation(validation))
-    return "\n".join([*lines, "", f"Table: {out}", f"Page:  {page}"])
+    table = report.predicted.table
+    lines = [render_predictions(report.predicted)]
+    if table.empty:
+        lines.append(f"{table.empty} inputs without features (no tissue) were not predicted")
+    if table.failed:
+        lines.append(f"{table.failed} inputs failed: umedfeat info {table.path} lists them")
+    if report.validation is not None:
+        lines.append("\n" + render_validation(report.validation))
+    return "\n".join([*lines, "", f"Table: {report.table}", f"Page:  {report.page}"])

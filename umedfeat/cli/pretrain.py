@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -78,41 +78,23 @@ def command(
     (.train) holds the checkpoint, log.csv, scores.csv and report.html.
     """
     from umedfeat.pretraining.crew import is_first
-    from umedfeat.pretraining.run import pretrain
-    from umedfeat.report.training_page import write_training_report
+    from umedfeat.workflows.training import forecast_training, pretrain_and_report
 
+    start: dict[str, Any] = {
+        "encoder": encoder,
+        "weights": weights,
+        "settings": settings,
+        "device": device,
+        "offline": offline,
+    }
     if dry_run:
-        click.echo(_forecast(tasks, encoder, weights, settings, device, offline, as_json))
+        found = forecast_training(tasks, **start)
+        click.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.to_text())
         return
-    first = is_first()
-    with TrainBar(progress if first else "none") as bar:
-        result = pretrain(
-            tasks,
-            out,
-            encoder=encoder,
-            weights=weights,
-            settings=settings,
-            device=device,
-            offline=offline,
-            overwrite=overwrite,
-            tell=bar.update,
-        )
-    if not first:
-        return
-    report = write_training_report(result)
-    click.echo(json.dumps(result.to_dict()) if as_json else f"{summary_text(result)}\nreport        {report}")
-
-
-def _forecast(
-    tasks: Path, encoder: str, weights: Path | None, settings: TrainSettings, device: str, offline: bool, as_json: bool
-) -> str:
-    from umedfeat.policy import Policy
-    from umedfeat.pretraining.forecast import forecast
-    from umedfeat.pretraining.run import prepare
-
-    ready = prepare(tasks, encoder=encoder, weights=weights, settings=settings, offline=offline)
-    found = forecast(ready, settings, Policy(), device)
-    return json.dumps(found.to_dict(), indent=2) if as_json else found.to_text()
+    with TrainBar(progress if is_first() else "none") as bar:
+        result, page = pretrain_and_report(tasks, out, **start, overwrite=overwrite, tell=bar.update)
+    if page is not None:
+        click.echo(json.dumps(result.to_dict()) if as_json else f"{summary_text(result)}\nreport        {page}")
 
 
 def summary_text(result: TrainResult) -> str:

@@ -99,31 +99,32 @@ def command(
     **options: Any,
 ) -> None:
     """How few labels are enough? Linear probe, kNN and prototypes over fractions of the training patients."""
-    from umedfeat.fewshot.files import read_subject
     from umedfeat.fewshot.sanity import refuse_failed
-    from umedfeat.fewshot.study import Study
     from umedfeat.keys import load_key
     from umedfeat.naming import Pseudonyms
-    from umedfeat.prediction.fit import Saving, study_and_fit
-    from umedfeat.report.files import summary_of, write_study
-    from umedfeat.report.study_page import write_report
+    from umedfeat.prediction.fit import Saving
+    from umedfeat.report.files import summary_of
     from umedfeat.report.tables import render_plan, render_study
-    from umedfeat.terminal.bar import Bar
+    from umedfeat.workflows.studies import plan_probe, probe_and_report
 
     pseudonyms = Pseudonyms(load_key(options["id_key"], make=not dry_run)) if item_pseudonyms else None
     labelling = labelling_of(options)
     settings = settings_of(options, labelling.event)
-    subject = read_subject(features, settings, labelling, pseudonyms, command_line())
     if dry_run:
-        click.echo(render_plan(Study.plan(subject.cohort, settings)))
+        plan = plan_probe(features, labelling=labelling, settings=settings, pseudonyms=pseudonyms)
+        click.echo(render_plan(plan))
         return
-    with Bar("fitting", unit="draw") as bar:
-        result, probe = study_and_fit(
-            subject, None if no_model else Saving(save, save_on, not no_novelty), bar.reach, jobs
-        )
-    folder = out or features.parent / "probe"
-    write_study(result, folder, probe)
-    report = write_report(result, folder, preview=preview or features.parent / "preview")
-    text = render_study(result) + f"\n\nReport: {report}\nWritten to {folder}/"
-    click.echo(json.dumps(summary_of(result)) if as_json else text)
-    refuse_failed(result.sanity)
+    study = probe_and_report(
+        features,
+        out,
+        labelling=labelling,
+        settings=settings,
+        saving=None if no_model else Saving(save, save_on, not no_novelty),
+        preview=preview,
+        pseudonyms=pseudonyms,
+        jobs=jobs,
+        command=command_line(),
+    )
+    text = render_study(study.result) + f"\n\nReport: {study.page}\nWritten to {study.folder}/"
+    click.echo(json.dumps(summary_of(study.result)) if as_json else text)
+    refuse_failed(study.result.sanity)

@@ -67,36 +67,28 @@ def command(
     as_json: bool,
 ) -> None:
     """The nearest items or regions of a feature file, with pictures."""
-    from umedfeat.extraction.similar import similar
     from umedfeat.keys import load_key
     from umedfeat.naming import Pseudonyms
-    from umedfeat.policy import Policy
-    from umedfeat.report.region_pictures import Place, region_pictures
-    from umedfeat.report.similar_page import COLUMNS, found_rows, write_similar
-    from umedfeat.store import FeatureFile
+    from umedfeat.report.similar_page import COLUMNS
     from umedfeat.terminal.tables import render_table
+    from umedfeat.workflows.neighbours import similar_and_report
 
-    pseudonyms = Pseudonyms(load_key(id_key))
-    found = similar(
+    report = similar_and_report(
         query,
         features,
+        out,
         unit=unit,
         row=row,
         top=top,
         other_patients=other_patients,
+        images=images,
+        preview=preview,
         weights=weights,
         device=device,
-        pseudonyms=pseudonyms,
+        pseudonyms=Pseudonyms(load_key(id_key)),
     )
-    with FeatureFile(features) as file:
-        places = [Place(match.item, match.x, match.y, match.slice) for match in found.matches if match.row >= 0]
-        policy = Policy.from_json(json.dumps(file.policy))
-        pictures = region_pictures(images, places, policy, pseudonyms) if images and places else {}
-        shown = found_rows(file, found.matches, preview or features.parent / "preview", pictures)
-        name = str(file.encoder.get("name", ""))
-    page = write_similar(out or features.parent / "similar", found.query, name, shown)
     if as_json:
-        click.echo(json.dumps([asdict(match) for match in found.matches], indent=2))
+        click.echo(json.dumps([asdict(match) for match in report.found.matches], indent=2))
         return
-    click.echo(render_table(COLUMNS, [row.cells for row in shown]))
-    click.echo(f"\nPage: {page}")
+    click.echo(render_table(COLUMNS, [row.cells for row in report.rows]))
+    click.echo(f"\nPage: {report.page}")

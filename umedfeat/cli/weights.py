@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from umedfeat.encoders.weights.models import OfficialModel
 
 __all__ = ["command"]
 
@@ -65,11 +61,11 @@ def list_models(as_json: bool) -> None:
 @click.option("--offline", is_flag=True, help="Only look into the cache.")
 def fetch(name: str, offline: bool) -> None:
     """Download a model into the cache (resumes; pins its checksum on first use)."""
-    from umedfeat.encoders.weights.download import ensure_weights
+    from umedfeat.encoders.weights.official import fetch_weights
     from umedfeat.terminal.log import configure_logging
 
     configure_logging(0, as_json=False)
-    click.echo(str(ensure_weights(_model(name), offline=offline)))
+    click.echo(str(fetch_weights(name, offline=offline)))
 
 
 @command.command(epilog=VERIFY_EPILOG)
@@ -81,27 +77,16 @@ def fetch(name: str, offline: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
 def verify(what: str, golden: bool, image: Path | None, as_json: bool) -> None:
     """Check a model of the cache (its pin) or a file: structure, architecture, checksum. Nothing is executed."""
-    from umedfeat.encoders.weights.checkpoint import read_checkpoint
-
-    path = _path_of(what)
-    checkpoint = read_checkpoint(path)
-    config = checkpoint.config
-    facts: dict[str, object] = {
-        "file": path.name,
-        "sha256": checkpoint.sha256,
-        "architecture": f"{config.variant or config.family} ({config.dim} values)",
-        "tensors": len(checkpoint.arrays),
-        "generation": config.generation or "own",
-    }
-    if golden:
-        facts["golden"] = f"largest difference {_golden(path, image):.2e}"
-    if as_json:
-        click.echo(json.dumps(facts, indent=2))
-        return
+    from umedfeat.encoders.weights.models import GOLDEN_IMAGE
+    from umedfeat.encoders.weights.official import verify_weights
+    from umedfeat.errors import SetupError
     from umedfeat.terminal.tables import render_facts
 
-    click.echo(render_facts(list(facts.items())))
-    click.echo("sound")
+    if golden and image is None:
+        remedy = f"fetch {GOLDEN_IMAGE} and give --image FILE"
+        raise SetupError("--golden needs the authors' example image", remedy=remedy)
+    facts = verify_weights(what, golden_image=image if golden else None).to_dict()
+    click.echo(json.dumps(facts, indent=2) if as_json else f"{render_facts(list(facts.items()))}\nsound")
 
 
 @command.command(epilog="\b\nExample:\n  umedfeat weights convert encoder-1.0.4.pt.zip umedpt.safetensors")
@@ -109,13 +94,9 @@ def verify(what: str, golden: bool, image: Path | None, as_json: bool) -> None:
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
 def convert(source: Path, target: Path) -> None:
     """Write a weights file as safetensors, with the architecture in its metadata."""
-    from umedfeat.encoders.weights.checkpoint import read_checkpoint
-    from umedfeat.encoders.weights.safetensors_io import write_safetensors
+    from umedfeat.encoders.weights.official import convert_weights
 
-    if target.suffix != ".safetensors":
-        raise click.BadParameter(f"{target.name} must end in .safetensors", param_hint="TARGET")
-    write_safetensors(read_checkpoint(source), target)
-    click.echo(str(target))
+    click.echo(str(convert_weights(source, target)))
 
 
 @command.command(epilog="\b\nExample:\n  umedfeat weights where")
@@ -124,41 +105,3 @@ def where() -> None:
     from umedfeat.encoders.cache import cache_folder
 
     click.echo(str(cache_folder()))
-
-
-def _model(name: str) -> OfficialModel:
-    from umedfeat.encoders.weights.models import MODELS
-    from umedfeat.errors import SetupError
-
-    if name not in MODELS:
-        raise SetupError(f"no official model {name!r}", remedy=f"known: {', '.join(MODELS)}")
-    return MODELS[name]
-
-
-def _path_of(what: str) -> Path:
-    from umedfeat.encoders.weights.download import ensure_weights, verify_pin
-    from umedfeat.encoders.weights.models import MODELS
-
-    if what in MODELS:
-        path = ensure_weights(MODELS[what], offline=True)
-        verify_pin(MODELS[what], path)
-        return path
-    return Path(what)
-
-
-def _golden(path: Path, image: Path | None) -> float:
-    from umedfeat.encoders.weights.golden import golden_difference
-    from umedfeat.encoders.weights.models import GOLDEN_IMAGE
-    from umedfeat.errors import SetupError
-
-    if image is None:
-        raise SetupError(
-            "--golden needs the authors' example image", remedy=f"fetch {GOLDEN_IMAGE} and give --image FILE"
-        )
-    difference = golden_difference(path, image)
-    if difference > 1e-5:
-        raise SetupError(
-            f"{path.name}: differs from the published values by {difference:.2e}",
-            remedy="this is another file or another image",
-        )
-    return difference

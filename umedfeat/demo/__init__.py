@@ -31,13 +31,17 @@ class Demo:
     predict_folder: Path
 
 
-def run_demo(folder: Path, encoder: EncoderChoice, progress: Progress) -> Demo:
+def run_demo(
+    folder: Path | str = "umedfeat-demo",
+    encoder: EncoderChoice | str = "umedfeat-open",
+    progress: Progress | None = None,
+) -> Demo:
     """Build the cohort, extract, probe, and predict new patients with what was learned.
 
     Args:
         folder: made if missing; must be empty or an earlier demo's.
         encoder: which network.
-        progress: of the extraction.
+        progress: of the extraction (default: a widget in a notebook, else nothing is shown).
 
     Raises:
         OutputError: the folder holds something else.
@@ -47,7 +51,9 @@ def run_demo(folder: Path, encoder: EncoderChoice, progress: Progress) -> Demo:
     from umedfeat.extraction.run import extract
     from umedfeat.extraction.settings import RunSettings
     from umedfeat.naming import Pseudonyms
+    from umedfeat.terminal.progress import own_progress
 
+    folder, progress = Path(folder), progress or own_progress()
     _claim(folder)
     pseudonyms = Pseudonyms(b"umedfeat demo: no patients")
     manifest = build_cohort(folder)

@@ -8,17 +8,14 @@ from umedfeat.extraction.predicting import predict
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.fewshot import ProbeSettings
 from umedfeat.fewshot.cohort.sources import Labelling
-from umedfeat.fewshot.files import read_subject
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.naming import Pseudonyms
 from umedfeat.prediction.apply import Predicted
-from umedfeat.prediction.fit import Saving, study_and_fit
-from umedfeat.report.files import write_study
 from umedfeat.report.prediction_files import write_predictions
 from umedfeat.report.prediction_page import write_prediction_page
 from umedfeat.report.prediction_pictures import draw_all
-from umedfeat.report.study_page import write_report
 from umedfeat.terminal.progress import Progress
+from umedfeat.workflows.studies import probe_and_report
 
 __all__ = ["predictions_of", "study_of"]
 
@@ -37,8 +34,5 @@ def predictions_of(manifest: Path, model: Path, folder: Path, pseudonyms: Pseudo
 
 def study_of(features: Path, folder: Path) -> ProbeResult:
     """Few-shot evaluation of the labelled radiographs; writes the study's files into ``folder``."""
-    subject = read_subject(features, ProbeSettings(fractions=_FRACTIONS), Labelling(unmatched="skip"))
-    result, probe = study_and_fit(subject, Saving())
-    write_study(result, folder, probe)
-    write_report(result, folder, preview=features.parent / "preview")
-    return result
+    settings = ProbeSettings(fractions=_FRACTIONS)
+    return probe_and_report(features, folder, settings=settings, labelling=Labelling(unmatched="skip")).result

@@ -27,8 +27,15 @@ _CLASSES = 12
 _PERCENTILES = ("auto", "percentile")
 
 
-def describe(file: FeatureFile) -> dict[str, Any]:
-    """Everything that ``overview`` shows, JSON-able."""
+def describe(file: FeatureFile | Path | str) -> dict[str, Any]:
+    """What is inside a feature file, JSON-able: encoder, settings, items by modality, columns, failures.
+
+    Raises:
+        SetupError, UnreadableFile: a path is no feature file; see ``FeatureFile``.
+    """
+    if not isinstance(file, FeatureFile):
+        with FeatureFile(Path(file)) as opened:
+            return describe(opened)
     items = file.items
     return {
         "file": file.path.name,
