@@ -15,6 +15,7 @@ from umedfeat.errors import SetupError
 from umedfeat.fewshot.cohort.twins import find_twins
 from umedfeat.fewshot.settings import SITE_COLUMNS
 from umedfeat.prediction.outliers import FEWEST, far_out, loneliness
+from umedfeat.report.numbers import plain
 from umedfeat.store import FeatureFile
 
 __all__ = ["Kind", "Outlier", "Overview", "Pair", "overview_of"]
@@ -206,7 +207,7 @@ def _quarters(numbers: Floats) -> Texts:
     if not known.any():
         return np.full(len(numbers), "", dtype="U1")
     edges = np.quantile(numbers[known], [0, 0.25, 0.5, 0.75, 1])
-    names = np.asarray([f"{a:.4g} to {b:.4g}" for a, b in pairwise(edges)], np.str_)
+    names = np.asarray([f"{plain(a, 4)} to {plain(b, 4)}" for a, b in pairwise(edges)], np.str_)
     place = np.searchsorted(edges[1:-1], np.where(known, numbers, edges[0]), side="right")
     return np.where(known, names[place], "")
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umedfeat.fewshot.result import ProbeResult
+from umedfeat.report.numbers import plain
 
 __all__ = ["Participants", "participants_of"]
 
@@ -104,4 +105,4 @@ def _quartiles(result: ProbeResult, numbers: npt.NDArray[np.float64], items: npt
     means = sums[counts > 0] / counts[counts > 0]
     low, middle, high = np.quantile(means, [0.25, 0.5, 0.75])
     lost = int(place.max() + 1 - (counts > 0).sum())
-    return f"{middle:.3g} [{low:.3g}, {high:.3g}]" + (f", {lost} missing" if lost else "")
+    return f"{plain(middle)} [{plain(low)}, {plain(high)}]" + (f", {lost} missing" if lost else "")

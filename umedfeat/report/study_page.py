@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +10,11 @@ import numpy as np
 from markupsafe import Markup
 
 from umedfeat.errors import OutputError
-from umedfeat.fewshot.metrics.metrics import METRICS, metrics_of
+from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.metrics.operating import OPERATING
-from umedfeat.fewshot.result import Estimate, Predictions, ProbeResult
+from umedfeat.fewshot.result import Predictions, ProbeResult
 from umedfeat.fewshot.settings import SITE_COLUMNS
-from umedfeat.report.answer import answer_of, classifiers_of, operating_sentence, positive_sentence, with_interval
+from umedfeat.report.answer import answer_of, classifiers_of, operating_sentence, positive_sentence
 from umedfeat.report.checklists import write_checklists
 from umedfeat.report.figures.agreement import calibration, confusion, roc, scatter
 from umedfeat.report.figures.axes import series_class
@@ -27,14 +26,16 @@ from umedfeat.report.figures.survival import RISK_KEY, survival_curves
 from umedfeat.report.headline import headlines
 from umedfeat.report.methods import methods_text
 from umedfeat.report.neighbours import mistakes_of
+from umedfeat.report.numbers import plain
 from umedfeat.report.participants import participants_of
 from umedfeat.report.per_class import per_class
+from umedfeat.report.study_tables import Row, spreads_of, subgroups_of, table_of, wide_metrics
 from umedfeat.report.templating import render
 
 __all__ = ["render_report", "write_report"]
 
-#: Metrics of the wide table: those of a yes-or-no answer have a table of their own, the prevalence is a footnote.
-_APART = frozenset({*OPERATING, "prevalence"})
+#: Tables of so many classes leave room for the figures beside them.
+_FEW_CLASSES = 4
 
 
 class Section(NamedTuple):
@@ -48,15 +49,6 @@ class Section(NamedTuple):
     decision: Markup | None
     decision_key: list[tuple[str, str]]
     detail: list[Detail]
-
-
-class Row(NamedTuple):
-    """One classifier with one amount of data: (value, interval) a metric, and the primary one's spread over draws."""
-
-    name: str
-    trained: str
-    spread: tuple[str, str]
-    cells: list[tuple[str, str]]
 
 
 class Detail(NamedTuple):
@@ -121,7 +113,11 @@ def _page(result: ProbeResult, sections: list[Section], maps: list[Map], preview
         positive=positive_sentence(result),
         operating=operating_sentence(result),
         metric=METRICS[result.primary].label,
-        metrics=[METRICS[name].label for name in _wide(result)],
+        metrics=[METRICS[name].label for name in wide_metrics(result)],
+        spreads=[METRICS[name].label for name in spreads_of(result)],
+        names=classifiers_of(result),
+        labels={name: metric.label for name, metric in METRICS.items()},
+        few_classes=len(result.cohort.classes) <= _FEW_CLASSES,
         operating_names=[METRICS[name].label for name in OPERATING],
         sections=sections,
         classifiers=_classifier_key(result),
@@ -131,9 +127,8 @@ def _page(result: ProbeResult, sections: list[Section], maps: list[Map], preview
         most_points=MOST_POINTS,
         mistakes=mistakes_of(result, sharpest, preview) if labelled else [],
         mistakes_by=sharpest,
-        subgroups=_subgroups(result),
+        subgroups=subgroups_of(result),
         participants=participants_of(result),
-        shown=with_interval,
         settings=[(name, _text(value)) for name, value in result.settings.described().items()],
         methods=methods_text(result).replace("\n", " "),
     )
@@ -167,23 +162,13 @@ def _section(result: ProbeResult, test_set: str) -> Section:
     return Section(
         test_set,
         curve(_lines(result, test_set), result.budgets, result.primary, len(result.cohort.classes)),
-        _table(result, test_set, _wide(result)),
+        table_of(result, test_set, wide_metrics(result)),
         f"{shares[0].value:.3f}" if shares else "",
-        _table(result, test_set, list(OPERATING)) if result.positive >= 0 else [],
+        table_of(result, test_set, list(OPERATING)) if result.positive >= 0 else [],
         decision,
         key,
         [_detail(result, part) for part in parts],
     )
-
-
-def _wide(result: ProbeResult) -> list[str]:
-    return [name for name in metrics_of(result.task) if name not in _APART]
-
-
-def _subgroups(result: ProbeResult) -> list[Estimate]:
-    """The primary metric of every subgroup with the most data."""
-    keys = (result.primary, result.budgets[-1].name)
-    return [row for row in result.estimates if row.subgroup and (row.metric, row.budget) == keys]
 
 
 def _lines(result: ProbeResult, test_set: str) -> list[Line]:
@@ -203,32 +188,6 @@ def _detail(result: ProbeResult, part: Predictions) -> Detail:
         None if classes else survival_curves(result, part) if result.task == "survival" else scatter(result, part),
         per_class(result, part) if classes else [],
     )
-
-
-def _table(result: ProbeResult, test_set: str, metrics: list[str]) -> list[Row]:
-    rows = []
-    for name in classifiers_of(result):
-        for budget in result.budgets:
-            found = {
-                row.metric: row
-                for row in result.estimates
-                if (row.classifier, row.budget, row.test_set, row.subgroup) == (name, budget.name, test_set, "")
-            }
-            if found:
-                trained = f"{budget.n_patients} patients, {budget.repeats} draw{'' if budget.repeats == 1 else 's'}"
-                cells = [_cell(found[metric]) for metric in metrics]
-                rows.append(Row(f"{name}, {budget.name}", trained, _spread(found[result.primary]), cells))
-    return rows
-
-
-def _cell(row: Estimate) -> tuple[str, str]:
-    if not math.isfinite(row.value):
-        return "–", "undefined" if row.undefined == 1 else f"{row.undefined} undefined"
-    return f"{round(row.value, 3) + 0.0:.3f}", f"{row.low:.3f} to {row.high:.3f}" if row.interval else ""
-
-
-def _spread(row: Estimate) -> tuple[str, str]:
-    return (f"±{row.sd:.3f}", f"{row.minimum:.3f} to {row.maximum:.3f}") if row.draws > 1 else ("–", "")
 
 
 def _largest(result: ProbeResult, test_set: str, classifier: str) -> Predictions | None:
@@ -271,7 +230,7 @@ def _labels(result: ProbeResult) -> np.ndarray[Any, np.dtype[np.str_]]:
         return np.where(truth[:, 1].astype(np.float64) > 0, "with event", "censored")
     if result.task == "regression":
         edges = np.quantile(truth.astype(np.float64), [0, 0.25, 0.5, 0.75, 1])
-        names = np.asarray([f"{a:.3g} to {b:.3g}" for a, b in pairwise(edges)], dtype=np.str_)
+        names = np.asarray([f"{plain(a)} to {plain(b)}" for a, b in pairwise(edges)], dtype=np.str_)
         return names[np.searchsorted(edges[1:-1], truth.astype(np.float64))]
     return classes[truth.astype(np.intp)]
 

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_curve
 from umedfeat.arrays import Floats
 from umedfeat.fewshot.result import Judged, Predictions
 from umedfeat.report.figures.axes import Axes, linear_ticks, series_class
+from umedfeat.report.numbers import plain
 
 __all__ = ["calibration", "confusion", "onehot_of", "roc", "scatter"]
 
@@ -40,7 +41,7 @@ def confusion(result: Judged, part: Predictions) -> Markup:
     rows = []
     for name, numbers, shares in zip(classes, counts, share, strict=True):
         cells = "".join(
-            f'<td class="{"strong" if s > 0.55 else ""}" style="--share:{s * 100:.0f}%"><b>{s:.0%}</b> {n:.3g}</td>'
+            f'<td class="{"strong" if s > 0.55 else ""}" style="--share:{s * 100:.0f}%"><b>{s:.0%}</b> {plain(n)}</td>'
             for n, s in zip(numbers, shares, strict=True)
         )
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
@@ -78,7 +79,7 @@ def calibration(result: Judged, part: Predictions) -> Markup:
         axes.line([(x, y) for x, y, _ in points], series_class(number))
         for x, y, count in points:
             per_draw = count / len(part.values)
-            tip = f"predicted {x:.2f}, observed {y:.2f}, {per_draw:.3g} items a draw"
+            tip = f"predicted {x:.2f}, observed {y:.2f}, {plain(per_draw)} items a draw"
             axes.dot(x, y, series_class(number), radius=2 + 5 * (per_draw / len(hits)) ** 0.5, tip=tip)
     return axes.svg()
 

@@ -12,6 +12,8 @@ __all__ = ["Axes", "linear_ticks", "series_class"]
 
 #: Colours of the page for series (CSS classes s0 … s6).
 _SERIES = 7
+#: Height of a line of text.
+_ROW = 15
 
 
 def series_class(number: int) -> str:
@@ -25,7 +27,8 @@ class Axes:
 
     Attributes:
         x, y: (low, high) of the data shown, low < high.
-        x_ticks, y_ticks: (place, text).
+        x_ticks, y_ticks: (place, text, which may have several lines).
+        bottom: height below the frame; 0 leaves room for the ticks and the label.
         title: what a screen reader says.
     """
 
@@ -39,8 +42,12 @@ class Axes:
     width: float = 640
     height: float = 380
     left: float = 64
-    bottom: float = 62
+    bottom: float = 0
     _parts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        rows = max((text.count("\n") + 1 for _, text in self.x_ticks), default=0)
+        self.bottom = self.bottom or 34 + _ROW * rows
 
     def px(self, value: float) -> float:
         """Place of an x value."""
@@ -90,7 +97,7 @@ class Axes:
             x = self.px(place)
             parts.append(f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{floor:g}" y2="{floor + 5:g}"/>')
             for row, part in enumerate(text.split("\n")):
-                parts.append(_centred("", x, floor + 19 + 14 * row, part))
+                parts.append(_centred("", x, floor + 19 + _ROW * row, part))
         parts.append(f'<line class="axis" x1="{self.left:g}" x2="{right:g}" y1="{floor:g}" y2="{floor:g}"/>')
         parts.append(_centred("name", (self.left + right) / 2, self.height - 6, self.x_label))
         height = (14 + floor) / 2
