@@ -72,14 +72,14 @@ def readme_calls() -> list[str]:
 def test_every_call_of_the_readme_parses(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Options exist and their values are accepted; nothing is run."""
     monkeypatch.chdir(tmp_path)
-    for folder in ("annotations", "new-slides", "new-series", "slides", "export", "probe", "preview"):
+    for folder in ("annotations", "new-slides", "new-xray", "slides", "export", "probe", "preview", "predict"):
         (tmp_path / folder).mkdir()
     for file in (
         "my-encoder.safetensors",
         "tasks.yaml",
         "probe/model.safetensors",
         "probe/splits.json",
-        "xray.h5",
+        "predict/feats.h5",
         "truth.csv",
         "ris.csv",
     ):

@@ -37,6 +37,13 @@ def test_every_option_is_described(name: str, command: click.Command) -> None:
 
 
 #: What makes a start slow; help needs none of it.
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_help_fits_a_terminal_of_80_columns(name: str, command: click.Command) -> None:
+    with command.make_context(name, [], resilient_parsing=True, terminal_width=80, max_content_width=80) as context:
+        wide = [line for line in command.get_help(context).splitlines() if len(line) > 80]
+    assert wide == []
+
+
 HEAVY = {"torch", "numpy", "h5py", "sklearn", "scipy", "pydicom", "nibabel", "PIL", "tifffile", "openslide", "timm"}
 
 

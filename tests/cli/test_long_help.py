@@ -50,6 +50,19 @@ def test_every_option_stands_once_and_ten_at_most_first(name: str, capsys: pytes
     assert "--config" in told
 
 
+def test_lines_say_what_the_reader_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["extract", "--help"]) == 0
+    told = capsys.readouterr().out
+    most, _, rest = told.partition("\nSlides:\n")
+    slides = rest.partition("\n\n")[0]
+    assert (
+        "Slides: µm per pixel" in most
+        and "--min-tissue FLOAT " in slides
+        and "Slides:" not in slides.replace("Slides of", "")
+    )
+    assert " RANGE" not in told and "2147483648" not in told
+
+
 def write(folder: Path, text: str) -> Path:
     path = folder / "study.toml"
     path.write_text(text, encoding="utf-8")

@@ -48,7 +48,7 @@ EPILOG = """\b
 Examples:
   umedfeat demo
   umedfeat extract --input slides/ --out feats.h5
-  umedfeat extract --input study.csv --out feats.h5 --encoder efficientnet-lite0
+  umedfeat extract --input study.csv --out feats.h5 --encoder uni2-h
   umedfeat probe --fraction 0.01
   umedfeat COMMAND --help
 """

@@ -29,14 +29,14 @@ _FIRST = "--label --labels --fraction --baseline --margin --model --classifier -
 EPILOG = """\b
 Examples:
   umedfeat compare umedpt.h5 imagenet.h5
-  umedfeat compare umedpt.h5 imagenet.h5 random.h5 --baseline imagenet.h5 --margin 0.01
-  umedfeat compare a.h5 b.h5 --labels labels.csv --label-of item --classifier linear
-  umedfeat compare new.h5 --model ours/model.safetensors --model theirs/model.safetensors
+  umedfeat compare a.h5 b.h5 c.h5 --baseline b.h5 --margin 0.01
+  umedfeat compare a.h5 b.h5 --labels labels.csv --label-of item
+  umedfeat compare new.h5 --model ours.safetensors --model theirs.safetensors
 
-\b
 The last file is the baseline unless --baseline says otherwise. Labels, patients and
 further columns are those of the first file (or of --labels). With --model nothing is fitted: each saved
 probe is applied to the file of its encoder, and all are compared on the same labelled patients.
+
 Exit codes: 0 done, 2 no study can be made of this, 3 leakage.
 """
 

@@ -19,9 +19,8 @@ __all__ = ["command"]
 EPILOG = """\b
 Examples:
   umedfeat demo
-  umedfeat demo --dir /tmp/demo --encoder umedpt --weights encoder-1.0.4.pt.zip
+  umedfeat demo --dir /tmp/demo --encoder efficientnet-lite0
 
-\b
 The default encoder is umedfeat-open, which needs no network and no licence agreement.
 It is not UMedPT: what the demo shows is the way, not the performance.
 """

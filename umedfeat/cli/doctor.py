@@ -18,7 +18,7 @@ __all__ = ["command"]
 EPILOG = """\b
 Examples:
   umedfeat doctor
-  umedfeat doctor --encoder efficientnet-lite0 --device cuda:0 --out /scratch/feats.h5
+  umedfeat doctor --encoder uni2-h --device cuda:0 --out /scratch/feats.h5
   umedfeat doctor --json > doctor.json      (for a bug report)
 
 \b

@@ -15,7 +15,6 @@ Examples:
   umedfeat encoders --json
   umedfeat extract --input slides/ --out feats.h5 --encoder uni2-h
 
-\b
 Gated models: accept the publisher's terms on the model's page, then `hf auth login` or set HF_TOKEN.
 """
 

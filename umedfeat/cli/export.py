@@ -20,27 +20,31 @@ _FEW = 10  # items that are spelt out
 EPILOG = """\b
 Examples:
   umedfeat export feats.h5 --layout clam                  (writes feats-clam/)
-  umedfeat export feats.h5 --layout trident --out trident/ --nominal-magnification
+  umedfeat export feats.h5 --layout trident --nominal-magnification
   umedfeat export feats.h5 --layout stamp --label diagnosis
-  umedfeat export feats.h5 --layout clam --label diagnosis --splits probe/splits.json --skip-empty
-  umedfeat export feats.h5 --layout parquet               (needs pip install 'umedfeat[parquet]')
+  umedfeat export feats.h5 --layout clam --label grade --splits splits.json
+  umedfeat export feats.h5 --layout parquet         (needs umedfeat[parquet])
 
 \b
 Layouts:
   clam     h5_files/<slide>.h5 (features, coords) and pt_files/<slide>.pt
-  trident  features_<encoder>/<slide>.h5 and patches/<slide>_patches.h5 (slides only)
-  stamp    <slide>.h5 with feats in half precision, coords in micrometres (slides only)
+  trident  features_<encoder>/<slide>.h5, patches/<slide>_patches.h5
+  stamp    <slide>.h5: feats in half precision, coords in micrometres
   pt       <item>.pt, one float32 tensor (rows, values) each
   parquet  tiles.parquet and embeddings.parquet
   anndata  <item>.h5ad: X, obs (slice, tissue), obsm["spatial"]
-  tokens   <item>.npy, dense features (regions, rows, columns, values) of `extract --tokens`
+  tokens   <item>.npy, dense features of `extract --tokens`
+Of trident and stamp: slides only.
+
+Beside them items.csv: case_id, slide_id and the manifest's columns.
 
 \b
-Beside them items.csv: case_id, slide_id and the manifest's columns. With --label the tables to train from:
+With --label the tables to train from:
   clam     dataset.csv, splits/ (CLAM), folds/ (TransMIL)
   pt       folds/ (TransMIL)
   trident  k=all.tsv and config.yaml (Patho-Bench), labels_<k>.csv (MIL-Lab)
   stamp    clini_table.csv, slide_table.csv
+
 A feature file of one slide needs no export for tools that read features and coords: it opens as it is.
 """
 

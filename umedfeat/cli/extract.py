@@ -40,15 +40,16 @@ _FIRST = "--input --out --encoder --like --mpp --tile-size --window --modality -
 EPILOG = """\b
 Examples:
   umedfeat extract --input slides/ --out feats.h5
-  umedfeat extract --input study.csv --out feats.h5 --encoder efficientnet-lite0
+  umedfeat extract --input study.csv --out feats.h5 --encoder uni2-h
   umedfeat extract --input ct/ --out ct.h5 --window lung --slices every-3
   umedfeat extract --input slides/ --out feats.h5 --dry-run
   umedfeat extract --input new-slides/ --out new.h5 --like feats.h5
   umedfeat extract --config study.toml --device cuda:1
-  umedfeat extract --input slides/ --out feats.h5 --shard 3/16     (then: umedfeat merge)
+  umedfeat extract --input slides/ --out feats.h5 --shard 3/16
 
-\b
-Interrupted or killed? Run the same command again: finished inputs are kept.
+Interrupted or killed? Run the same command again: finished inputs are kept. Of shards the parts are joined by
+`umedfeat merge`.
+
 Exit codes: 0 all embedded, 1 some inputs failed, 2 nothing was done, 130 interrupted.
 """
 

@@ -13,7 +13,7 @@ EPILOG = """\b
 Examples:
   umedfeat info                        (feats.h5 in this folder)
   umedfeat info feats.h5 --items       (one line per item)
-  umedfeat info feats.h5 --items items.csv      (a table to fill in, for probe --labels)
+  umedfeat info feats.h5 --items items.csv    (to fill in, for probe --labels)
   umedfeat info feats.h5 --failures    (what failed, why, and what to do)
   umedfeat info feats.h5 --skipped
   umedfeat info feats.h5 --json

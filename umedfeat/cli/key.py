@@ -19,7 +19,6 @@ Examples:
   umedfeat key check site.key
   umedfeat extract --input dicom/ --out feats.h5 --id-key site.key
 
-\b
 Patients are stored under pseudonyms that depend on a secret key. All machines, containers and shards of a study need
 the same key, or one patient has two pseudonyms and may stand on both sides of a split. Keep it as a password is kept.
 """

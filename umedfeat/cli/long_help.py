@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,8 +59,9 @@ class LongCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options in groups; a group without options is not there."""
         for title, options in self.grouped(ctx).items():
+            records = (record for option in options if (record := option.get_help_record(ctx)))
             with formatter.section(title):
-                formatter.write_dl([record for option in options if (record := option.get_help_record(ctx))])
+                formatter.write_dl([_readable(title, *record) for record in records])
 
     def grouped(self, ctx: click.Context) -> dict[str, list[click.Parameter]]:
         """Title → options, each option once."""
@@ -69,6 +71,18 @@ class LongCommand(click.Command):
         for flag, option in options.items():
             groups[_ELSEWHERE.get((str(self.name), flag)) or _GROUP_OF.get(flag, _OTHERS)].append(option)
         return {title: found for title, found in groups.items() if found}
+
+
+def _readable(title: str, flags: str, text: str) -> tuple[str, str]:
+    """A line of the help without what the reader knows: "Slides:" under Slides, RANGE, limits that nobody reaches."""
+    limits = _LIMITS.search(text)
+    if limits is not None and all(abs(float(end)) >= _NOBODY for end in limits.groups()):
+        text = text[: limits.start()].rstrip() + text[limits.end() :]
+    return flags.replace(" RANGE", ""), text.removeprefix(f"{title}: ")
+
+
+_LIMITS = re.compile(r"\[(-[\d.]+)<=x<=([\d.]+)\]")
+_NOBODY = 1e9
 
 
 def _flag(option: click.Parameter) -> str:

@@ -17,16 +17,16 @@ Examples:
   umedfeat merge centre-a.h5 centre-b.h5 --out both.h5
 
 \b
-Many machines, one shared disk (a SLURM array of 16):
-  umedfeat extract --input slides/ --out feats.h5 --shard $SLURM_ARRAY_TASK_ID/16
+Many machines, one shared disk (N: the number of a SLURM array's job):
+  umedfeat extract --input slides/ --out feats.h5 --shard $N/16
   umedfeat merge feats.h5.shards/*.h5 --out feats.h5
-Each shard writes feats.h5.shards/03-of-16.h5 and resumes by itself; the merged file is byte-identical to
-the one of an undivided run, in whatever order and groups it is merged. Shards hold about the same number of
-bytes each; all machines need the same --id-key and see the same files. --shard-out names a shard's file.
 
-\b
-Refused: files of other settings (the difference is told), one id with two contents, a shard that is
-missing, there twice, or of another list of inputs.
+Each shard writes feats.h5.shards/03-of-16.h5 and resumes by itself; the merged file is byte-identical to the one of
+an undivided run, in whatever order and groups it is merged. Shards hold about the same number of bytes each; all
+machines need the same --id-key and see the same files. --shard-out names a shard's file.
+
+Refused: files of other settings (the difference is told), one id with two contents, a shard that is missing, there
+twice, or of another list of inputs.
 """
 
 

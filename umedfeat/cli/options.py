@@ -135,7 +135,7 @@ _POLICY = (
     Setting(SlidePolicy, "mpp", "Slides: µm per pixel."),
     Setting(SlidePolicy, "tile_size", "Slides: side of a tile in pixels.  [default: the encoder's]"),
     Setting(SlidePolicy, "overlap", "Slides: pixels shared by neighbours.  [default: 0]"),
-    Setting(SlidePolicy, "tissue", "Slides: tissue mask."),
+    Setting(SlidePolicy, "tissue", "Slides: find tissue by colour and texture, or take everything."),
     Setting(SlidePolicy, "min_tissue", "Slides: tissue share of a kept tile."),
     Setting(
         Limits,
@@ -148,7 +148,7 @@ _POLICY = (
     Setting(Limits, "max_upsample", "Slides: with --allow-upsample, blow up by at most this factor."),
     Setting(SlidePolicy, "focus", "Slides of several focal planes: K (from 1), middle or sharpest."),
     Setting(SlidePolicy, "channel", "Slides of several channels: a name, a number from 1, or rgb."),
-    Setting(SlidePolicy, "icc", "Slides: colour profile."),
+    Setting(SlidePolicy, "icc", "Slides: colours as they are stored, or brought to sRGB by the slide's profile."),
     Setting(IntensityPolicy, "ct_window", "CT: lung, soft-tissue, bone, brain, LO,HI, percentile or file.", "--window"),
     Setting(
         IntensityPolicy,
@@ -156,7 +156,7 @@ _POLICY = (
         "MR, PT, CR, DX, MG …: auto (PET in SUV, else percentiles), percentile (p2.5-p97.5), LO,HI or file.",
         "--grey-window",
     ),
-    Setting(IntensityPolicy, "suv", "PET: LO,HI in SUV by body weight."),
+    Setting(IntensityPolicy, "suv", "PET: shown from LO to HI, in SUV by body weight."),
     Setting(VolumePolicy, "plane", "Volumes: which slices."),
     Setting(VolumePolicy, "slices", "Volumes: all, N (evenly spaced), every-K or every-Kmm (every-5mm)."),
     Setting(IntensityPolicy, "rgb", "Grey images: grey, neighbours (2.5-D) or windows (CT: lung, soft-tissue, bone)."),
@@ -209,7 +209,7 @@ _ENCODER = (
     ),
     Setting(EncoderChoice, "device", "auto (all visible GPUs, else the CPU), cpu, cuda:N, cuda:0,1 or all."),
     Setting(EncoderChoice, "precision", "auto: fp32 on a CPU, bf16 on a GPU that has it."),
-    Setting(EncoderChoice, "runtime", "What computes the encoder."),
+    Setting(EncoderChoice, "runtime", "What computes the encoder; auto: the fastest that is installed."),
     Setting(EncoderChoice, "pool_order", "UMedPT: override the registry's order."),
     Setting(EncoderChoice, "compile", "Compile the network first (torch runtime)."),
     Setting(EncoderChoice, "offline", "Never use the network."),
@@ -253,7 +253,7 @@ _RUN = (
         "File of the shard.  [default: OUT.shards/i-of-n.h5]",
         type=click.Path(dir_okay=False, path_type=Path),
     ),
-    Setting(RunSettings, "dtype", "Of the features."),
+    Setting(RunSettings, "dtype", "Numbers of the feature file."),
     Setting(
         RunSettings,
         "scratch",
@@ -263,7 +263,7 @@ _RUN = (
     Setting(RunSettings, "scratch_size", "Inputs at URLs: what may lie there at once."),
     Setting(RunSettings, "overwrite", "Start anew instead of resuming."),
     Setting(RunSettings, "prune", "Remove items whose inputs are no longer given."),
-    Setting(RunSettings, "on_error", "At a failed input."),
+    Setting(RunSettings, "on_error", "At a failed input: go on with the others, or stop."),
     Setting(RunSettings, "allow_failed", "N or P%: exit 0 although so many inputs failed."),
 )
 

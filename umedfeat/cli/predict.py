@@ -27,18 +27,20 @@ _FIRST = "--model --out --images --labels --label --class --known --weights --de
 EPILOG = """\b
 Examples:
   umedfeat predict new.h5 --model probe/model.safetensors
-  umedfeat predict new-slides/ --model probe/model.safetensors --out predict/predictions.csv
-  umedfeat predict new.h5 --model probe/model.safetensors --images new-slides/ --class malignant
+  umedfeat predict new-slides/ --model probe/model.safetensors --out predict/
+  umedfeat predict new.h5 --model probe/model.safetensors --images new-slides/
   umedfeat predict films/ --model probe/model.safetensors --explain occlusion
-  umedfeat predict new.h5 --model probe/model.safetensors --labels truth.csv     (external validation)
+  umedfeat predict new.h5 --model probe/model.safetensors --labels truth.csv
 
-\b
 The model is what `umedfeat probe` leaves in probe/model.safetensors. Features of other settings are refused; images
-are embedded with the model's encoder and policy, resumed if they were begun. Beside predictions.csv lie patients.csv,
-index.html; --shard 3/16 writes them under shards/3-of-16/, and umedfeat merge
-predict/feats.h5.shards/*.h5 --out predict/feats.h5 joins the features for one prediction of all. Of slides there are
-heatmaps/: PNG, QuPath GeoJSON and OME-TIFF. Where labels are known (--labels, or the
-column that the model was trained on), validation.csv and the page tell how good the fixed model is.
+are embedded with the model's encoder and policy, resumed if they were begun.
+
+Beside predictions.csv lie patients.csv and index.html; of slides heatmaps/: PNG, QuPath GeoJSON and OME-TIFF. Where
+labels are known (--labels, or the column that the model was trained on), validation.csv and the page tell how good
+the fixed model is.
+
+--shard 3/16 writes them under shards/3-of-16/; `umedfeat merge` joins predict/feats.h5.shards/*.h5 for one prediction
+of all.
 """
 
 

@@ -25,16 +25,16 @@ EPILOG = """\b
 Examples:
   umedfeat pretrain tasks.yaml --out my-encoder.safetensors --dry-run
   umedfeat pretrain tasks.yaml --out my-encoder.safetensors --minutes 120
-  umedfeat pretrain tasks.yaml --out my-encoder.safetensors --rounds 4000 --image-size 128,224
+  umedfeat pretrain tasks.yaml --out mine.safetensors --image-size 128,224
   umedfeat extract --input x/ --out f.h5 --weights my-encoder.safetensors
 
 \b
-Several GPUs or machines: torchrun starts one process each; they share the tasks of every round.
-  torchrun --nproc-per-node 4 -m umedfeat pretrain tasks.yaml --out my-encoder.safetensors
+Several GPUs or machines: torchrun starts one process each; they share the
+tasks of every round.
+  torchrun --nproc-per-node 4 -m umedfeat pretrain tasks.yaml -o m.safetensors
 
-\b
-Interrupted or killed? Run the same command again: it continues.
-The task file is described in docs/pretraining.md.
+Interrupted or killed? Run the same command again: it continues. The task file is described in docs/pretraining.md.
+
 Exit codes: 0 done, 2 set-up, or a guard stopped the training, 3 leakage, 130 interrupted.
 """
 

@@ -28,9 +28,9 @@ Examples:
   umedfeat preview slides/ --out preview/ --min-tissue 0.5 --geojson
   umedfeat preview study.csv --out preview/ --mask-dir annotations/
 
-\b
 Open preview/index.html in a browser. Use the same flags as for `umedfeat extract`; tiles and images are
 224 pixels wide, as UMedPT takes them, unless --tile-size and --image-size say otherwise.
+
 Exit codes: 0 all can be embedded, 1 some cannot, 2 nothing was done.
 """
 

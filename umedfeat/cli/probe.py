@@ -21,19 +21,19 @@ _FIRST = "--features --label --labels --fraction --shots --classifier --task --s
 
 EPILOG = """\b
 Examples:
-  umedfeat probe --fraction 0.01                 (feats.h5 in this folder, its own labels)
+  umedfeat probe --fraction 0.01              (feats.h5 here, its own labels)
   umedfeat probe --fraction 1%,5%,10%,50%,100%
   umedfeat probe --shots 1,2,4,8,16 --classifier linear
   umedfeat probe --labels labels.csv --label diagnosis --patient case
-  umedfeat probe --labels ris.csv --by AccessionNumber      (a hospital's own table)
-  umedfeat probe --external centre=B             (train elsewhere, test on centre B)
+  umedfeat probe --labels ris.csv --by AccessionNumber   (a hospital's)
+  umedfeat probe --external centre=B          (train elsewhere, test on B)
   umedfeat probe --cv 5 --subgroup sex
-  umedfeat probe --splits probe/splits.json      (the same tests and draws again)
+  umedfeat probe --splits probe/splits.json   (the same tests and draws)
   umedfeat probe --dry-run
 
-\b
 Labels: the one column called label, labels, class, target, diagnosis, grade or category;
 else class folders (benign/…, malignant/…); else --labels.
+
 Exit codes: 0 done, 2 no study can be made of this, 3 leakage or a failed --sanity check.
 """
 

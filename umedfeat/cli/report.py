@@ -19,7 +19,6 @@ Examples:
   umedfeat report feats.h5 --by diagnosis --by scanner
   umedfeat report feats.h5 --preview preview/      (with pictures)
 
-\b
 Kinds, scales, tissue, items without a region, failures, copies, items far from the others, and maps of the
 features by any column. The page holds everything inside and depends on the file alone.
 """

@@ -16,7 +16,6 @@ Examples:
   umedfeat similar benign/slide-17 --row 240 --unit tile --images slides/
   umedfeat similar new-film.png --in xray.h5 --top 20
 
-\b
 Regions are compared by the cosine of their features after subtracting the mean of the file; every region is
 looked at. With --images the hits are read again from the images, so that the page shows what was found.
 """

@@ -21,9 +21,10 @@ Examples:
   umedfeat verify feats.h5.shards/*.h5
   umedfeat verify feats.h5 --json
 
-\b
 Checked: schema, shapes, ids, start and count, ranges, NaN and infinity, the mean of every item, and a
-checksum of every item's rows. Exit codes: 0 whole, 1 faults (one line each), 2 no such file.
+checksum of every item's rows.
+
+Exit codes: 0 whole, 1 faults (one line each), 2 no such file.
 """
 
 
