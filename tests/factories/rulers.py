@@ -22,10 +22,14 @@ def ruled(mpp: float, multiple: int = 16) -> npt.NDArray[np.uint8]:
     """
     side = -(-round(SIDE / mpp) // multiple) * multiple
     fine = (np.arange(side * 4) + 0.5) * mpp / 4
+    reach = int(10 / mpp) + 2
     image = np.full((side, side), 255, dtype=np.uint8)
     for x, y in DISCS:
-        inside = (fine[None, :] - x) ** 2 + (fine[:, None] - y) ** 2 < 100
-        image[inside.reshape(side, 4, side, 4).mean(axis=(1, 3)) > 0.5] = 0
+        columns, rows = (np.clip((int(c / mpp) - reach, int(c / mpp) + reach), 0, side) for c in (x, y))
+        across, down = fine[4 * columns[0] : 4 * columns[1]], fine[4 * rows[0] : 4 * rows[1]]
+        inside = (across[None, :] - x) ** 2 + (down[:, None] - y) ** 2 < 100
+        share = inside.reshape(len(down) // 4, 4, len(across) // 4, 4).mean(axis=(1, 3))
+        image[slice(*rows), slice(*columns)][share > 0.5] = 0
     return np.repeat(image[..., None], 3, axis=2)
 
 
@@ -42,11 +46,12 @@ def centroids(
     for region, tile in zip(plan.regions, tiles, strict=True):
         left, top = region["x"] * mpp - origin[0], region["y"] * mpp - origin[1]
         side = tile.shape[0] * target
+        shown = [(cx, cy) for cx, cy in DISCS if left + 14 < cx < left + side - 14 and top + 14 < cy < top + side - 14]
+        if not shown:
+            continue
         y, x = (np.mgrid[: tile.shape[0], : tile.shape[1]] + 0.5) * target
-        dark = 255.0 - tile.mean(axis=2)
-        for cx, cy in DISCS:
-            if not (left + 14 < cx < left + side - 14 and top + 14 < cy < top + side - 14):
-                continue
+        dark = 255.0 - tile.sum(axis=2, dtype=np.uint16) / 3
+        for cx, cy in shown:
             weight = dark * (np.hypot(x + left - cx, y + top - cy) < 14)
             found[(cx, cy)] = (
                 float((weight * x).sum() / weight.sum() + left),

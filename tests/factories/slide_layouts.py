@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import tifffile
+from slide_factory import halved
 
 from umedfeat.contract import RegionUnreadable
 from umedfeat.discovery import discover
@@ -97,10 +98,7 @@ def _padded(image: Array, unit: int = 128) -> Array:
 def _pyramid(image: Array, layout: Layout) -> list[Array]:
     levels = [image]
     for _ in range(layout.levels - 1):
-        height, width = (side // 2 * 2 for side in levels[-1].shape[:2])
-        blocks = levels[-1][:height, :width].astype(np.float64)
-        blocks = blocks.reshape(height // 2, 2, width // 2, 2, *blocks.shape[2:])
-        half = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+        half = halved(levels[-1])
         levels.append(_padded(half) if layout.padded else half)
     return levels
 
