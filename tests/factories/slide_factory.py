@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import tifffile
 RGB = npt.NDArray[np.uint8]
 
 
-@cache
 def tissue_like(height: int, width: int, seed: int = 0) -> RGB:
     """Pink and purple texture that every tissue detector accepts, smooth enough for JPEG."""
     from scipy import ndimage
@@ -21,12 +19,12 @@ def tissue_like(height: int, width: int, seed: int = 0) -> RGB:
     rng = np.random.default_rng(seed)
     noise = ndimage.gaussian_filter(rng.normal(size=(height, width)), 3)
     noise /= noise.std()
-    image = np.empty((height, width, 3))
-    image[:] = (205, 130, 175)
-    image += noise[..., None] * (18, 22, 14)
-    image[noise > 1.3] = (100, 70, 150)
-    texture = np.clip(image, 0, 255).astype(np.uint8)
-    texture.flags.writeable = False  # one for all tests
+    texture = np.empty((height, width, 3), np.uint8)
+    for channel, (ground, contrast, nucleus) in enumerate(
+        zip((205, 130, 175), (18, 22, 14), (100, 70, 150), strict=True)
+    ):
+        texture[..., channel] = np.clip(ground + noise * contrast, 0, 255)
+        texture[..., channel][noise > 1.3] = nucleus
     return texture
 
 

@@ -30,7 +30,7 @@ from umedfeat.report.preview.cards import slug
 from umedfeat.report.region_pictures import Place, pictures_of
 from umedfeat.store import FeatureFile
 
-__all__ = ["MOST_CARDS", "NO_EVIDENCE", "Evidence", "Images", "draw_all", "draw_evidence", "slice_curve"]
+__all__ = ["MOST_CARDS", "NO_EVIDENCE", "Evidence", "Images", "draw_all", "slice_curve"]
 
 log = logging.getLogger("umedfeat")
 
@@ -126,13 +126,14 @@ def draw_all(
     counts, shown = found.table.count, found.order[:MOST_CARDS].tolist()
     single = [item for item in shown if counts[item] == 1][:_MOST_SEEN]
     shown = [item for item in shown if counts[item] > 1] + single
-    return {
-        item: draw_evidence(found, item, fixed if fixed >= 0 else int(found.best[item]), folder, behind)
-        for item in shown
-    }
+    with FeatureFile(found.table.path) as file:
+        return {
+            item: _drawn(found, file, item, fixed if fixed >= 0 else int(found.best[item]), folder, behind)
+            for item in shown
+        }
 
 
-def draw_evidence(found: Predicted, item: int, column: int, folder: Path, behind: Images) -> Evidence:
+def _drawn(found: Predicted, file: FeatureFile, item: int, column: int, folder: Path, behind: Images) -> Evidence:
     """Scores of one item's regions for one class: pictures and files for slides, a curve for volumes.
 
     Args:
@@ -140,23 +141,18 @@ def draw_evidence(found: Predicted, item: int, column: int, folder: Path, behind
         folder: of the page; heatmaps go to ``folder/heatmaps``: PNG, GeoJSON and OME-TIFF.
         behind: the images; a slide that is not among them gets its heatmap on white.
     """
-    name = str(found.table.ids[item])
-    with FeatureFile(found.table.path) as file:
-        number = int(found.table.number[item])
-        facts = {key: values[number] for key, values in file.items.items()}
-        scores = {_score_name(found, column): region_scores(found.probe, file, name, column)}
-        attention = region_attention(found.probe, file, name)
-        if attention is not None:
-            scores["attention"] = attention
-        if float(facts["tile_extent"]) > 0:
-            corners = file.coords(name)
-            return Evidence(
-                {
-                    what: _heatmap(_tiles(corners, each, facts, what), name, folder, behind)
-                    for what, each in scores.items()
-                }
-            )
-        slices = np.asarray(file.tiles("slice", name), dtype=np.intp)
+    name, number = str(found.table.ids[item]), int(found.table.number[item])
+    facts = {key: values[number] for key, values in file.items.items()}
+    scores = {_score_name(found, column): region_scores(found.probe, file, name, column)}
+    attention = region_attention(found.probe, file, name)
+    if attention is not None:
+        scores["attention"] = attention
+    if float(facts["tile_extent"]) > 0:
+        corners = file.coords(name)
+        return Evidence(
+            {what: _heatmap(_tiles(corners, each, facts, what), name, folder, behind) for what, each in scores.items()}
+        )
+    slices = np.asarray(file.tiles("slice", name), dtype=np.intp)
     if len(slices) < 2:
         return Evidence({}, seen=next(iter(behind.pictures(name, slices.tolist(), folder).values()), ""))
     curves = tuple(slice_curve(slices, each, what) for what, each in scores.items())
