@@ -190,12 +190,12 @@ def _metrics(result: ProbeResult) -> str:
     undefined = any(row.undefined for row in result.estimates)
     left_out = " Draws in which a metric was undefined were counted and left out of its mean." if undefined else ""
     mean = "" if all(budget.repeats == 1 for budget in result.budgets) else f", {_averaged(names)}"
-    return f"Reported were {', '.join(METRICS[name].label for name in names)}{mean}.{left_out}"
+    return f"Reported: {', '.join(METRICS[name].label for name in names)}{mean}.{left_out}"
 
 
 def _averaged(names: Collection[str]) -> str:
     slope = " (the calibration slope of all draws together)" if "calibration_slope" in names else ""
-    return f"each as the mean over draws{slope}"
+    return f"{'each ' if len(names) > 1 else ''}as the mean over draws{slope}"
 
 
 def _significance(result: ProbeResult) -> str:

@@ -17,27 +17,32 @@ RISK_KEY = [(series_class(0), "lower predicted risk"), (series_class(1), "higher
 def survival_curves(result: ProbeResult, part: Predictions) -> Markup:
     """Share of the test patients without event over time, of the half with the lower and with the higher risk.
 
-    Of the first draw; a patient's risk is the mean over the items. Small strokes are censored patients.
+    Of the first draw; a patient's risk is the mean over the items. Small strokes are censored patients; below the times
+    stand the patients at risk.
     """
     _, first, place = np.unique(result.cohort.patient[part.items], return_index=True, return_inverse=True)
     outcome = np.asarray(result.cohort.truth, dtype=np.float64)[part.items][first]
     risk = np.bincount(place, part.values[0, :, 0].astype(np.float64)) / np.bincount(place)
+    groups = [outcome[half] for half in (risk <= np.median(risk), risk > np.median(risk))]
     longest = float(outcome[:, 0].max()) * 1.02
+    ticks = [
+        (time, "\n".join([text, *(str((group[:, 0] >= time).sum()) for group in groups)]))
+        for time, text in linear_ticks(0, longest, 5)
+    ]
     axes = Axes(
         (0.0, longest),
         (0.0, 1.02),
-        linear_ticks(0, longest, 5),
+        ticks,
         linear_ticks(0, 1, 5),
-        "time",
+        result.label.partition(",")[0] or "time",
         "share without event",
         "Kaplan-Meier curves by predicted risk",
         width=420,
         height=400,
     )
-    high = risk > np.median(risk)
-    for number, group in enumerate((~high, high)):
-        if group.any():
-            _draw(axes, outcome[group], series_class(number))
+    for number, group in enumerate(groups):
+        if len(group):
+            _draw(axes, group, series_class(number))
     return axes.svg()
 
 
