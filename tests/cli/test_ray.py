@@ -132,7 +132,7 @@ def test_predict_embeds_on_the_cluster(cluster: Any, tmp_path: Path) -> None:
     asked = ["predict", str(films / "new"), "--model", str(films / "model.safetensors"), "--device", "cpu"]
     assert run([*asked, "--out", str(tmp_path / "local")]) == 0
     assert run([*asked, "--out", str(tmp_path / "ray"), *on(cluster)]) == 0
-    for name in ("predictions.csv", "patients.csv", "feats.h5"):
+    for name in ("predictions.csv", "feats.h5"):
         assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
     assert json.loads((tmp_path / "ray" / "feats.h5.run.json").read_text())["engine"] == "ray"
     assert run([*asked, "--out", str(tmp_path / "shard"), *on(cluster, "--shard", "1/2")]) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,8 +93,7 @@ class RayCluster:
             raise SetupError(f"--ray-address {address}: needs grpcio", remedy="pip install 'umedfeat[ray]'") from error
         except (ConnectionError, RuntimeError, ValueError) as error:
             log.debug("ray.init", exc_info=error)
-            first_line = next(iter(str(error).splitlines()), "")[:200]
-            raise SetupError(f"--ray-address {address}: no cluster ({first_line})", remedy=_START) from error
+            raise SetupError(f"--ray-address {address}: no cluster ({_reason(error)})", remedy=_START) from error
 
     def nodes(self) -> Sequence[Node]:
         return [
@@ -143,6 +143,13 @@ class RayCluster:
         if self._ours:
             self._ours = False
             self._ray.shutdown()
+
+
+def _reason(error: Exception) -> str:
+    """One line of what Ray says; a server's traceback ends with it."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    told = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+    return (told[-1] if told else lines[0])[:200]
 
 
 def _refuse_silence(address: str) -> None:
