@@ -31,11 +31,15 @@ FILMS = 1500
 
 
 class Timed(NamedTuple):
-    """Seconds until the place was ready, then from the first input to the last; those of processors in that time."""
+    """Seconds until the place was ready, then from the first input to the last; those of processors in that time.
+
+    ``busy``: share of the time between the first batch and the last in which the encoder computed.
+    """
 
     start: float
     wall: float
     processor: float
+    busy: float
 
 
 def overhead(pairs: int, kinds: Sequence[str]) -> None:
@@ -73,7 +77,8 @@ def overhead(pairs: int, kinds: Sequence[str]) -> None:
 
 
 def _told(way: str, timed: Timed) -> str:
-    return f"{way} {timed.wall:.2f} s ({timed.processor:.2f} s of processors, start {timed.start:.1f} s)"
+    used = f"{timed.processor:.2f} s of processors, encoder busy {timed.busy:.1%}, start {timed.start:.1f} s"
+    return f"{way} {timed.wall:.2f} s ({used})"
 
 
 def embedded(made: Callable[[], Any], count: int, rows: int) -> Timed:
@@ -100,11 +105,11 @@ def embedded(made: Callable[[], Any], count: int, rows: int) -> Timed:
     with contextlib.closing(made()) as place:
         place.prepare(policy, Wishes())
         ready = time.perf_counter()
-        place.embed(sources, sink, SilentProgress(), threading.Event())
+        seconds = place.embed(sources, sink, SilentProgress(), threading.Event())
     if len(sink.features) != count:
         raise SystemExit(f"{len(sink.features)} of {count} embedded")
     (first, used), (last, used_then) = marks[1], marks[count]
-    return Timed(ready - begin, last - first, used_then - used)
+    return Timed(ready - begin, last - first, used_then - used, seconds.device_busy)
 
 
 def processor_seconds() -> float:
