@@ -37,7 +37,7 @@ def write_inputs(folder: Path, images: int, *, every_reader: bool) -> Path:
     (folder / "broken.png").write_bytes(broken[: len(broken) // 2])
     if every_reader:
         cohort._ct(folder / "ct", rng)
-        cohort._slide(folder / "slide", rng)
+        cohort._slide(folder / "slide", rng, side=2048)
         cohort._real(folder / "real")
     return folder
 

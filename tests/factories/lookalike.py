@@ -101,7 +101,7 @@ def saved(thing: object) -> bytes:
 
 def write_archive(path: Path, members: dict[str, bytes]) -> Path:
     """An outer zip as the original package writes it."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
     return path

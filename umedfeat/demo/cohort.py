@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 import tifffile
+from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
@@ -90,11 +91,11 @@ def _real(folder: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _slide(folder: Path, rng: np.random.Generator) -> list[dict[str, str]]:
+def _slide(folder: Path, rng: np.random.Generator, side: int = _SLIDE_SIDE) -> list[dict[str, str]]:
     """A tiled pyramid, JPEG inside, scale in the resolution tags: what a scanner's generic TIFF export looks like."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "slide.tiff"
-    level = tissue_section(rng, side=_SLIDE_SIDE)
+    level = tissue_section(rng, side=side)
     with tifffile.TiffWriter(path) as writer:
         for number in range(3):
             pixels_per_cm = 1e4 / (_SLIDE_MPP * 2**number)
@@ -109,15 +110,8 @@ def _slide(folder: Path, rng: np.random.Generator) -> list[dict[str, str]]:
                 subfiletype=1 if number else 0,
                 metadata=None,
             )
-            level = _halved(level)
+            level = np.asarray(Image.fromarray(level).reduce(2))
     return [_row(path, patient="slide-patient")]
-
-
-def _halved(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
-    blocks = image[:height, :width].reshape(height // 2, 2, width // 2, 2, 3)
-    halved: npt.NDArray[np.uint8] = blocks.mean(axis=(1, 3)).round().astype(np.uint8)
-    return halved
 
 
 def _ct(folder: Path, rng: np.random.Generator) -> list[dict[str, str]]:
