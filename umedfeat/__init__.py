@@ -6,6 +6,7 @@ The public names; everything is imported on first use, so that ``import umedfeat
 from __future__ import annotations
 
 import os
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,15 @@ _HOME = {
 }
 
 
+#: Former name → the present one, for one minor release (docs/CONTRIBUTING.md, Deprecation).
+_RENAMED: dict[str, str] = {}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        message = f"umedfeat.{name} is called umedfeat.{_RENAMED[name]} now; the old one goes in the next minor version"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return __getattr__(_RENAMED[name])
     if name not in _HOME:
         raise AttributeError(f"module 'umedfeat' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
