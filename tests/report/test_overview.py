@@ -16,6 +16,8 @@ from store_cases import DIM, header, item, write
 import umedfeat
 from umedfeat.cli import run
 from umedfeat.errors import SetupError
+from umedfeat.report.figures.embedding_map import embedding_map
+from umedfeat.report.figures.histogram import histogram
 from umedfeat.report.overview import overview_of
 from umedfeat.report.preview.cards import picture_name
 from umedfeat.store import Item
@@ -106,3 +108,17 @@ def test_refused_by_name(feats: Path, tmp_path: Path) -> None:
     empty = write(tmp_path / "empty.h5", [item("a", 0)])
     with pytest.raises(SetupError, match="no item has a region"):
         umedfeat.overview(empty)
+
+
+def test_what_has_no_value_is_grey_and_last() -> None:
+    plane = np.arange(12, dtype=np.float64).reshape(6, 2)
+    groups = np.array(["", "b", "", "a", "b", "a"])
+    figure, key = embedding_map(plane, (0.5, 0.2), groups, "Items by label")
+    assert [name for _, name in key] == ["a", "b", "unknown"] and key[-1][0] == "none"
+    assert str(figure).count('class="dot none point"') == 2
+    assert str(figure).rindex("none point") < str(figure).index("s0 point")  # the others lie above it
+
+
+def test_powers_of_ten_are_the_ticks_of_a_logarithmic_axis() -> None:
+    figure = str(histogram(np.array([1.0, 3.0, 250.0, 4000.0]), "regions of an item", "items", log=True))
+    assert all(f">{tick}<" in figure for tick in ("1", "10", "100", "1,000"))

@@ -155,8 +155,8 @@ def _figures(found: Overview) -> list[tuple[Markup, str]]:
         bars = histogram(found.tissue, "share of tissue", "tiles", (0.0, 1.0))
         figures.append((bars, "Tissue of the tiles, as the mask saw it. Tiles below the limit are not in the file."))
     if len(found.per_item) > 1 and found.per_item.max() > 1:
-        bars = histogram(np.log10(found.per_item.astype(np.float64)), "regions of an item, log10", "items")
-        figures.append((bars, "Regions of each item: 1 is ten, 2 a hundred, 3 a thousand."))
+        bars = histogram(found.per_item.astype(np.float64), "regions of an item", "items", log=True)
+        figures.append((bars, "Regions of each item, on a logarithmic axis."))
     return figures
 
 

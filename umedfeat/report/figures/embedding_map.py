@@ -13,6 +13,8 @@ __all__ = ["MOST_POINTS", "embedding_map", "principal_plane"]
 #: More points make the page heavy and no clearer.
 MOST_POINTS = 3000
 _GROUPS = 7
+#: CSS class of what has no value.
+_NONE = "none"
 
 
 def principal_plane(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], tuple[float, float]]:
@@ -33,14 +35,17 @@ def principal_plane(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.f
 def embedding_map(
     plane: npt.NDArray[np.float64], shares: tuple[float, float], groups: npt.NDArray[np.str_], title: str
 ) -> tuple[Markup, list[tuple[str, str]]]:
-    """The map coloured by a column, and its key: (CSS class, name). Rare groups share the last colour."""
-    names, counts = np.unique(groups, return_counts=True)
+    """The map coloured by a column, and its key: (CSS class, name). Rare groups share the last colour, and what has no
+    value is grey, below the others and last in the key."""
+    names, counts = np.unique(groups[groups != ""], return_counts=True)
     order = [str(name) for name in names[np.argsort(-counts, kind="stable")]]
     shown = sorted(order if len(order) <= _GROUPS else order[: _GROUPS - 1])
-    key = [(series_class(number), name or "unknown") for number, name in enumerate(shown)]
+    key = [(series_class(number), name) for number, name in enumerate(shown)]
     if len(shown) < len(order):
         key.append((series_class(_GROUPS - 1), f"{len(order) - len(shown)} others"))
-    kinds = dict(zip(shown, (kind for kind, _ in key), strict=False))
+    kinds = {"": _NONE, **dict(zip(shown, (kind for kind, _ in key), strict=False))}
+    if (groups == "").any():
+        key.append((_NONE, "unknown"))
     picked = np.linspace(0, len(plane) - 1, min(len(plane), MOST_POINTS)).astype(np.intp)
     spans = []
     for column in plane.T:
@@ -48,7 +53,7 @@ def embedding_map(
         spans.append((float(column.min()) - pad, float(column.max()) + pad))
     labels = [f"principal component {k + 1} ({share:.0%} of the variance)" for k, share in enumerate(shares)]
     axes = Axes(spans[0], spans[1], [], [], labels[0], labels[1], title, width=520, height=420, left=34, bottom=34)
-    for k in picked:
+    for k in picked[np.argsort(groups[picked] != "", kind="stable")]:
         group = str(groups[k])
         x, y = plane[k].tolist()
         axes.dot(x, y, f"{kinds.get(group, series_class(_GROUPS - 1))} point", radius=3, tip=group)

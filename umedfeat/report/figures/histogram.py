@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from markupsafe import Markup
 
@@ -13,20 +15,30 @@ __all__ = ["histogram"]
 _BARS = 24
 
 
-def histogram(values: Floats, name: str, counted: str, span: tuple[float, float] | None = None) -> Markup:
+def histogram(
+    values: Floats, name: str, counted: str, span: tuple[float, float] | None = None, *, log: bool = False
+) -> Markup:
     """Bars of equal width over the values.
 
     Args:
         values: finite, at least one. name: of the axis, with its unit. counted: what is counted.
         span: ends of the axis; None: those of the values.
+        log: the values are positive, the axis is logarithmic with a tick at every power of ten.
     """
+    values = np.log10(values) if log else values
     low, high = span or (float(values.min()), float(values.max()))
     high = high if high > low else low + 1.0
     counts, edges = np.histogram(values, bins=_BARS, range=(low, high))
     top = float(max(1, counts.max()))
-    axes = Axes((low, high), (0.0, top), linear_ticks(low, high, 5), linear_ticks(0, top, 4), name, counted, name)
+    ticks = _powers(low, high) if log else linear_ticks(low, high, 5)
+    axes = Axes((low, high), (0.0, top), ticks, linear_ticks(0, top, 4), name, counted, name)
     axes.width, axes.height = 440, 240
     for count, left, right in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         if count:
             axes.area([(left, 0.0), (left, count), (right, count), (right, 0.0)], f"{series_class(0)} bar")
     return axes.svg()
+
+
+def _powers(low: float, high: float) -> list[tuple[float, str]]:
+    """Powers of ten between two logarithms."""
+    return [(float(k), f"{10**k:,}") for k in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)]
