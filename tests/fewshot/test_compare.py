@@ -12,7 +12,7 @@ from study_cases import gaussian_cases
 from umedfeat.errors import CohortError
 from umedfeat.fewshot import compare
 from umedfeat.fewshot.compare import holm, sign_flip
-from umedfeat.fewshot.metrics.bootstrap import NOTHING, Spread
+from umedfeat.fewshot.metrics.bootstrap import NOTHING, Spread, drawn_variance
 from umedfeat.fewshot.metrics.needed import crossing, data_needed
 from umedfeat.report.files import write_comparison
 from umedfeat.report.tables import data_needed_sentence, render_comparison
@@ -121,6 +121,19 @@ def test_sign_flip_is_uniform_under_the_null_and_never_zero():
     for level in (0.05, 0.25, 0.5, 0.75):
         assert abs(np.mean(np.asarray(found) <= level) - level) < 0.08
     assert sign_flip(np.full(30, 1.0), np.random.default_rng(0)) == 1 / 2000
+
+
+def test_p_of_a_difference_counts_whom_one_labels():
+    """The mean of eight draws is off by the draws: without that, noise had p ≤ 0.05 far too often, beside an interval
+    that held no difference."""
+    rng, alone, both = np.random.default_rng(0), 0, 0
+    for _ in range(400):
+        draws = rng.normal(0, 0.5, 8)
+        pseudo = rng.normal(0, 1, 40) + draws.mean()
+        alone += sign_flip(pseudo, rng) <= 0.05
+        both += sign_flip(pseudo, rng, drawn_variance(draws)) <= 0.05
+    assert alone > 36
+    assert 8 <= both <= 34  # 20 expected
 
 
 def test_crossing_is_linear_in_the_logarithm():

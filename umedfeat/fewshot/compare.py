@@ -13,7 +13,7 @@ from umedfeat.arrays import Floats, Ints
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.evaluate import measured, stratum_of, test_patients
-from umedfeat.fewshot.metrics.bootstrap import Spread, drawn_variance, patient_weights, tested_variance
+from umedfeat.fewshot.metrics.bootstrap import NOTHING, Spread, drawn_variance, patient_weights, tested_variance
 from umedfeat.fewshot.metrics.joined import unseen_variance
 from umedfeat.fewshot.metrics.metrics import JOINED, METRICS, recalls_of
 from umedfeat.fewshot.metrics.needed import data_needed
@@ -201,7 +201,8 @@ def _difference(
     step = float(t.ppf(0.5 + settings.confidence / 2, spread.freedom)) * math.sqrt(spread.variance)
     pseudo = patients * value - (patients - 1) * (ours.left_out[metric] - theirs.left_out[metric])
     classifier, budget, test_set = key
-    p = sign_flip(pseudo, np.random.default_rng([settings.seed, 7]))
+    drawn = drawn_variance(ours.per_draw[metric] - theirs.per_draw[metric])
+    p = sign_flip(pseudo, np.random.default_rng([settings.seed, 7]), drawn)
     return Difference(
         name, baseline, classifier, budget, test_set, metric, value, value - step, value + step, p, p_holm=p
     )
@@ -238,15 +239,21 @@ def _alike(ours: _Curves, theirs: _Curves) -> bool:
     return all(np.array_equal(each, theirs.resampled[name], equal_nan=True) for name, each in ours.resampled.items())
 
 
-def sign_flip(pseudo: Floats, rng: np.random.Generator) -> float:
+def sign_flip(pseudo: Floats, rng: np.random.Generator, drawn: Spread = NOTHING) -> float:
     """Paired permutation test: exchange the two encoders within patients, which flips a patient's jackknife
-    pseudo-value of the difference. Two-sided, p = (1 + b) / (1 + B); 1 where nothing differs."""
+    pseudo-value of the difference. Two-sided, p = (1 + b) / (1 + B); 1 where nothing differs.
+
+    Args:
+        pseudo: (P,). drawn: variance of the mean difference because of whom one labels. Exchanging the encoders keeps
+            the draws; where they vary, chance moves the difference by that too, as in the interval.
+    """
     usable = pseudo[np.isfinite(pseudo)]
     if not len(usable) or np.allclose(usable, 0.0):
         return 1.0
     observed = abs(usable.sum())
     signs = rng.integers(0, 2, size=(PERMUTATIONS, len(usable)), dtype=np.int8) * 2 - 1
-    flipped = np.abs(signs @ usable)
+    reach = len(usable) * math.sqrt(drawn.variance)
+    flipped = np.abs(signs @ usable + reach * rng.standard_t(drawn.freedom, PERMUTATIONS))
     return float((1 + int((flipped >= observed * (1 - 1e-12)).sum())) / (1 + PERMUTATIONS))
 
 
