@@ -92,7 +92,8 @@ def extract(
     pseudonyms = pseudonyms or Pseudonyms(load_key(None, shared=run.several_machines))
     with contextlib.closing(_found_in(paths, policy, pseudonyms, run)) as found:
         portion = portion_of(found, run.shard)
-        progress.note(f"{len(portion.sources):,} inputs, {len(found.skipped):,} other files; loading {choice.name}")
+        network = choice.weights.name if choice.weights else choice.name  # a weights file may decide which one it is
+        progress.note(f"{len(portion.sources):,} inputs, {len(found.skipped):,} other files; loading {network}")
         with contextlib.closing(_place_of(run, choice, {source.format for source in found.sources})) as place:
             policy = settled(policy, place.encoder.image_size)
             header = _header(place.encoder, policy, run, pseudonyms, portion)
