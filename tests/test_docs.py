@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,24 @@ def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / ".ci" / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
     listed = set(re.findall(r": ([\w-]+\.md)", navigation))
     assert listed == {path.name for path in DOCS.glob("*.md")}
+
+
+def test_the_slide_encoder_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from store_cases import header, item, write
+
+    items = [item(f"{k:02d}/slide", 0 if k == 3 else 4, label="ab"[k % 2]) for k in range(24)]
+    items = [
+        replace(each, source=replace(each.source, meta={"diagnosis": each.source.meta["label"]})) for each in items
+    ]
+    items = [replace(each, source=replace(each.source, patient=f"p{k}")) for k, each in enumerate(items)]
+    write(tmp_path / "slides.h5", items, settings=header())
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "encoders.md").read_text(encoding="utf-8").partition("## Slide encoders")[2]
+    code = re.findall(r"```python\n(.*?)```", page, re.S)[0]
+    small = code.replace('encoder="my-slide-encoder"', 'encoder="my-slide-encoder", repeats=1, bootstrap=100')
+    names: dict[str, Any] = {}
+    exec(compile(small, "encoders.md", "exec"), names)
+    assert names["result"].encoder == "my-slide-encoder" and len(names["result"].cohort.ids) == 23
 
 
 def test_the_readme_is_one_screen() -> None:
