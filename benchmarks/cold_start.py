@@ -1,7 +1,8 @@
 """Cold start: the whole command on one radiograph, against importing torch. Run by hand on a quiet machine:
 
-    python benchmarks/cold_start.py [--encoder umedpt --weights FILE] [--rounds 7]
+    python benchmarks/cold_start.py [--encoder efficientnet-lite0 --encoder umedpt --weights FILE] [--rounds 7]
 
+"NAME:torch" is an encoder on that runtime; ``--weights`` are those of umedpt.
 Prints a Markdown table: medians of wall and processor seconds, taken in turns so that a busy minute hits all alike, and
 the highest memory of the largest process. The first call has an empty cache of its own, so nothing is compiled yet.
 """
@@ -40,7 +41,7 @@ def _timed(command: list[str]) -> tuple[float, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--encoder", default="efficientnet-lite0")
+    parser.add_argument("--encoder", action="append", help="default: efficientnet-lite0")
     parser.add_argument("--weights")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=7)
@@ -48,13 +49,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         image, out = Path(place, "chest.png"), Path(place, "f.h5")
         _radiograph(image)
-        weights = ["--weights", options.weights] if options.weights else []
         extract = ["-m", "umedfeat", "extract", "-i", str(image), "-o", str(out), "--overwrite", "--progress", "none"]
-        extract += ["--encoder", options.encoder, "--device", options.device, *weights]
-        rows = {
-            "import torch": [sys.executable, "-c", "import torch"],
-            f"extract, {options.encoder}": [sys.executable, *extract],
-        }
+        extract += ["--device", options.device]
+        rows = {"import torch": [sys.executable, "-c", "import torch"]}
+        for wanted in options.encoder or ["efficientnet-lite0"]:
+            name, _, runtime = wanted.partition(":")
+            own = ["--weights", options.weights] if name == "umedpt" and options.weights else []
+            rows[f"extract, {wanted}"] = [
+                sys.executable,
+                *extract,
+                *["--encoder", name, "--runtime", runtime or "auto", *own],
+            ]
         figures: dict[str, list[tuple[float, float, float]]] = {name: [] for name in rows}
         os.environ["UMEDFEAT_CACHE"] = str(Path(place, "cache"))
         for name, command in rows.items():

@@ -21,7 +21,7 @@ from torch import nn
 from torchvision import models
 
 from umedfeat.encoders import load_encoder
-from umedfeat.encoders.runtimes.openvino_runtime import openvino_is_installed
+from umedfeat.encoders.runtimes.choosing import openvino_is_installed
 from umedfeat.encoders.weights.checkpoint import read_checkpoint
 from umedfeat.terminal.tables import render_table
 

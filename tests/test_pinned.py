@@ -43,7 +43,7 @@ def _facts(folder: Path) -> dict[str, Any]:
     (folder / "key").write_text("a fixed key of the test suite")
     (folder / "key").chmod(0o600)
     _inputs(folder / "in")
-    choice = EncoderChoice("efficientnet-lite0", device="cpu")
+    choice = EncoderChoice("efficientnet-lite0", device="cpu", runtime="torch")  # with and without extras
     pseudonyms = Pseudonyms(load_key(folder / "key"))
     umedfeat.extract(folder / "in", folder / "out.h5", encoder=choice, policy=Policy(), pseudonyms=pseudonyms)
     with FeatureFile(folder / "out.h5") as file:

@@ -58,17 +58,22 @@ def modules_of_a_run(radiograph: Path, *options: str) -> set[str]:
 
 
 def test_a_radiograph_needs_no_other_formats_libraries(radiograph: Path) -> None:
-    modules = modules_of_a_run(radiograph, "--encoder", "efficientnet-lite0", "--device", "cpu")
+    modules = modules_of_a_run(radiograph, "--encoder", "efficientnet-lite0", "--device", "cpu", "--runtime", "torch")
     assert not modules & FORBIDDEN
+    assert "torch" in modules
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])
-def test_umedpt_on_openvino_needs_no_torch(radiograph: Path, device: str) -> None:
+@pytest.mark.parametrize("encoder", ["umedpt", "efficientnet-lite0", "umedfeat-open"])
+def test_on_openvino_no_torch_is_needed(radiograph: Path, encoder: str, device: str) -> None:
     pytest.importorskip("openvino")
     if may_have_gpu() and device == "auto":
         pytest.skip("here torch is asked for GPUs")
-    write_official(radiograph.parent / "look.pt.zip")
-    modules = modules_of_a_run(radiograph, "--weights", str(radiograph.parent / "look.pt.zip"), "--device", device)
+    weights = radiograph.parent / "look.pt.zip"
+    if encoder == "umedpt":
+        write_official(weights)
+    own = ["--weights", str(weights)] if weights.exists() else []
+    modules = modules_of_a_run(radiograph, "--encoder", encoder, "--device", device, *own)
     assert not modules & ((FORBIDDEN | {"torch"}) - {"openvino"})
     assert "openvino" in modules
 

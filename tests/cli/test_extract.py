@@ -20,6 +20,7 @@ from PIL import Image
 from umedfeat.cli import run
 from umedfeat.demo.cohort import _ct, _radiographs, _real
 from umedfeat.demo.cohort import _slide as write_demo_slide
+from umedfeat.encoders.runtimes.choosing import openvino_is_installed
 from umedfeat.store import FeatureFile
 
 ENCODER = ["--encoder", "efficientnet-lite0", "--device", "cpu", "--workers", "1", "--progress", "none"]
@@ -311,7 +312,8 @@ def test_two_devices_write_the_file_of_one(tmp_path: Path, capsys: pytest.Captur
     assert (log["device"], log["devices"], log["precision"], log["batch_size"]) == ("cpu,cpu", 2, "fp32", 2)
     assert set(log["waited_for"]) == {"plan", "read", "encode", "write"}
     told = capsys.readouterr()
-    assert "efficientnet-lite0 on cpu,cpu (fp32, torch), batches of 2, 1 reading processes" in told.err
+    how = f"fp32, {'openvino' if openvino_is_installed() else 'torch'}"
+    assert f"efficientnet-lite0 on cpu,cpu ({how}), batches of 2, 1 reading processes" in told.err
     assert "waited for" in told.out
 
 

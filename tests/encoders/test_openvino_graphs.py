@@ -122,8 +122,24 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(weights: Path, mo
     assert np.isfinite(vectors(weights)).all()
 
 
-def test_the_graphs_used_last_stay(cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_graphs, "_KEPT", 2)
-    for columns in (128, 144, 160):
+def test_the_graphs_used_last_stay(
+    cache: Path, compiled: list[str], weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as fit into a bound of bytes."""
+    vectors(weights)
+    (graph,) = cache.glob("*.graph")
+    monkeypatch.setattr(openvino_graphs, "_KEPT_BYTES", int(2.5 * graph.stat().st_size))
+    for columns in (144, 160, 128, 160):  # 160 was compiled first; 128 takes the place of 144
         vectors(weights, PIXELS[:, :, :columns])
-    assert len(list(cache.glob("*.graph"))) == 2
+    assert (len(compiled), len(list(cache.glob("*.graph")))) == (3, 2)
+    vectors(weights, PIXELS[:, :, :144])
+    assert len(compiled) == 4
+
+
+def test_the_newest_graph_stays_whatever_its_size(
+    cache: Path, compiled: list[str], weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_graphs, "_KEPT_BYTES", 1)
+    for columns in (144, 160, 160):
+        vectors(weights, PIXELS[:, :, :columns])
+    assert (len(compiled), len(list(cache.glob("*.graph")))) == (2, 1)

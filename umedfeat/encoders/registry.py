@@ -52,7 +52,7 @@ class EncoderEntry:
     gated: bool = False
 
     def load(self, choice: EncoderChoice) -> Encoder:
-        """Call the loader (imported on first use: it brings torch).
+        """Call the loader (imported on first use: most bring torch).
 
         Raises:
             SetupError: the loader of another package is not there, or what it gives is no encoder.
@@ -95,7 +95,7 @@ ENCODERS: dict[str, EncoderEntry] = {
         EncoderEntry(
             "efficientnet-lite0",
             "ImageNet EfficientNet-Lite0, installed with this package: needs no network",
-            "umedfeat.encoders.baseline:load_efficientnet_lite0",
+            "umedfeat.encoders.lite0:load_efficientnet_lite0",
         ),
         EncoderEntry(
             "umedfeat-open",

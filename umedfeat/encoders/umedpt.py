@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.encoders.config import Checkpoint, PoolOrder
+from umedfeat.encoders.runtimes.choosing import uses_openvino
 from umedfeat.encoders.weights.checkpoint import read_checkpoint
 from umedfeat.encoders.weights.models import MODELS
-from umedfeat.errors import CheckpointRefused, SetupError
+from umedfeat.errors import CheckpointRefused
 from umedfeat.policy import DEFAULT_SIDE
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def _fitting(checkpoint: Checkpoint) -> Iterator[None]:
 
 def _encoder(checkpoint: Checkpoint, order: PoolOrder | None, choice: EncoderChoice) -> Encoder:
     settings = _settings(choice.name, checkpoint, order)
-    if choice.tokens and choice.runtime != "openvino":
+    on_openvino = uses_openvino(choice, computed=checkpoint.config.family == "swin")
+    if choice.tokens:
         from umedfeat.encoders.baseline import as_encoder
 
         return as_encoder(build_network(checkpoint, order), DEFAULT_SIDE, settings, choice)
@@ -116,42 +118,22 @@ def _encoder(checkpoint: Checkpoint, order: PoolOrder | None, choice: EncoderCho
             compiled=choice.compile,
         )
 
-    if not _uses_openvino(checkpoint, choice):
+    if not on_openvino:
         return with_torch()
+    from umedfeat.encoders.runtimes.openvino_networks import SwinNetwork
     from umedfeat.encoders.runtimes.openvino_runtime import OpenVinoEncoder
 
     with _fitting(checkpoint):
-        encoder = OpenVinoEncoder(
-            checkpoint,
-            order,
-            name=choice.name,
-            image_size=DEFAULT_SIDE,
-            settings=settings,
-            precision=choice.precision,
-            with_torch=with_torch,
-        )
-        encoder.try_out(_TRIAL_SIDE)
-    return encoder
-
-
-def _uses_openvino(checkpoint: Checkpoint, choice: EncoderChoice) -> bool:
-    """Asked for, or "auto" where it is installed and faster: a Swin on a CPU, in fp32 or the processor's own bf16.
-
-    Raises:
-        SetupError: asked for where it cannot be.
-    """
-    from umedfeat.encoders.runtimes.openvino_runtime import openvino_is_installed
-
-    if choice.tokens:
-        raise SetupError("--tokens are computed by torch", remedy="leave out --runtime openvino, or --tokens")
-    fits = choice.device == "cpu" and choice.precision != "fp16" and checkpoint.config.family == "swin"
-    if choice.runtime == "openvino":
-        if not fits:
-            raise SetupError("--runtime openvino computes Swin encoders on a CPU", remedy="--runtime torch")
-        if not openvino_is_installed():
-            raise SetupError("--runtime openvino needs the extra", remedy="pip install 'umedfeat[openvino]'")
-        return True
-    return choice.runtime == "auto" and fits and not choice.compile and openvino_is_installed()
+        network = SwinNetwork(checkpoint, order)
+        network.try_out(_TRIAL_SIDE)
+    return OpenVinoEncoder(
+        network,
+        name=choice.name,
+        image_size=DEFAULT_SIDE,
+        settings=settings,
+        precision=choice.precision,
+        with_torch=with_torch,
+    )
 
 
 def _order(asked: str | None, checkpoint: Checkpoint, registered: PoolOrder) -> PoolOrder:

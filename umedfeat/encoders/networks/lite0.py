@@ -6,58 +6,29 @@ tensors are timm's (``tf_efficientnet_lite0``), so that its weights load by name
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import nn
 from torch.nn import functional
 
+from umedfeat.encoders.networks.lite0_layout import DIM, EPSILON, STAGES, STEM, same_padding
+
 __all__ = ["Lite0"]
-
-#: TensorFlow's; torch's own default is 1e-5.
-_EPSILON = 1e-3
-_STEM, _HEAD = 32, 1280
-
-
-class _Stage(NamedTuple):
-    """Blocks of one resolution; the first has the stride."""
-
-    blocks: int
-    kernel: int
-    stride: int
-    expansion: int
-    channels: int
-
-
-_STAGES = (
-    _Stage(1, 3, 1, 1, 16),
-    _Stage(2, 3, 2, 6, 24),
-    _Stage(2, 5, 2, 6, 40),
-    _Stage(3, 3, 2, 6, 80),
-    _Stage(3, 5, 1, 6, 112),
-    _Stage(4, 5, 2, 6, 192),
-    _Stage(1, 3, 1, 6, 320),
-)
 
 
 class _SameConv(nn.Conv2d):
     """A strided convolution with TensorFlow's padding: as many outputs as ⌈side / stride⌉, the odd pixel at the end."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's own name for it
-        rows, columns = (self._missing(side) for side in input.shape[-2:])
-        padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
-        return super().forward(functional.pad(input, padding))
-
-    def _missing(self, side: int) -> int:
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        return max(0, (-(-side // stride) - 1) * stride + kernel - side)
+        sides = zip(input.shape[-2:], self.kernel_size, self.stride, strict=True)
+        rows, columns = (same_padding(*side) for side in sides)
+        return super().forward(functional.pad(input, (*columns, *rows)))
 
 
 class _Norm(nn.BatchNorm2d):
     """Batch normalisation with the statistics of the training, then ReLU6 where ``active``."""
 
     def __init__(self, channels: int, *, active: bool) -> None:
-        super().__init__(channels, eps=_EPSILON)
+        super().__init__(channels, eps=EPSILON)
         self.active = active
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's own name for it
@@ -111,10 +82,10 @@ class Lite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv_stem = _SameConv(3, _STEM, 3, 2, bias=False)
-        self.bn1 = _Norm(_STEM, active=True)
-        stages, inputs = [], _STEM
-        for stage in _STAGES:
+        self.conv_stem = _SameConv(3, STEM, 3, 2, bias=False)
+        self.bn1 = _Norm(STEM, active=True)
+        stages, inputs = [], STEM
+        for stage in STAGES:
             blocks: list[nn.Module] = []
             for number in range(stage.blocks):
                 stride = 1 if number else stage.stride
@@ -125,8 +96,8 @@ class Lite0(nn.Module):
                 inputs = stage.channels
             stages.append(nn.Sequential(*blocks))
         self.blocks = nn.Sequential(*stages)
-        self.conv_head = nn.Conv2d(inputs, _HEAD, 1, bias=False)
-        self.bn2 = _Norm(_HEAD, active=True)
+        self.conv_head = nn.Conv2d(inputs, DIM, 1, bias=False)
+        self.bn2 = _Norm(DIM, active=True)
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
         """The last map (n, 1280, h, w)."""

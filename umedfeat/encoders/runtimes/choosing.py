@@ -1,11 +1,14 @@
-"""Which device and which precision: settled before a network is loaded, with torch only where a GPU may be."""
+"""Which device, precision and runtime: settled before a network is loaded, with torch only where a GPU may be."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.errors import SetupError
 from umedfeat.machine import has_bfloat16
 
-__all__ = ["choose_device", "choose_precision"]
+__all__ = ["choose_device", "choose_precision", "openvino_is_installed", "uses_openvino"]
 
 _PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -49,6 +52,35 @@ def choose_precision(precision: str, device: str) -> str:
         message = "--precision bf16: this processor would emulate it (it has neither AVX512-BF16 nor AMX)"
         raise SetupError(message, remedy="--precision fp32, which is faster here, or auto")
     return precision
+
+
+def openvino_is_installed() -> bool:
+    """Is the extra there?"""
+    return find_spec("openvino") is not None
+
+
+def uses_openvino(choice: EncoderChoice, *, computed: bool) -> bool:
+    """Asked for, or "auto" where it is installed: never by the number of images, since features tell their runtime.
+
+    Args:
+        choice: with a settled device and precision.
+        computed: is the network one that OpenVINO computes here (on a CPU, in fp32 or the processor's own bf16)?
+
+    Raises:
+        SetupError: asked for where it cannot be.
+    """
+    fits = computed and choice.device == "cpu" and choice.precision != "fp16"
+    if choice.runtime != "openvino":
+        plain = not choice.tokens and not choice.compile
+        return choice.runtime == "auto" and fits and plain and openvino_is_installed()
+    if choice.tokens:
+        raise SetupError("--tokens are computed by torch", remedy="leave out --runtime openvino, or --tokens")
+    if not fits:
+        message = f"--runtime openvino computes Swin encoders and EfficientNet-Lite0 on a CPU, not {choice.name}"
+        raise SetupError(message, remedy="--runtime torch")
+    if not openvino_is_installed():
+        raise SetupError("--runtime openvino needs the extra", remedy="pip install 'umedfeat[openvino]'")
+    return True
 
 
 def _gpu_has_bf16() -> bool:

@@ -18,23 +18,24 @@ from typing import Any
 
 from umedfeat.disk.plain import open_plain
 from umedfeat.encoders.cache import cache_folder, is_open_to_all
-from umedfeat.encoders.config import Checkpoint
+from umedfeat.encoders.runtimes.openvino_networks import Network
 from umedfeat.machine import processor
 
-__all__ = ["compiled_swin"]
+__all__ = ["compiled_graph"]
 
 log = logging.getLogger("umedfeat")
 
 #: Changes when the graphs that are built change.
 _GENERATION = 1
 _FOLDER = "openvino"
-#: Graphs that stay in the cache, the ones used last; about as large as their weights.
-_KEPT = 8
+#: Bytes of graphs that stay in the cache, the ones used last. A graph is about as large as its weights (UMedPT 120 MB,
+#: EfficientNet-Lite0 16 MB): four sizes of UMedPT, and a small part of a home folder that has a quota.
+_KEPT_BYTES = 512 << 20
 _DIGEST_BYTES = 32
 
 
-def compiled_swin(checkpoint: Checkpoint, height: int, width: int, threads: int, precision: str) -> Any:
-    """The compiled graph of a Swin for one size: one stream of one thread per core.
+def compiled_graph(network: Network, height: int, width: int, threads: int, precision: str) -> Any:
+    """The compiled graph of a network for one size: one stream of one thread per core.
 
     Args:
         threads: streams.
@@ -43,18 +44,12 @@ def compiled_swin(checkpoint: Checkpoint, height: int, width: int, threads: int,
     import openvino
 
     core, options = openvino.Core(), _options(threads, precision)
-    place = _place(checkpoint, height, width, precision)
+    place = _place(network, height, width, precision)
     content = None if place is None else _read(place)
     if content is not None:
         with contextlib.suppress(RuntimeError):  # of another build of OpenVINO: compiled anew
             return core.import_model(content, "CPU", options)
-    from umedfeat.encoders.runtimes.openvino_sums import sum_in_pieces
-    from umedfeat.encoders.runtimes.openvino_swin import swin_graph
-
-    graph = swin_graph(checkpoint.config, checkpoint.arrays, height, width)
-    if precision == "fp32":
-        sum_in_pieces(graph)
-    compiled = core.compile_model(graph, "CPU", options)
+    compiled = core.compile_model(network.graph(height, width, precision), "CPU", options)
     if place is not None:
         _write(place, _exported(compiled))
     return compiled
@@ -77,14 +72,13 @@ def _options(threads: int, precision: str) -> dict[str, Any]:
     }
 
 
-def _place(checkpoint: Checkpoint, height: int, width: int, precision: str) -> Path | None:
+def _place(network: Network, height: int, width: int, precision: str) -> Path | None:
     """Where the compiled graph of these weights lies, or None without a folder that only its owner can write to."""
     import openvino
 
     facts = {
         "generation": _GENERATION,
-        "weights": checkpoint.sha256,
-        "config": repr(checkpoint.config),
+        **network.identity,
         "size": [height, width],
         "precision": precision,
         "openvino": openvino.__version__,
@@ -135,7 +129,10 @@ def _write(place: Path, content: bytes) -> None:
 
 
 def _tidy(folder: Path) -> None:
-    """Keep the graphs that were used last."""
-    graphs = sorted(folder.glob("*.graph"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in graphs[_KEPT:]:
-        path.unlink(missing_ok=True)
+    """Keep the graphs that were used last; the newest in any case, or every run of a large encoder would compile it."""
+    graphs = sorted(((path.stat(), path) for path in folder.glob("*.graph")), key=lambda pair: -pair[0].st_mtime)
+    total = 0
+    for number, (facts, path) in enumerate(graphs):
+        total += facts.st_size
+        if number and total > _KEPT_BYTES:
+            path.unlink(missing_ok=True)

@@ -10,16 +10,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.encoders.config import Checkpoint, PoolOrder
-from umedfeat.encoders.networks.pooling import pooling_of
-from umedfeat.encoders.networks.windows import wants_float64
+from umedfeat.encoders.runtimes.openvino_networks import Network
 from umedfeat.machine import usable_cores
 
 if TYPE_CHECKING:
@@ -28,23 +25,17 @@ if TYPE_CHECKING:
     from umedfeat.encoders.runtimes.torch_runtime import TorchEncoder
     from umedfeat.encoders.transform import Transform
 
-__all__ = ["OpenVinoEncoder", "openvino_is_installed"]
+__all__ = ["OpenVinoEncoder"]
 
 #: Compiled graphs that are kept, one per size of input.
 _KEPT_SIZES = 4
 
 
-def openvino_is_installed() -> bool:
-    """Is the extra there?"""
-    return find_spec("openvino") is not None
-
-
 class OpenVinoEncoder:
-    """An Encoder (see ``umedfeat.contract``) that computes a Swin with OpenVINO on the CPU.
+    """An Encoder (see ``umedfeat.contract``) that computes a network with OpenVINO on the CPU.
 
     Args:
-        checkpoint: a Swin's.
-        order: of the squeezer's parts, or None for the mean over the map.
+        network: as graphs.
         name, image_size, settings: as in ``Encoder``; precision and runtime are added to the settings.
         precision: "fp32", or "bf16" where the processor has it.
         with_torch: makes the same encoder on torch.
@@ -54,8 +45,7 @@ class OpenVinoEncoder:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
-        order: PoolOrder | None,
+        network: Network,
         *,
         name: str,
         image_size: int,
@@ -64,31 +54,19 @@ class OpenVinoEncoder:
         with_torch: Callable[[], TorchEncoder],
     ) -> None:
         self.name = name
-        self.dim = checkpoint.config.dim
+        self.dim = network.dim
         self.image_size = image_size
         self.precision = precision
         self.settings = {**settings, "precision": precision, "runtime": "openvino", "compiled": False}
-        self._checkpoint = checkpoint
-        self._pool = pooling_of(checkpoint, order)
+        self._network = network
         self._with_torch = with_torch
         self._on_torch: TorchEncoder | None = None
         self._idle: OrderedDict[tuple[int, int], SimpleQueue[Any]] = OrderedDict()
         self._threads: ThreadPoolExecutor | None = None
 
-    def try_out(self, side: int) -> None:
-        """Build the graph of a small image, without compiling it, and pool a map.
-
-        Raises:
-            KeyError, ValueError, RuntimeError: the weights do not fit each other.
-        """
-        from umedfeat.encoders.runtimes.openvino_swin import swin_graph
-
-        graph = swin_graph(self._checkpoint.config, self._checkpoint.arrays, side, side)
-        self._pool(np.zeros(tuple(graph.output(0).shape)[1:], dtype=np.float32))
-
     def prepare(self, height: int, width: int) -> None:
         """See ``umedfeat.contract.ArrayEncoder``."""
-        if not wants_float64(height, width):
+        if not self._network.needs_torch(height, width):
             self._requests(height, width)
 
     @property
@@ -121,7 +99,7 @@ class OpenVinoEncoder:
         """See ``umedfeat.contract.ArrayEncoder``."""
         count, height, width, _ = pixels.shape
         out = np.empty((count, self.dim), dtype=np.float32)
-        if count and wants_float64(height, width):
+        if count and self._network.needs_torch(height, width):
             import torch
 
             return self._torch(torch.from_numpy(unit(pixels)).permute(0, 3, 1, 2)).numpy()
@@ -131,12 +109,12 @@ class OpenVinoEncoder:
         return out
 
     def _one(self, idle: SimpleQueue[Any], pixels: npt.NDArray[Any], out: npt.NDArray[np.float32], place: int) -> None:
-        """One image by one request; the squeezer is computed in float64."""
+        """One image by one request."""
         request = idle.get()
         try:
             image = np.ascontiguousarray(unit(pixels[place : place + 1]).transpose(0, 3, 1, 2))
             request.infer({0: image})
-            out[place] = self._pool(request.get_output_tensor(0).data[0])
+            out[place] = self._network.vector(request.get_output_tensor(0).data)
         finally:
             idle.put(request)
 
@@ -158,10 +136,10 @@ class OpenVinoEncoder:
 
     def _compiled(self, height: int, width: int) -> SimpleQueue[Any]:
         """Requests are run and waited for one by one: results of callbacks could be read before they were written."""
-        from umedfeat.encoders.runtimes.openvino_graphs import compiled_swin
+        from umedfeat.encoders.runtimes.openvino_graphs import compiled_graph
 
         threads = usable_cores()
-        compiled = compiled_swin(self._checkpoint, height, width, threads, self.precision)
+        compiled = compiled_graph(self._network, height, width, threads, self.precision)
         idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(threads):
             idle.put(compiled.create_infer_request())

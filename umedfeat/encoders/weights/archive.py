@@ -19,12 +19,13 @@ import numpy.typing as npt
 from umedfeat.encoders.weights.inert_reader import MAX_STREAM_BYTES, StorageRef, TensorView, read_tree
 from umedfeat.errors import CheckpointRefused
 
-__all__ = ["TorchArchive", "open_module", "opened_archive"]
+__all__ = ["ITEM_BYTES", "TorchArchive", "as_array", "checked_view", "open_module", "opened_archive"]
 
 _MAX_MEMBERS = 20_000
 #: The largest official encoder has 0.8 GB.
 _MAX_MODULE_BYTES = 2 << 30
-_ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "int64": 8, "int32": 4, "bool": 1}
+#: Of one element of a storage.
+ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "int64": 8, "int32": 4, "bool": 1}
 _DAMAGE = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
@@ -150,24 +151,16 @@ class TorchArchive:
         Raises:
             CheckpointRefused: the view leaves its storage, or the storage is not what it says.
         """
-        storage = view.storage
-        elements = int(np.prod(view.size, dtype=object)) if view.size else 1
-        last = view.offset + sum((size - 1) * stride for size, stride in zip(view.size, view.stride, strict=True))
-        if elements > storage.numel or (elements and last >= storage.numel):
-            raise CheckpointRefused(f"{self._label}: refused: tensor {name[:80]} leaves its storage")
-        self._bytes_left -= elements * max(4, _ITEM_BYTES[storage.dtype])
+        self._bytes_left -= checked_view(view, name, self._label)
         if self._bytes_left < 0:
             raise CheckpointRefused(f"{self._label}: refused: its tensors are larger than the file that holds them")
-        raw = _numbers(self._storage(storage, name), storage.dtype)
-        steps = [stride * raw.itemsize for stride in view.stride]
-        strided = np.lib.stride_tricks.as_strided(raw[view.offset :], view.size, steps, writeable=False)
-        return np.array(strided, dtype=np.float32 if strided.dtype.kind == "f" else strided.dtype, order="C")
+        return as_array(view, self._storage(view.storage, name))
 
     def _storage(self, storage: StorageRef, name: str) -> bytes:
         if storage.numel == 0:
             raise CheckpointRefused(f"{self._label}: refused: tensor {name[:80]} is empty")
         member = self._members.get(f"{self._root}/data/{storage.key}")
-        wanted = storage.numel * _ITEM_BYTES[storage.dtype]
+        wanted = storage.numel * ITEM_BYTES[storage.dtype]
         if member is None or member.file_size != wanted or member.compress_type != zipfile.ZIP_STORED:
             raise CheckpointRefused(f"{self._label}: refused: storage {storage.key} is not {wanted} plain bytes")
         data = self._archive.read(member)
@@ -179,6 +172,28 @@ class TorchArchive:
         if self._members[member].file_size > limit:
             raise CheckpointRefused(f"{self._label}: refused: {member.rpartition('/')[2]} is too large")
         return self._archive.read(member)
+
+
+def checked_view(view: TensorView, name: str, label: str) -> int:
+    """Bytes that a tensor takes as an array.
+
+    Raises:
+        CheckpointRefused: it leaves its storage.
+    """
+    storage = view.storage
+    elements = int(np.prod(view.size, dtype=object)) if view.size else 1
+    last = view.offset + sum((size - 1) * stride for size, stride in zip(view.size, view.stride, strict=True))
+    if elements > storage.numel or (elements and last >= storage.numel):
+        raise CheckpointRefused(f"{label}: refused: tensor {name[:80]} leaves its storage")
+    return elements * max(4, ITEM_BYTES[storage.dtype])
+
+
+def as_array(view: TensorView, data: bytes) -> npt.NDArray[Any]:
+    """A contiguous copy of a checked tensor out of its storage; floating types as float32."""
+    raw = _numbers(data, view.storage.dtype)
+    steps = [stride * raw.itemsize for stride in view.stride]
+    strided = np.lib.stride_tricks.as_strided(raw[view.offset :], view.size, steps, writeable=False)
+    return np.array(strided, dtype=np.float32 if strided.dtype.kind == "f" else strided.dtype, order="C")
 
 
 def _numbers(data: bytes, dtype: str) -> npt.NDArray[Any]:

@@ -13,11 +13,11 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from umedfeat.errors import CheckpointRefused
 
-__all__ = ["ClassName", "Node", "StorageRef", "TensorView", "read_tree"]
+__all__ = ["ClassName", "Node", "StorageRef", "TensorView", "read_next", "read_tree"]
 
 #: The largest official encoder has a stream of 150 kB and 60 000 operations.
 MAX_STREAM_BYTES = 4 << 20
@@ -106,11 +106,16 @@ def read_tree(stream: bytes, name: str) -> Any:
     """
     if len(stream) > MAX_STREAM_BYTES:
         raise CheckpointRefused(f"{name}: the object stream has {len(stream)} bytes, more than any known encoder")
+    return read_next(io.BytesIO(stream), name)
+
+
+def read_next(stream: IO[bytes], name: str) -> Any:
+    """As ``read_tree``; the stream, of at most ``MAX_STREAM_BYTES``, then stands behind the object."""
     machine = _Machine(name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd escapes in damaged strings: refused a moment later
-            for number, (operation, argument, _) in enumerate(pickletools.genops(io.BytesIO(stream))):
+            for number, (operation, argument, _) in enumerate(pickletools.genops(stream)):
                 if number > _MAX_OPERATIONS:
                     raise machine.refused("too many operations")
                 machine.step(operation.name, argument)
@@ -326,12 +331,14 @@ class _Machine:
 
     def _persistent(self, _: Any) -> None:
         entry = self._pop()
+        if isinstance(entry, tuple) and len(entry) == 6 and entry[5] is None:  # before torch 1.6; of no part of another
+            entry = entry[:5]
         if not (isinstance(entry, tuple) and len(entry) == 5 and entry[0] == "storage"):
             raise self.refused("a reference to something else than a storage")
         _, kind, key, _, numel = entry
         if not isinstance(kind, ClassName) or kind.name not in _STORAGES:
             raise self.refused(f"a storage of {_described(kind)}")
-        if not isinstance(key, str) or not re.fullmatch(r"[0-9]{1,6}", key) or not _whole(numel):
+        if not isinstance(key, str) or not re.fullmatch(r"[0-9]{1,20}", key) or not _whole(numel):
             raise self.refused("a storage with a strange key or length")
         self._stack.append(StorageRef(key, _STORAGES[kind.name], numel))
 
