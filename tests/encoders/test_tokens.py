@@ -98,7 +98,7 @@ def test_the_transform_takes_pictures_and_is_picklable() -> None:
 def test_vectors_and_grids_come_from_one_pass_and_are_the_same() -> None:
     """With tokens asked for, an encoder's rows are its vectors bit for bit, and its grids behind them."""
     for name, side in (("efficientnet-lite0", 96), ("umedfeat-open", 64)):
-        plain = load_chosen(EncoderChoice(name, device="cpu"))
+        plain = load_chosen(EncoderChoice(name, device="cpu", runtime="torch"))  # which computes tokens
         dense = load_chosen(EncoderChoice(name, device="cpu", tokens=True, side=side))
         images = torch.rand(3, 3, side, side)
         rows, columns, width = dense.settings["tokens"]
