@@ -55,6 +55,18 @@ def test_what_is_yaml_parses(path: Path) -> None:
     assert yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("name", ["Dockerfile", "umedfeat.def"])
+def test_images_are_made_of_all_that_a_wheel_needs(name: str) -> None:
+    """A build hook was left out once, and no image could be built."""
+    tomllib = pytest.importorskip("tomllib", reason="comes with Python 3.11")
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    targets = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {"pyproject.toml", project["project"]["readme"], targets["hooks"]["custom"]["path"], *targets["packages"]}
+    text = (DEPLOY / "container" / name).read_text(encoding="utf-8")
+    lines = [line.split() for line in text.splitlines() if line.startswith(("COPY ", "    ")) and "--from" not in line]
+    assert needed <= {word for line in lines for word in line}
+
+
 # ---- SLURM
 
 #: Stands in for the command: says that it runs, and ends as umedfeat does when it is asked to.

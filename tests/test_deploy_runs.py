@@ -95,3 +95,14 @@ def test_cwl_gives_the_same_bytes(cohort: Path) -> None:
     recipe = ["cwltool", "--preserve-environment", "PATH", str(DEPLOY / "cwl" / "extract.cwl"), "job.json"]
     subprocess.run(recipe, check=True, timeout=600)
     assert (cohort / "feats.h5").read_bytes() == (cohort / "whole.h5").read_bytes()
+
+
+@pytest.mark.skipif(not shutil.which("miniwdl"), reason="miniwdl is not installed")
+def test_wdl_gives_the_same_bytes(cohort: Path) -> None:
+    """Without containers: needs miniwdl-backend-bare."""
+    images = [f"images={path}" for path in sorted((cohort / "in").iterdir())]
+    given = [*images, f"key={cohort / 'site.key'}", "shards=2", f"encoder={ENCODER[1]}"]
+    recipe = ["miniwdl", "run", str(DEPLOY / "wdl" / "extract.wdl"), *given, f"options={' '.join(ENCODER[2:])}"]
+    bare = {"MINIWDL__SCHEDULER__CONTAINER_BACKEND": "bare"}
+    subprocess.run([*recipe, "--dir", "wdl/."], env={**os.environ, **bare}, check=True, timeout=600)
+    assert (cohort / "wdl/out/features/feats.h5").read_bytes() == (cohort / "whole.h5").read_bytes()

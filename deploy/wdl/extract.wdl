@@ -6,11 +6,19 @@ workflow extract {
     File key
     Int shards = 4
     String encoder = "umedpt"
+    String options = ""
     String container = "umedfeat:latest"
   }
   scatter (number in range(shards)) {
     call shard {
-      input: images = images, key = key, number = number + 1, total = shards, encoder = encoder, container = container
+      input:
+        images = images,
+        key = key,
+        number = number + 1,
+        total = shards,
+        encoder = encoder,
+        options = options,
+        container = container
     }
   }
   call merge { input: parts = shard.features, container = container }
@@ -27,13 +35,15 @@ task shard {
     Int number
     Int total
     String encoder
+    String options
     String container
   }
   command <<<
     set -eu
-    { echo path; cat ~{write_lines(images)}; } > images.csv
-    umedfeat extract --input images.csv --id-key "$(readlink -f ~{key})" --encoder ~{encoder} --progress none \
-      --shard ~{number}/~{total} --shard-out shard.h5
+    mkdir images # of links: items are called by the files' own names, wherever an engine has put them
+    while read -r image; do ln -s "$image" images/; done < ~{write_lines(images)}
+    umedfeat extract --input images --id-key "$(readlink -f ~{key})" --encoder ~{encoder} --progress none \
+      --shard ~{number}/~{total} --shard-out shard.h5 ~{options}
   >>>
   output {
     File features = "shard.h5"
