@@ -34,7 +34,7 @@ OF_OTHERS = {
     *("--build-arg", "--mount", "--from", "--index-url", "--no-cache-dir", "--uid", "--create-home", "--nv", "--bind"),
     *("--help", "--rm", "--user", "--gpus", "--shm-size"),
     *("--nodes", "--ntasks", "--ntasks-per-node", "--nodelist", "--exclude", "--overlap", "--head", "--port"),
-    *("--num-cpus", "--include-dashboard", "--address", "--block", "--object-store-memory"),
+    *("--num-cpus", "--include-dashboard", "--address", "--block", "--object-store-memory", "--strict"),
 }
 
 
