@@ -130,6 +130,12 @@ def test_options_and_parameters_of_one_name_have_one_default(command: str) -> No
     )
 
 
+def test_a_wrong_name_is_told_before_images_are_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(umedfeat.errors.SetupError, match="unknown encoder 'conhc'") as caught:
+        umedfeat.extract(tmp_path / "not there", tmp_path / "f.h5", encoder="conhc")
+    assert "did you mean conch" in caught.value.remedy
+
+
 # ---- the same outcome ---------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from umedfeat.contract import EncoderFacts
 from umedfeat.discovery import Discovery, discover
 from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.encoders.registry import entry_of
 from umedfeat.engine.local.here import Here, default_workers
 from umedfeat.engine.messages import Wishes
 from umedfeat.engine.protocols import Place
@@ -84,6 +85,8 @@ def extract(
     if wanted is not None:
         choice, policy, run = settings_like(wanted, choice, policy, run)
     choice, policy = sized_for_tokens(choice, policy)
+    if choice.weights is None:
+        entry_of(choice.name)  # a wrong name is told before a long look for images
     if geojson and preview_dir is None:
         raise SetupError("geojson needs a folder for pictures", remedy="add --preview DIR (preview_dir)")
     paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
