@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from slides import policy, source_of, write_slide
 
@@ -42,10 +43,22 @@ from umedfeat.terminal.progress import SilentProgress
 BATCH = 32
 DIM = 768
 WORKERS = 2
+COLUMNS = [
+    "slides",
+    "encoder takes",
+    "alone, tiles/s",
+    "run, tiles/s",
+    "by the clock",
+    "by processor time",
+    "parent busy",
+]
 
 
-class CostlessEncoder:
-    """The first values of an image: every row depends on its own image, and nothing is computed."""
+class CostlessOfTensors:
+    """The first values of an image: every row depends on its own image, and nothing is computed.
+
+    As any encoder of torch it gets float32 tensors, which the engine makes of 8-bit pixels.
+    """
 
     name = "costless"
     dim = DIM
@@ -56,6 +69,16 @@ class CostlessEncoder:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         return images[:, :, :16, :16].flatten(1)[:, :DIM].clone()
+
+
+class CostlessOfArrays(CostlessOfTensors):
+    """The same of pixels as they were read, as the encoders get them that OpenVINO computes."""
+
+    def prepare(self, height: int, width: int) -> None:
+        """Nothing to compile."""
+
+    def embed(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        return pixels[:, :16, :16].reshape(len(pixels), -1)[:, :DIM].astype(np.float32)
 
 
 def read_alone(slides: Sequence[Path], target: float, barrier: Any, said: Any) -> None:
@@ -88,11 +111,13 @@ def readers_alone(slides: Sequence[Path], target: float) -> float:
     return tiles / seconds
 
 
-def whole_run(sources: Sequence[Source], how: Policy, out: Path) -> tuple[float, float, float]:
+def whole_run(
+    sources: Sequence[Source], how: Policy, out: Path, encoder: CostlessOfTensors
+) -> tuple[float, float, float]:
     """(regions per second, share of its time that this process computed, seconds) of engine and store."""
     pool = WorkerPool(how, workers=WORKERS, slot_bytes=slot_bytes_for(how, BATCH), timeout=600)
     awake(pool)
-    device = LocalDevice(CostlessEncoder())  # type: ignore[arg-type]
+    device = LocalDevice(encoder)
     settings = EngineSettings(WORKERS, BATCH, spill_dir=out.parent)
     begin, busy = time.perf_counter(), time.process_time()
     with FeatureStore(out, Header({"name": "costless"}, how.to_dict()), dim=DIM) as store:
@@ -120,30 +145,32 @@ def processor_seconds() -> float:
 def slides_table(tissue: Path, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         slides = [write_slide(Path(folder) / f"slide{k}.svs", 20_480, tissue) for k in range(2 * WORKERS)]
-        print(
-            "| slides | readers alone, tiles/s | whole run, tiles/s | by the clock | by processor time | parent busy |"
-        )
-        print("|---|---|---|---|---|---|")
+        print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|")
         for name, target in (("halved (0.25 → 0.5)", 0.5), ("as scanned (0.25 → 0.25)", 0.25)):
             rows = [one_round(slides, target, Path(folder) / f"{target}-{k}.h5") for k in range(rounds)]
-            alone, run, clock, processor, busy = (statistics.median(column) for column in zip(*rows, strict=True))
-            shares = [row[3] for row in rows]
-            print(
-                f"| {name} | {alone:,.0f} | {run:,.0f} | {clock:.0f} % | {processor:.0f} % ({min(shares):.0f} – "
-                f"{max(shares):.0f}) | {busy:.0f} % |",
-                flush=True,
-            )
+            for way, found in zip(("arrays", "tensors"), zip(*rows, strict=True), strict=True):
+                alone, run, clock, processor, busy = (statistics.median(column) for column in zip(*found, strict=True))
+                shares = [row[3] for row in found]
+                print(
+                    f"| {name} | {way} | {alone:,.0f} | {run:,.0f} | {clock:.0f} % | {processor:.0f} % "
+                    f"({min(shares):.0f} – {max(shares):.0f}) | {busy:.0f} % |",
+                    flush=True,
+                )
 
 
-def one_round(slides: Sequence[Path], target: float, out: Path) -> tuple[float, float, float, float, float]:
-    """Tiles per second alone and in a run, the run in percent of the readers by clock and processor, parent's share."""
+def one_round(slides: Sequence[Path], target: float, out: Path) -> list[tuple[float, float, float, float, float]]:
+    """For each kind of encoder: tiles per second alone and in a run, the run in percent of the readers by clock and by
+    processor, and the parent's share."""
     begin = processor_seconds()
     alone = readers_alone(slides, target)
-    between = processor_seconds()
-    run, busy, _ = whole_run([source_of(slide) for slide in slides], policy(target), out)
-    end = processor_seconds()
-    out.unlink()
-    return alone, run, 100 * run / alone, 100 * (between - begin) / (end - between), 100 * busy
+    reading = processor_seconds() - begin
+    found = []
+    for encoder in (CostlessOfArrays(), CostlessOfTensors()):
+        begin = processor_seconds()
+        run, busy, _ = whole_run([source_of(slide) for slide in slides], policy(target), out, encoder)
+        found.append((alone, run, 100 * run / alone, 100 * reading / (processor_seconds() - begin), 100 * busy))
+        out.unlink()
+    return found
 
 
 def radiographs(count: int) -> None:
@@ -160,7 +187,7 @@ def radiographs(count: int) -> None:
             (place / f"image{k:06d}.png").hardlink_to(place / f"drawn{k % 10}.png")
         paths = sorted(place.glob("image*.png"))
         sources = [Source(id=path.stem, format="raster", path=path, files=(path,), name=path.name) for path in paths]
-        rate, busy, seconds = whole_run(sources, Policy().sized(), Path(folder) / "feats.h5")
+        rate, busy, seconds = whole_run(sources, Policy().sized(), Path(folder) / "feats.h5", CostlessOfArrays())
         print(f"\n{count:,} radiographs: {seconds:.0f} s, {rate:,.0f} images/s, the parent busy {100 * busy:.0f} %")
 
 

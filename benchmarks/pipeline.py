@@ -65,8 +65,8 @@ def make_radiographs(folder: Path, count: int, side: int) -> None:
         save(image("DX", pixels, BitsStored=12, HighBit=11), folder / f"{k:04d}.dcm")
 
 
-def inputs(folder: Path, tissue: Path) -> dict[str, Path]:
-    """Name → folder of inputs; those that stand from an earlier run are kept."""
+def inputs(folder: Path, tissue: Path, only: str) -> dict[str, Path]:
+    """Name → folder of the inputs whose name begins with ``only``; those that stand from an earlier run are kept."""
     makers = {
         "slides": lambda place: make_slides(place, tissue),
         "volumes": lambda place: make_volumes(place, tissue),
@@ -77,6 +77,8 @@ def inputs(folder: Path, tissue: Path) -> dict[str, Path]:
     }
     made = {}
     for name, maker in makers.items():
+        if not name.startswith(only):
+            continue
         made[name] = folder / name.replace(" ", "-").replace(",", "")
         if not (made[name] / "done").exists():
             made[name].mkdir(parents=True, exist_ok=True)
@@ -133,7 +135,7 @@ def main() -> None:
     parser.add_argument("--tissue", type=Path, required=True, help="a real slide whose tissue the slides show")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--folder", type=Path, help="where inputs are made and kept (default: a temporary one)")
-    parser.add_argument("--only", help="inputs whose name begins so")
+    parser.add_argument("--only", default="", help="inputs whose name begins so")
     parser.add_argument("--encoder", choices=["efficientnet-lite0", "umedpt"], action="append")
     parser.add_argument("--workers", type=int, action="append", help="repeatable; default: as the command chooses")
     options = parser.parse_args()
@@ -151,9 +153,7 @@ def main() -> None:
     print("|", *(f"{head} |" for head in heads))
     print("|" + "---|" * len(heads), flush=True)
     with tempfile.TemporaryDirectory() as temporary:
-        for name, source in inputs(options.folder or Path(temporary), options.tissue).items():
-            if options.only and not name.startswith(options.only):
-                continue
+        for name, source in inputs(options.folder or Path(temporary), options.tissue, options.only).items():
             for encoder in encoders:
                 for workers in options.workers or [0]:
                     report(name, source, encoder, ["--workers", str(workers)] if workers else [])
