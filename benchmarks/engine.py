@@ -5,8 +5,10 @@
 "Reading alone" are as many processes as the run has, each with slides of its own, nothing shared and nobody to report
 to: what readers can deliver. The run plans and reads the same slides in its pool, moves pixels through shared memory
 to the encoder, gathers features and writes them. Both clocks start when the processes have imported everything and end
-with the last tile; the run's holds the writing of the file. Both ways in turn, medians. Processor time is that of all
-processes from their start, imports included; beside other work it says more than the clock.
+with the last tile; the run's holds the writing of the file and the end of the processes. All ways in turn, medians: two
+runs, of an encoder that takes pixels as they were read (those that OpenVINO computes) and of one that takes tensors
+(those of torch). Processor time is that of all processes from their start, imports included; beside other work it says
+more than the clock.
 
 ``--radiographs`` draws so many PNG images of 512 pixels (10 drawn, the others hard links with names of their own) and
 tells what the parent process spends of its time on them: it limits a run when it is busy all the time.
@@ -23,11 +25,10 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from slides import policy, source_of, write_slide
 
 from umedfeat.contract import Source
@@ -39,6 +40,9 @@ from umedfeat.policy import Policy
 from umedfeat.readers import open_reader
 from umedfeat.store import FeatureStore, Header
 from umedfeat.terminal.progress import SilentProgress
+
+if TYPE_CHECKING:
+    import torch
 
 BATCH = 32
 DIM = 768
@@ -197,6 +201,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--radiographs", type=int, default=0)
     asked = parser.parse_args()
+    import torch  # here: reading processes import this file, and know no torch
+
     torch.set_num_threads(1)
     if asked.tissue:
         slides_table(asked.tissue, asked.rounds)
