@@ -70,14 +70,13 @@ def test_an_encoder_against_itself_differs_by_nothing():
     assert needed.budget in ("10 %", "50 %", "100 %")
 
 
-def test_a_difference_of_excellent_areas_of_few_patients_is_not_to_be_built_on():
-    """18 test patients, AUROC 0.98 and 0.95: 95 % intervals of the difference held the truth in 92 %."""
+def test_of_few_patients_intervals_of_differences_are_said_to_err_on_the_safe_side():
     said = {}
     for patients in (60, 160):
         cases = gaussian_cases(patients, 1, 6, shift=4.0)
         found = compare({"a": cases.features, "b": cases.features[:, :5]}, cases.labels, cases.patients, **QUICK)
         said[patients] = " ".join(render_comparison(found).split())
-    assert "AUROCs above 0.9" in said[60] and "AUROCs above 0.9" not in said[160]
+    assert "a little wider than they need be" in said[60] and "wider than" not in said[160]
 
 
 def test_the_verdict_comes_before_the_point_estimate(comparison):

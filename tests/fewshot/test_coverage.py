@@ -81,6 +81,8 @@ def test_r_squared_stays_below_one_and_is_covered():
         inside += bounds.low <= 0.6 <= bounds.high
     assert 0.9 <= inside / STUDIES <= 0.99
     assert interval(0.99, 0.99 - np.linspace(0, 0.1, 200), METRICS["r2"], np.zeros(9, int), 0.95).high < 1
+    for spread in (3.0, 1e6):  # of six patients bounds went down to -1e50, or to minus infinity
+        assert interval(0.6, 0.6 - np.linspace(0, spread, 200), METRICS["r2"], np.zeros(6, int), 0.95).kind == ""
 
 
 def test_no_interval_without_spread_or_patients():

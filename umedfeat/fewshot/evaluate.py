@@ -41,6 +41,7 @@ __all__ = [
     "Evaluation",
     "Measured",
     "Point",
+    "Uncertain",
     "drops_between",
     "evaluate",
     "evaluated",
@@ -124,7 +125,7 @@ def evaluate(
     for subgroup, part in _subgroups(cohort, predictions, settings.subgroups or ()):
         found = _measure(cohort, part, settings)
         patients, _ = test_patients(cohort, part.items)
-        uncertain = _Uncertain.of(cohort, part, found, settings.confidence)
+        uncertain = Uncertain.of(cohort, part, found, settings.confidence)
         for metric in metrics_of(cohort.task):
             each = found.per_draw[metric]
             scores += _scores(part, budget, encoder, subgroup, metric, each)
@@ -157,7 +158,7 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class _Uncertain:
+class Uncertain:
     """One classifier on one test set: what its intervals are made of.
 
     Attributes:
@@ -172,7 +173,8 @@ class _Uncertain:
     confidence: float
 
     @classmethod
-    def of(cls, cohort: Cohort, part: Predictions, found: Measured, confidence: float) -> _Uncertain:
+    def of(cls, cohort: Cohort, part: Predictions, found: Measured, confidence: float) -> Uncertain:
+        """Of measures under resampled weights of the test patients alone."""
         patients, _ = test_patients(cohort, part.items)
         folds = part.fold is not None
         strata = stratum_of(cohort, patients)

@@ -71,7 +71,8 @@ def table_of(result: ProbeResult, test_set: str, metrics: list[str]) -> list[Row
                 trained = f"{budget.n_patients} patients, {budget.repeats} draw{'' if budget.repeats == 1 else 's'}"
                 cells = [_cell(found[metric]) for metric in metrics]
                 spread = {METRICS[metric].label: _spread(found[metric]) for metric in spreads_of(result)}
-                rows.append(Row(f"{name}, {budget.name}", trained, spread, cells))
+                unbroken = budget.name.replace(" ", "\N{NO-BREAK SPACE}")
+                rows.append(Row(f"{name}, {unbroken}", trained, spread, cells))
     return rows
 
 

@@ -53,6 +53,10 @@ _SHRINKING = 0.55
 _FEWEST = 2
 #: Share of the resamplings in which a metric must be defined.
 _MOSTLY = 0.9
+#: R² of a handful of patients may have a bound at minus thousands, which says nothing.
+_SENSELESS = -100.0
+#: Steps on a logarithmic scale whose exponential is still finite.
+_FAR = 500.0
 #: By how much the variance of out-of-fold metrics exceeds that of resampled predictions.
 FOLDS_VARIANCE = 1.8
 
@@ -173,7 +177,7 @@ def interval(
     drawn: Spread = NOTHING,
     folds: bool = False,
 ) -> Interval:
-    """Confidence interval of one metric; none with fewer than two test patients of a class.
+    """Confidence interval of one metric; none with fewer than two test patients of a class, nor down to -100 and below.
 
     Args:
         estimate: the metric on the test set as it is. resampled: (B,) the metric under the weights.
@@ -188,7 +192,7 @@ def interval(
         return _exact_bound(estimate, metric, np.unique(stratum, return_counts=True)[1], confidence)
     factor = float(t.ppf(0.5 + confidence / 2, spread.freedom))
     low, high = _around(estimate, float(np.sqrt(spread.variance)), factor, metric)
-    return Interval(low, high, "bootstrap-t")
+    return NO_INTERVAL if low < _SENSELESS else Interval(low, high, "bootstrap-t")
 
 
 def _around(estimate: float, spread: float, factor: float, metric: Metric) -> tuple[float, float]:
@@ -203,7 +207,7 @@ def _around(estimate: float, spread: float, factor: float, metric: Metric) -> tu
         step = factor * spread / estimate
         return float(estimate * np.exp(-step)), float(estimate * np.exp(step))
     if metric.scale == "below one" and estimate < 1:
-        step = factor * spread / (1 - estimate)
+        step = min(factor * spread / (1 - estimate), _FAR)
         return float(1 - (1 - estimate) * np.exp(step)), float(1 - (1 - estimate) * np.exp(-step))
     return estimate - factor * spread, estimate + factor * spread
 

@@ -24,6 +24,8 @@ __all__ = ["joined", "unseen_variance"]
 _LOWEST = {"unit": 0.0, "signed": -1.0}
 #: Change of a recall by which a metric's slope is taken.
 _STEP = 0.01
+#: Variance of a recall that does not move.
+_ROUNDING = 1e-12
 
 
 def joined(
@@ -51,16 +53,17 @@ def unseen_variance(name: str, cells: Floats, variances: Floats, carriers: Ints)
     """What resampling misses of the variance of a paired difference in one metric of ``JOINED``.
 
     Where the few test patients of a class fare alike with both, their recalls differ by nothing in every resampling,
-    though five such patients say little about the sixth. As if half a patient more had gained, half a one lost, and one
-    fared alike with either outcome (Agresti and Min 2005), carried over to the metric by its slope in the recall.
+    though five such patients say little about the sixth. There, as if half a patient more had gained, half a one lost,
+    and one fared alike with either outcome (Agresti and Min 2005), carried over to the metric by its slope in the
+    recall. Where there is any spread it is believed: means over draws and items move by less than whole patients.
 
     Args:
         cells: (K, K) mean confusion matrix of the two. variances: (K,) of the differences in recall, resampled.
         carriers: (K,) test patients of each class.
     """
-    at_least = (carriers**2 * variances + 1.0) / (carriers + 2.0) ** 2
+    unseen = np.where(variances < _ROUNDING, 1.0 / (carriers + 2.0) ** 2, 0.0)
     slopes = np.array([_slope(name, cells, k) for k in range(len(cells))])
-    return float((slopes**2 * np.maximum(at_least - variances, 0.0)).sum())
+    return float((slopes**2 * unseen).sum())
 
 
 def _slope(name: str, cells: Floats, row: int) -> float:
