@@ -61,7 +61,9 @@ def test_lite0_has_tokens_whose_mean_is_its_vector() -> None:
     images = torch.rand(2, 3, 96, 64)
     grid = encoder(images, return_tokens=True)  # type: ignore[call-arg]
     assert grid.shape == (2, 3, 2, 1280)
-    assert torch.allclose(grid.mean((1, 2)), encoder(images), atol=1e-5)
+    assert torch.allclose(
+        grid.mean((1, 2)), encoder(images), atol=5e-5
+    )  # the vector may be OpenVINO's, the grid is torch's
 
 
 @pytest.mark.filterwarnings("ignore:--encoder random")
