@@ -109,7 +109,8 @@ def test_those_that_take_time_say_how_far_they_are(command: str) -> None:
 
 def _plain(value: object) -> object:
     """One word for "not given", and paths as text."""
-    return None if value in (None, "", (), False, click.core.UNSET) else str(value)  # type: ignore[attr-defined]
+    unset = getattr(click.core, "UNSET", None)  # of click 8.3 and newer
+    return None if value in (None, "", (), False, unset) else str(value)
 
 
 @pytest.mark.parametrize("command", [name for name in FUNCTIONS if name in LEAVES])
