@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,23 @@ def test_a_graph_is_compiled_once(cache: Path, compiled: list[str], weights: Pat
     np.testing.assert_array_equal(vectors(weights), first)
     assert compiled == ["compiled"]
     assert list(cache.iterdir()) == [graph]
+
+
+def test_the_first_look_at_a_tensor_is_not_shared_by_threads(
+    cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that came to it together waited for each other for ever, one of four times when provoked."""
+    lookers: list[str] = []
+    former = openvino.InferRequest.get_input_tensor
+
+    def watched(self: Any, *arguments: Any) -> Any:
+        lookers.append(threading.current_thread().name)
+        return former(self, *arguments)
+
+    monkeypatch.setattr(openvino.InferRequest, "get_input_tensor", watched)
+    vectors(weights)
+    assert lookers[0] == threading.current_thread().name
+    assert any(name.startswith("openvino") for name in lookers[1:])
 
 
 def test_other_sizes_and_weights_have_graphs_of_their_own(

@@ -140,9 +140,13 @@ class OpenVinoEncoder:
 
         threads = usable_cores()
         compiled = compiled_graph(self._network, height, width, threads, self.precision)
+        requests = [compiled.create_infer_request() for _ in range(threads)]
+        # OpenVINO's binding sets something up at the first look at a tensor; two threads that come to it together wait
+        # for each other for ever (one with the guard of a static variable, the other with Python's lock).
+        _ = requests[0].get_input_tensor(0).data
         idle: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(threads):
-            idle.put(compiled.create_infer_request())
+        for request in requests:
+            idle.put(request)
         return idle
 
     def _workers(self) -> ThreadPoolExecutor:
