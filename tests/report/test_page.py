@@ -17,6 +17,7 @@ from umedfeat.fewshot import ProbeSettings
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.report.figures.axes import linear_ticks
 from umedfeat.report.figures.embedding_map import MOST_POINTS, principal_plane
+from umedfeat.report.headline import headlines
 from umedfeat.report.preview.cards import picture_name
 from umedfeat.report.study_page import render_report, write_report
 
@@ -52,6 +53,13 @@ def test_the_headline_holds_the_numbers_of_the_result() -> None:
     assert f"tested on {row.test_patients} patients ({row.test_items} items)" in headline.group(1)
     assert f"single draws of {result.budgets[0].n_patients} reach {row.minimum:.3f} to {row.maximum:.3f}" in page
     assert f"<td>±{row.sd:.3f}<small>{row.minimum:.3f} to {row.maximum:.3f}</small></td>" in page
+
+
+def test_not_everybody_is_said_of_a_few() -> None:
+    said = {}
+    for name, options in {"shots": {"shots": (1, 4), "fractions": ()}, "everybody": {"fractions": (0.2, 1.0)}}.items():
+        said[name] = headlines(study(2, classifiers=("prototype",), **options))[0]
+    assert "; with 8 (4\N{NO-BREAK SPACE}shots)" in said["shots"] and "with all" in said["everybody"]
 
 
 def test_the_confusion_counts_every_test_item() -> None:

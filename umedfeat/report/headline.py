@@ -39,7 +39,8 @@ def headlines(result: ProbeResult) -> list[str]:
             f"With {patients[small.budget]} labelled {who} ({_kept(small.budget)}), {metric} is {with_interval(small)}"
         )
         if large is not small:
-            sentence += f"; with all {patients[large.budget]} ({_kept(large.budget)}), {with_interval(large)}"
+            everybody = "all " if large.fraction >= 1 else ""
+            sentence += f"; with {everybody}{patients[large.budget]} ({_kept(large.budget)}), {with_interval(large)}"
         tested = f"tested on {small.test_patients} {who.partition(',')[0]}"
         if small.test_items != small.test_patients:
             tested += f" ({small.test_items} items)"

@@ -35,7 +35,7 @@ from umedfeat.report.templating import render
 __all__ = ["render_report", "write_report"]
 
 #: Tables of so many classes leave room for the figures beside them.
-_FEW_CLASSES = 4
+_FEW_CLASSES = 3
 
 
 class Section(NamedTuple):
