@@ -335,11 +335,11 @@ def test_nan_from_the_encoder_fails_only_its_input(tmp_path: Path, monkeypatch: 
         return features
 
     monkeypatch.setattr(TorchEncoder, "__call__", overflowing)
-    assert extract(source, tmp_path / "f.h5") == 1
+    assert extract(source, tmp_path / "f.h5", "--runtime", "torch") == 1
     with FeatureFile(tmp_path / "f.h5") as file:
         assert file.ids == ("image0", "image1", "image2", "image3")
         assert file.failures["source"].tolist() == ["glare.png"]
         assert file.failures["error"].tolist() == ["NotFinite"]
         assert file.failures["stage"].tolist() == ["encode"]
     monkeypatch.setattr(TorchEncoder, "__call__", plain)
-    assert extract(source, tmp_path / "f.h5") == 0
+    assert extract(source, tmp_path / "f.h5", "--runtime", "torch") == 0
