@@ -76,7 +76,7 @@ def test_the_file_is_the_trainers_encoder(tasks: Path, trained: Path) -> None:
             wanted = training.model.features(images)
     finally:
         training.close()
-    found = umedfeat.load_encoder(weights=trained, device="cpu")(images.contiguous())
+    found = umedfeat.load_encoder(weights=trained, device="cpu", runtime="torch")(images.contiguous())
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
