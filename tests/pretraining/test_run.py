@@ -101,7 +101,20 @@ def test_extract_takes_the_file(tasks: Path, trained: Path, tmp_path: Path) -> N
     manifest = tasks.parent / "drawn" / "plain.csv"  # with a column mask `extract` would cut the masks' regions out
     names = sorted(path.name for path in (manifest.parent / "images").iterdir())
     manifest.write_text("path\n" + "".join(f"images/{name}\n" for name in names))
-    arguments = ["extract", "-i", str(manifest), "-o", str(out), "--weights", str(trained), "--workers", "1", "-q"]
+    arguments = [
+        "extract",
+        "-i",
+        str(manifest),
+        "-o",
+        str(out),
+        "--weights",
+        str(trained),
+        "--runtime",
+        "torch",
+        "--workers",
+        "1",
+        "-q",
+    ]
     result = CliRunner().invoke(root, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert "whole" in CliRunner().invoke(root, ["info", str(out)]).output
