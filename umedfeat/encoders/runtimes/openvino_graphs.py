@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,7 @@ def compiled_graph(network: Network, height: int, width: int, threads: int, prec
         threads: streams.
         precision: "fp32" or "bf16".
     """
-    import openvino
-
-    core, options = openvino.Core(), _options(threads, precision)
+    core, options = _core(), _options(threads, precision)
     place = _place(network, height, width, precision)
     content = None if place is None else _read(place)
     if content is not None:
@@ -53,6 +52,19 @@ def compiled_graph(network: Network, height: int, width: int, threads: int, prec
     if place is not None:
         _write(place, _exported(compiled))
     return compiled
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO's entry, one for the life of the process.
+
+    With AVX-512 its CPU plugin gives the thread that loads it a stack for signal handlers, and unmaps that stack when
+    the last graph and the last entry go. Where another thread drops them, the first one is left with an address of
+    nothing, and its next signal (a child that ends, Ctrl-C) kills the process. What stays loaded unmaps nothing.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _exported(compiled: Any) -> bytes:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from umedfeat.contract import Dropped, Json, Plan, Reader, RegionUnreadable, Source
 from umedfeat.engine.local.child import serving
+from umedfeat.engine.local.heap import keep_freed_memory
 from umedfeat.engine.local.slots import SlotView
 from umedfeat.engine.messages import Batch, Job, Message, Planned, Read, Segment, Visit, Visited
 from umedfeat.errors import InputError, OutputError, UnreadableInput
@@ -184,6 +185,7 @@ def _read_segment(segment: Segment, view: npt.NDArray[Any], readers: OpenReaders
 def serve(link: Connection, formats: Sequence[str]) -> None:
     """Main loop of the process: policy and slots, then messages in, answers out, until the parent closes the link."""
     with serving():
+        keep_freed_memory()
         for name in formats:  # while the parent loads its encoder
             with contextlib.suppress(ImportError):  # told when a source is opened
                 reader_format(name)
