@@ -76,9 +76,11 @@ def test_other_layouts_are_refused(tmp_path: Path, state: OrderedDict[str, torch
         read_old_layout(tmp_path / "none.pth")
 
 
-def test_nan_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [float("nan"), 1e300], ids=["nan", "beyond float32"])
+def test_what_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
+    weight = torch.tensor([1.0, value], dtype=torch.float64)
     with pytest.raises(CheckpointRefused, match="NaN or infinity in weight"):
-        read_old_layout(saved(tmp_path / "bad.pth", {"weight": torch.tensor([1.0, float("nan")])}))
+        read_old_layout(saved(tmp_path / "bad.pth", {"weight": weight}))
 
 
 def test_every_cut_is_refused(tmp_path: Path, state: OrderedDict[str, torch.Tensor]) -> None:

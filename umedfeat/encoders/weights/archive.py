@@ -193,7 +193,8 @@ def as_array(view: TensorView, data: bytes) -> npt.NDArray[Any]:
     raw = _numbers(data, view.storage.dtype)
     steps = [stride * raw.itemsize for stride in view.stride]
     strided = np.lib.stride_tricks.as_strided(raw[view.offset :], view.size, steps, writeable=False)
-    return np.array(strided, dtype=np.float32 if strided.dtype.kind == "f" else strided.dtype, order="C")
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite then, or NaN: refused as such, by name
+        return np.array(strided, dtype=np.float32 if strided.dtype.kind == "f" else strided.dtype, order="C")
 
 
 def _numbers(data: bytes, dtype: str) -> npt.NDArray[Any]:
