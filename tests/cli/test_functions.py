@@ -135,6 +135,8 @@ def test_a_wrong_name_is_told_before_images_are_looked_for(tmp_path: Path) -> No
     with pytest.raises(umedfeat.errors.SetupError, match="unknown encoder 'conhc'") as caught:
         umedfeat.extract(tmp_path / "not there", tmp_path / "f.h5", encoder="conhc")
     assert "did you mean conch" in caught.value.remedy
+    with pytest.raises(umedfeat.errors.SetupError, match="unknown encoder 'conhc'"):
+        umedfeat.forecast(tmp_path / "not there", encoder="conhc")
 
 
 # ---- the same outcome ---------------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from umedfeat.engine.planning import plan_all
 from umedfeat.errors import InputError, SetupError
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.extraction.shards import portion_of
-from umedfeat.extraction.tokens import sized_for_tokens
 from umedfeat.naming import Pseudonyms, printable
 from umedfeat.policy import DEFAULT_SIDE, Policy
 from umedfeat.readers import settled
@@ -119,7 +118,6 @@ def forecast(
 def _forecast(
     found: Discovery, choice: EncoderChoice, policy: Policy, run: RunSettings, progress: Progress
 ) -> Forecast:
-    choice, policy = sized_for_tokens(choice, policy)
     size, dim, rate, note = _trial(choice)
     policy = settled(policy, size)
     sources = portion_of(found, run.shard).sources

@@ -15,20 +15,19 @@ from pathlib import Path
 from umedfeat.contract import EncoderFacts
 from umedfeat.discovery import Discovery, discover
 from umedfeat.encoders.choice import EncoderChoice
-from umedfeat.encoders.registry import entry_of
 from umedfeat.engine.local.here import Here, default_workers
 from umedfeat.engine.messages import Wishes
 from umedfeat.engine.protocols import Place
 from umedfeat.engine.seconds import StageSeconds
 from umedfeat.errors import Interrupted, SetupError, StoppedAtFailure, UmedfeatError
-from umedfeat.extraction.like import header_of, settings_like
+from umedfeat.extraction.asked import asked
 from umedfeat.extraction.oddities import mixed_intents, unused_windows
 from umedfeat.extraction.pictures import Pictures, pictures_in
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.extraction.shards import Portion, portion_of
 from umedfeat.extraction.sink import StoreSink
 from umedfeat.extraction.summary import Summary, run_log, summary_of
-from umedfeat.extraction.tokens import dim_of, sized_for_tokens
+from umedfeat.extraction.tokens import dim_of
 from umedfeat.keys import load_key
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import Policy
@@ -79,17 +78,10 @@ def extract(
     Example:
         >>> summary = umedfeat.extract("slides/", "feats.h5", encoder="efficientnet-lite0")  # doctest: +SKIP
     """
-    run, policy, progress = run or RunSettings(), policy or Policy(), progress or own_progress()
-    choice = EncoderChoice(encoder) if isinstance(encoder, str) else encoder
-    wanted = None if like is None else header_of(like)
-    if wanted is not None:
-        choice, policy, run = settings_like(wanted, choice, policy, run)
-    choice, policy = sized_for_tokens(choice, policy)
-    if choice.weights is None:
-        entry_of(choice.name)  # a wrong name is told before a long look for images
+    paths, choice, policy, run, wanted = asked(inputs, encoder, policy, run, like)
+    progress = progress or own_progress()
     if geojson and preview_dir is None:
         raise SetupError("geojson needs a folder for pictures", remedy="add --preview DIR (preview_dir)")
-    paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
     out = writable(run.shard_out or Path(out))
     progress.note("looking for images")
     pseudonyms = pseudonyms or Pseudonyms(load_key(None, shared=run.several_machines))

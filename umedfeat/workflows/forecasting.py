@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.extraction.asked import asked
 from umedfeat.extraction.dry_run import Forecast
 from umedfeat.extraction.dry_run import forecast as forecast_settled
-from umedfeat.extraction.like import header_of, settings_like
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.keys import load_key
 from umedfeat.naming import Pseudonyms
@@ -36,10 +36,6 @@ def forecast(
     Example:
         >>> umedfeat.forecast("slides/", encoder="efficientnet-lite0").regions  # doctest: +SKIP
     """
-    choice = EncoderChoice(encoder) if isinstance(encoder, str) else encoder
-    policy, run = policy or Policy(), run or RunSettings()
-    if like is not None:
-        choice, policy, run = settings_like(header_of(like), choice, policy, run)
-    paths = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(path) for path in inputs]
+    paths, choice, policy, run, _ = asked(inputs, encoder, policy, run, like)
     pseudonyms = pseudonyms or Pseudonyms(load_key(None, make=False, shared=run.several_machines))
     return forecast_settled(paths, choice, policy, run, pseudonyms, progress or own_progress())
