@@ -80,6 +80,29 @@ def test_stolen_lock_is_noticed_and_left_alone(out: Path) -> None:
     assert path.exists()
 
 
+def test_a_lock_made_while_another_looks_at_a_gone_one_is_left_alone(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, other = module._read, OutputLock(out)
+
+    def gone_and_made_again(path: Path) -> object:
+        holder = read(path)
+        if holder is None:
+            assert other._try_create()
+        return holder
+
+    monkeypatch.setattr(module, "_read", gone_and_made_again)
+    OutputLock(out)._take_away_the_dead()
+    monkeypatch.undo()
+    other.check()
+
+
+@pytest.mark.parametrize("gone", ["lock", "claim"])
+def test_what_is_gone_has_not_been_silent_for_long(out: Path, gone: str) -> None:
+    """Else what somebody makes in that moment would be removed as a dead one's."""
+    assert module._silence(out.with_name(gone)) == 0
+
+
 def test_of_many_that_take_over_at_once_one_wins(out: Path) -> None:
     for _ in range(20):
         path = _leave(out, began="1")

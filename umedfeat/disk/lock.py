@@ -60,8 +60,10 @@ class OutputLock:
     def __enter__(self) -> OutputLock:
         while not self._try_create():
             holder = _read(self.path)
+            if holder is None:  # gone since: nobody's
+                continue
             if not _is_alive(holder, self.path):
-                self._take_away(holder)
+                self._take_away_the_dead()
             elif self._wait:
                 time.sleep(_WAIT_SECONDS)
             else:
@@ -91,7 +93,8 @@ class OutputLock:
 
     def _is_ours(self) -> bool:
         with contextlib.suppress(OutputError):
-            return _read(self.path).token == self._token
+            holder = _read(self.path)
+            return holder is not None and holder.token == self._token
         return False
 
     def _try_create(self) -> bool:
@@ -111,8 +114,9 @@ class OutputLock:
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
 
-    def _take_away(self, dead: _Holder) -> None:
-        """Remove a dead one's lock. One process at a time may do that, so a living lock is never removed instead."""
+    def _take_away_the_dead(self) -> None:
+        """Remove a dead one's lock. One process at a time may do that, and it looks again first: what it finds dead
+        stays there until it removes it, so no living lock is removed instead."""
         claim = self.path.with_name(f".{self.path.name}.claim")
         try:
             os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
@@ -122,7 +126,8 @@ class OutputLock:
             time.sleep(_CLAIM_SECONDS)
             return
         try:
-            if _read(self.path) == dead:
+            holder = _read(self.path)
+            if holder is not None and not _is_alive(holder, self.path):
                 self.path.unlink(missing_ok=True)
         finally:
             claim.unlink(missing_ok=True)
@@ -159,8 +164,8 @@ def _link(source: Path, target: Path) -> bool:
     return True
 
 
-def _read(path: Path) -> _Holder:
-    """Who holds a lock; nobody where the file is gone, being written, or of any other content.
+def _read(path: Path) -> _Holder | None:
+    """Who holds a lock; an unknown one where the file is being written or of any other content, None where it is gone.
 
     Raises:
         OutputError: a link or a folder stands there, which no run of ours has made.
@@ -168,7 +173,7 @@ def _read(path: Path) -> _Holder:
     try:
         text = read_plain(path).decode()
     except FileNotFoundError:
-        return _Holder()
+        return None
     except (OSError, ValueError) as error:
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise OutputError(
@@ -202,13 +207,14 @@ def _is_alive(holder: _Holder, path: Path) -> bool:
 
 
 def _silence(path: Path) -> float:
-    """Seconds since the lock was touched, by the clock of its file system: clocks of machines differ."""
+    """Seconds since the lock was touched, by the clock of its file system (clocks of machines differ); none where it is
+    gone or nothing can be known: a lock that another one made meanwhile may stand there."""
     probe = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         probe.touch()
         return abs(probe.stat().st_mtime - path.stat().st_mtime)  # a time in the future is as good as one long ago
     except OSError:
-        return float("inf")
+        return 0.0
     finally:
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)
