@@ -22,6 +22,8 @@ from pydicom.uid import (
 )
 
 from umedfeat.errors import UnreadableInput, UnsupportedInput
+from umedfeat.readers.dicom.bits import aligned
+from umedfeat.readers.dicom.photometric import refuse_photometric
 
 __all__ = ["FrameDecoder", "codec_package", "decode_frame", "decoders_of"]
 
@@ -77,10 +79,11 @@ def decode_frame(dataset: pydicom.Dataset, frame: int, name: str) -> tuple[npt.N
     """(rows, columns[, 3]) stored values of one frame, colours as RGB, and the decoder that was used.
 
     Raises:
-        UnsupportedInput: no installed codec decodes the transfer syntax.
+        UnsupportedInput: no installed codec decodes the transfer syntax, or colours that are not read here.
         UnreadableInput: the pixel data is damaged or too short.
     """
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    refuse_photometric(dataset, name)
     decoder = _decoder(syntax, name)
     plugins = decoders_of(syntax) or ("",)
     if syntax == JPEGExtended12Bit and int(dataset.get("BitsStored") or 0) > 8 and "pylibjpeg" not in plugins:
@@ -97,7 +100,7 @@ def decode_frame(dataset: pydicom.Dataset, frame: int, name: str) -> tuple[npt.N
         except Exception as error:  # noqa: BLE001 - every codec has errors of its own
             fault = error
             continue
-        return np.asarray(values), plugin or "none"
+        return aligned(dataset, np.asarray(values)), plugin or "none"
     raise _undecodable(syntax, name, fault) from fault
 
 

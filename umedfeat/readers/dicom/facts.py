@@ -11,9 +11,11 @@ import pydicom
 
 from umedfeat.arrays import Floats
 from umedfeat.contract import Json
+from umedfeat.readers.dicom.bits import bits_below, stored_bits_exceeded
 from umedfeat.readers.dicom.header import intent_of
 from umedfeat.readers.dicom.numbers import comma_decimals, number_of, numbers_of, texts_of
-from umedfeat.readers.dicom.pixels import claims_hounsfield, is_lossy, is_secondary_capture, stored_bits_exceeded
+from umedfeat.readers.dicom.photometric import colour_contradiction
+from umedfeat.readers.dicom.pixels import claims_hounsfield, is_lossy, is_secondary_capture
 
 __all__ = [
     "affine_of",
@@ -81,6 +83,8 @@ def detail_of(dataset: pydicom.Dataset, decoder: str) -> dict[str, Json]:
     if dataset.get("ConcatenationUID"):  # other files hold the rest (PS3.3 C.7.6.16.2.2.4)
         number, total = dataset.get("InConcatenationNumber"), dataset.get("InConcatenationTotalNumber")
         detail["part"] = f"{int(number or 0) or '?'} of {int(total or 0) or '?'}"
+    if said := colour_contradiction(dataset):
+        detail["colours"] = said
     if odd := _odd_numbers(dataset):
         detail["odd_numbers"] = list(odd)
     if (intent := intent_of(dataset)) in _INTENTS:
@@ -124,7 +128,10 @@ def _odd_numbers(dataset: pydicom.Dataset) -> list[str]:
     if len(numbers_of(dataset, "PixelSpacing")) == 1:
         said.append("PixelSpacing: one value for both directions")
     broken = [tag for tag in _NUMBERS if texts_of(dataset, tag) and not numbers_of(dataset, tag)]
-    return said + [f"{tag}: no number, taken as absent" for tag in broken]
+    said += [f"{tag}: no number, taken as absent" for tag in broken]
+    senseless = [tag for tag in _SPACINGS if (pair := numbers_of(dataset, tag)) and positive_pair(pair) is None]
+    said += [f"{tag}: not two numbers above 0, taken as absent" for tag in senseless]
+    return said + (["HighBit: values lie higher in their words"] if bits_below(dataset) else [])
 
 
 def affine_of(orientation: Sequence[float], spacing: tuple[float, float], origins: Floats, thickness: float) -> Floats:

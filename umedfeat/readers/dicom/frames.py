@@ -16,7 +16,11 @@ from umedfeat.readers.dicom.numbers import number_of, numbers_of, texts_of, whol
 from umedfeat.readers.dicom.repeats import Spot, alike, volumes_at_places
 from umedfeat.readers.stacks.stack import volumes_of
 
-__all__ = ["FrameVolume", "chosen_volume", "functional_group", "volume_count", "volumes_in"]
+__all__ = ["FrameVolume", "NoPlace", "chosen_volume", "functional_group", "volume_count", "volumes_in"]
+
+
+class NoPlace(Exception):
+    """The place of a frame is told, but not in finite numbers."""
 
 
 class FrameVolume(NamedTuple):
@@ -75,6 +79,7 @@ def volumes_in(dataset: pydicom.Dataset) -> list[FrameVolume]:
 
     Raises:
         NotParted: several frames at one place, and nothing tells which of them belong together.
+        NoPlace: a place that is told, but not in finite numbers.
     """
     if tomographic := _reconstructed(dataset):
         return [tomographic]
@@ -120,13 +125,20 @@ def _placed(dataset: pydicom.Dataset, frame: int) -> _Placed | None:
     orientation = functional_group(dataset, frame, "PlaneOrientationSequence")
     if position is None or orientation is None:
         return None
-    origin = np.array([float(value) for value in position.ImagePositionPatient])
-    axes = tuple(float(value) for value in orientation.ImageOrientationPatient)
+    origin = np.array(_told(position, "ImagePositionPatient", 3, frame))
+    axes = _told(orientation, "ImageOrientationPatient", 6, frame)
     along = float(np.cross(axes[:3], axes[3:]) @ origin)
     stack, dimensions = _content(dataset, frame)
     marks = {attribute: _value(dataset, frame, group, attribute) for group, attribute in _MARKS}
     marks |= {f"dimension {k + 1}": str(value) for k, value in enumerate(dimensions)}
     return _Placed(frame, origin, axes, stack, Spot(along, marks, frame))
+
+
+def _told(holder: pydicom.Dataset, keyword: str, count: int, frame: int) -> tuple[float, ...]:
+    numbers = numbers_of(holder, keyword)
+    if len(numbers) != count:
+        raise NoPlace(f"{keyword} of frame {frame + 1} is not {count} finite numbers")
+    return numbers
 
 
 def _value(dataset: pydicom.Dataset, frame: int, group: str, attribute: str) -> str:

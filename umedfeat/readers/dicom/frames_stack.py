@@ -21,13 +21,14 @@ from umedfeat.readers.dicom.facts import (
     thickness_of,
     told_spacing,
 )
-from umedfeat.readers.dicom.frames import FrameVolume, chosen_volume, functional_group, volumes_in
+from umedfeat.readers.dicom.frames import FrameVolume, NoPlace, chosen_volume, functional_group, volumes_in
 from umedfeat.readers.dicom.load import load, parsing
 from umedfeat.readers.dicom.numbers import number_of, numbers_of, whole_of
 from umedfeat.readers.dicom.on_disk import close_pixels
 from umedfeat.readers.dicom.pixels import grey_of, is_colour, is_float, is_inverted, physical, voi_of
 from umedfeat.readers.dicom.repeats import NotParted
 from umedfeat.readers.dicom.steps import steps_told
+from umedfeat.readers.dicom.suv import suv_facts, voi_in_suv
 from umedfeat.readers.stacks.intensity import StoredVoi
 from umedfeat.readers.stacks.stack import StackFacts
 
@@ -68,6 +69,8 @@ class FramesStack:
                 detail["orientation"] = "orientation unknown: frames as they are stored"
         decoder, pixels = self._decoded()
         self._grey_colours = bool(pixels.get("grey_as_colour"))
+        suv = suv_facts(dataset, [path]) if modality == "PT" else {}
+        self._factor: float | None = suv.get("factor")
         self.facts = StackFacts(
             name=name,
             format=f"dicom-{modality.lower() or 'image'}",
@@ -82,8 +85,9 @@ class FramesStack:
             colour=is_colour(dataset) and not self._grey_colours,
             invert=is_inverted(dataset),
             calibrated=is_calibrated(dataset, modality, name) and not self._grey_colours,
+            suv=self._factor is not None,
             floating=is_float(dataset),
-            detail={**detail_of(dataset, decoder), **pixels, **detail},
+            detail={**detail_of(dataset, decoder), **pixels, **detail, **({"suv": suv} if suv else {})},
         )
 
     def slice(self, k: int) -> tuple[Floats32, Mask | None]:
@@ -105,7 +109,8 @@ class FramesStack:
     def _physical(self, frame: int) -> tuple[Floats32, Mask | None]:
         stored, _ = self._decode(self._dataset, frame)
         values, padding = physical(self._dataset, stored, frame, self._name)
-        return (grey_of(values) if self._grey_colours else values), padding
+        values = grey_of(values) if self._grey_colours else values
+        return (values if self._factor is None else values * np.float32(self._factor)), padding
 
     def _decoded(self) -> tuple[str, dict[str, Json]]:
         """The decoder, and what the first frame's pixels tell; greys must be grey in the last and middle frame, too."""
@@ -120,7 +125,7 @@ class FramesStack:
     def stored_voi(self, k: int) -> StoredVoi | None:
         """Window stored with frame k."""
         with parsing(self._name):
-            return voi_of(self._dataset, self._frames[k][0])
+            return voi_in_suv(voi_of(self._dataset, self._frames[k][0]), self._factor)
 
     def close(self) -> None:
         """Close the file, where its pixels have stayed on disk."""
@@ -130,6 +135,8 @@ class FramesStack:
 def _volumes(dataset: pydicom.Dataset, name: str) -> list[FrameVolume]:
     try:
         return volumes_in(dataset)
+    except NoPlace as error:
+        raise UnreadableInput(f"{name}: {error}", remedy="repair the header") from error
     except NotParted as error:
         message = f"{name}: {error}".replace("images lie", "frames lie").replace("InstanceNumber", "their order")
         raise UnsupportedInput(message, remedy="export the phases as series of their own") from error

@@ -18,9 +18,11 @@ from umedfeat.contract import Found
 from umedfeat.errors import TooLarge, UnreadableInput
 from umedfeat.naming import Pseudonyms
 from umedfeat.readers.dicom.deflate import refuse_bomb
+from umedfeat.readers.dicom.modalities import known_modality
 from umedfeat.readers.dicom.names import IDENTIFYING, identifiers_of, without
 from umedfeat.readers.dicom.numbers import numbers_of, texts_of, whole_of
 from umedfeat.readers.dicom.on_disk import refuse_claimed_frames
+from umedfeat.readers.dicom.pixels import claims_hounsfield, is_inverted
 
 __all__ = [
     "DICOMDIR",
@@ -49,35 +51,16 @@ _MARKS = (
 
 _TAGS = [
     *IDENTIFYING, "SOPClassUID", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
-    "PhotometricInterpretation", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
+    "PhotometricInterpretation", "PresentationLUTShape", "BitsStored", "PixelRepresentation", "RescaleSlope",
+    "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "Units",
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
     *_MARKS, "PerFrameFunctionalGroupsSequence", "InstanceNumber", "PresentationIntentType",
     "ViewPosition", "ImageLaterality", "Laterality",
 ]  # fmt: skip
 
-#: Defined terms of Modality (PS3.3 C.7.3.1.1.1). Anything else is no modality but free text, which is not repeated.
-_MODALITIES = frozenset({
-    "AR", "AS", "ASMT", "AU", "BDUS", "BI", "BMD", "CD", "CF", "CP", "CR", "CS", "CT", "CTPROTOCOL", "DD", "DF", "DG",
-    "DM", "DMS", "DOC", "DS", "DX", "EC", "ECG", "EEG", "EMG", "EOG", "EPS", "ES", "FA", "FID", "FS", "GM", "HC", "HD",
-    "IO", "IOL", "IVOCT", "IVUS", "KER", "KO", "LEN", "LP", "LS", "M3D", "MA", "MG", "MR", "MS", "NM", "OAM", "OCT",
-    "OP", "OPM", "OPR", "OPT", "OPTBSV", "OPTENF", "OPV", "OSS", "OT", "PA", "PLAN", "POS", "PR", "PT", "PX", "REG",
-    "RESP", "RF", "RG", "RTDOSE", "RTIMAGE", "RTINTENT", "RTPLAN", "RTRAD", "RTRECORD", "RTSEGANN", "RTSTRUCT", "RWV",
-    "SEG", "SM", "SMR", "SR", "SRF", "ST", "STAIN", "TEXTUREMAP", "TG", "US", "VA", "VF", "XA", "XAPROTOCOL", "XC",
-})  # fmt: skip
-
-
-#: SOP classes whose objects have one modality only (PS3.3 A.3, A.4, A.5, A.21).
-_IMPLIED = {
-    "1.2.840.10008.5.1.4.1.1.2": "CT",
-    "1.2.840.10008.5.1.4.1.1.2.1": "CT",
-    "1.2.840.10008.5.1.4.1.1.4": "MR",
-    "1.2.840.10008.5.1.4.1.1.4.1": "MR",
-    "1.2.840.10008.5.1.4.1.1.20": "NM",
-    "1.2.840.10008.5.1.4.1.1.128": "PT",
-}
-
-
-#: Digital X-ray, mammography and intra-oral images for processing (PS3.4 B.5).
-_RAW = {f"1.2.840.10008.5.1.4.1.1.1.{kind}.1" for kind in (1, 2, 3)}
+#: Digital X-ray, mammography and intra-oral images come in two kinds (PS3.4 B.5).
+_INTENTS = {f"1.2.840.10008.5.1.4.1.1.1.{kind}": "FOR PRESENTATION" for kind in (1, 2, 3)}
+_INTENTS |= {f"{presented}.1": "FOR PROCESSING" for presented in _INTENTS}
 
 
 @dataclass(frozen=True)
@@ -86,7 +69,7 @@ class DicomHeader:
 
     ``encoded``: the meta header says how the file is encoded. ``order``: values that tell phases, echoes and b-values
     at one position apart. ``number``: InstanceNumber, None without. ``intent``: "FOR PRESENTATION", "FOR PROCESSING" or
-    "" of a radiograph.
+    "" of a radiograph. ``unit``: what decides how stored values are shown, and is the same in all slices of a volume.
     """
 
     found: Found
@@ -113,6 +96,7 @@ class DicomHeader:
     intent: str
     view: str
     laterality: str
+    unit: tuple[str, ...]
     identifiers: tuple[str, ...]
 
     @property
@@ -175,6 +159,7 @@ def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
     uids = [str(dataset.get(tag, "") or "") for tag in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")]
     sop_class = str(dataset.get("SOPClassUID", "") or (media if media == DICOMDIR else ""))
     image_type = tuple(str(part).upper() for part in _many(dataset.get("ImageType")))
+    modality = known_modality(str(dataset.get("Modality", "") or "").strip().upper(), sop_class)
     return DicomHeader(
         found=file,
         encoded=bool(getattr(dataset, "file_meta", {}).get("TransferSyntaxUID")),
@@ -184,7 +169,7 @@ def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
         study=uids[2],
         patient=str(dataset.get("PatientID", "") or "").strip(),
         accession=str(dataset.get("AccessionNumber", "") or "").strip(),
-        modality=_known_modality(str(dataset.get("Modality", "") or "").strip().upper(), sop_class),
+        modality=modality,
         image_type=image_type,
         rows=int(dataset.get("Rows", 0) or 0),
         columns=int(dataset.get("Columns", 0) or 0),
@@ -200,8 +185,21 @@ def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
         intent=intent_of(dataset),
         view=_first(dataset, "ViewPosition"),
         laterality=_first(dataset, "ImageLaterality") or _first(dataset, "Laterality"),
+        unit=_unit(dataset, modality),
         identifiers=identifiers_of(dataset),
     )
+
+
+def _unit(dataset: pydicom.Dataset, modality: str) -> tuple[str, ...]:
+    return "inverted" * is_inverted(dataset), "HU" * _in_hounsfield(dataset, modality), _first(dataset, "Units")
+
+
+def _in_hounsfield(dataset: pydicom.Dataset, modality: str) -> bool:
+    """Of a CT slice. One with a broken rescale stays with the others, and is told when it is read."""
+    try:
+        return modality == "CT" and claims_hounsfield(dataset, "")
+    except UnreadableInput:
+        return True
 
 
 def _first(dataset: pydicom.Dataset, keyword: str) -> str:
@@ -209,16 +207,8 @@ def _first(dataset: pydicom.Dataset, keyword: str) -> str:
 
 
 def intent_of(dataset: pydicom.Dataset) -> str:
-    """As told, or as the SOP class implies: digital X-ray, mammography and intra-oral images come in two kinds."""
-    raw = str(dataset.get("SOPClassUID", "")) in _RAW
-    return _first(dataset, "PresentationIntentType") or ("FOR PROCESSING" if raw else "")
-
-
-def _known_modality(term: str, sop_class: str) -> str:
-    """The declared modality; what the SOP class implies where it is blank (anonymisers do that)."""
-    if not term:
-        return _IMPLIED.get(sop_class, "")
-    return term if term in _MODALITIES else "OT"
+    """As told, or as the SOP class implies."""
+    return _first(dataset, "PresentationIntentType") or _INTENTS.get(str(dataset.get("SOPClassUID", "")), "")
 
 
 def _many(value: Any) -> list[Any]:

@@ -12,6 +12,7 @@ from pydicom.uid import UID
 
 from umedfeat.arrays import Floats32, Mask
 from umedfeat.errors import UnreadableInput
+from umedfeat.readers.dicom.bits import masked, stored_bits_exceeded
 from umedfeat.readers.dicom.numbers import number_of, texts_of
 from umedfeat.readers.stacks.intensity import StoredVoi, linear_voi
 
@@ -26,7 +27,6 @@ __all__ = [
     "is_secondary_capture",
     "physical",
     "rescale_of",
-    "stored_bits_exceeded",
     "voi_of",
 ]
 
@@ -130,7 +130,7 @@ def physical(dataset: pydicom.Dataset, stored: npt.NDArray[Any], frame: int, nam
         return _colours(dataset, stored), None
     padding = _padding(dataset, stored)
     if stored_bits_exceeded(dataset, stored) and not is_lossy(dataset):
-        stored = _masked(dataset, stored)
+        stored = masked(dataset, stored)
         more = _padding(dataset, stored)
         padding = more if padding is None or more is None else padding | more
     if dataset.get("ModalityLUTSequence"):
@@ -140,25 +140,10 @@ def physical(dataset: pydicom.Dataset, stored: npt.NDArray[Any], frame: int, nam
     return values, padding if padding is not None and padding.any() else None
 
 
-def stored_bits_exceeded(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> bool:
-    """Do values need more bits than BitsStored, as overlays do that old devices keep in the bits above?"""
-    bits = int(dataset.get("BitsStored") or 0)
-    if stored.dtype.kind not in "iu" or not 0 < bits < 8 * stored.dtype.itemsize or not stored.size:
-        return False
-    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if stored.dtype.kind == "i" else (0, (1 << bits) - 1)
-    return bool(stored.max() > high or stored.min() < low)
-
-
 def is_lossy(dataset: pydicom.Dataset) -> bool:
     """Has the transfer syntax of the file changed pixel values?"""
     name = str(UID(dataset.file_meta.TransferSyntaxUID).name)
     return UID(dataset.file_meta.TransferSyntaxUID).is_compressed and not ("Lossless" in name or "RLE" in name)
-
-
-def _masked(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The lower BitsStored bits, their sign kept."""
-    above = 8 * stored.dtype.itemsize - int(dataset.BitsStored)
-    return np.asarray(np.right_shift(np.left_shift(stored, above), above))
 
 
 def _rescaled(stored: npt.NDArray[Any], rescale: Rescale) -> Floats32:

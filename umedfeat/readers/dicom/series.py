@@ -182,7 +182,7 @@ def _by_geometry(headers: Sequence[DicomHeader]) -> list[list[DicomHeader]]:
         stacks = header.modality in _CROSS_SECTIONAL and header.frames == 1 and not header.enhanced
         if stacks and header.position is not None and header.orientation is not None:
             shape = (header.rows, header.columns, header.samples, header.photometric)
-            key = (direction, distance, shape, header.image_type[:4], header.modality)
+            key = (direction, distance, shape, header.image_type[:4], header.modality, header.unit)
         groups[key].append(header)
     return [groups[key] for key in sorted(groups, key=str)]
 

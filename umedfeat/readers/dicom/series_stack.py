@@ -26,7 +26,7 @@ from umedfeat.readers.dicom.load import load, parsing
 from umedfeat.readers.dicom.numbers import number_of, numbers_of, texts_of
 from umedfeat.readers.dicom.pixels import grey_of, is_colour, is_float, is_inverted, physical, voi_of
 from umedfeat.readers.dicom.steps import steps_told
-from umedfeat.readers.dicom.suv import NotInSuv, first_acquisition, suv_of
+from umedfeat.readers.dicom.suv import suv_facts, voi_in_suv
 from umedfeat.readers.stacks.intensity import StoredVoi
 from umedfeat.readers.stacks.stack import StackFacts
 
@@ -68,7 +68,7 @@ class SeriesStack:
         spacing = pixel_spacing(first)
         decoder, pixels = carry.get("decoded") or self._decoded()
         self._grey_colours = bool(pixels.get("grey_as_colour"))
-        suv: dict[str, Any] = carry.get("suv") or (_suv_facts(first, files) if modality == "PT" else {})
+        suv: dict[str, Any] = carry.get("suv") or (suv_facts(first, files) if modality == "PT" else {})
         self._factor = suv.get("factor")
         self.facts = StackFacts(
             name=name,
@@ -114,11 +114,7 @@ class SeriesStack:
     def stored_voi(self, k: int) -> StoredVoi | None:
         """Window stored with slice k."""
         with parsing(self._name):
-            voi = voi_of(self._dataset(k), 0)
-        if voi is None or self._factor is None:
-            return voi
-        factor, stored = np.float32(self._factor), voi
-        return lambda values: stored(values / factor)
+            return voi_in_suv(voi_of(self._dataset(k), 0), self._factor)
 
     def close(self) -> None:
         """Nothing stays open."""
@@ -143,12 +139,3 @@ class SeriesStack:
         except UnreadableInput:  # this slice is lost, the others may be sound
             return "unknown", {}
         return decoder, pixel_facts(first, stored)
-
-
-def _suv_facts(first: pydicom.Dataset, files: Sequence[Path]) -> dict[str, Any]:
-    """The factor from rescaled values to SUV and how it was found, or what is missing."""
-    try:
-        factor, facts = suv_of(first, first_acquisition(files))
-    except NotInSuv as error:
-        return {"missing": str(error)}
-    return {**facts, "factor": factor}

@@ -11,14 +11,16 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from math import exp, log
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pydicom
 
 from umedfeat.contract import Json
 from umedfeat.readers.dicom.numbers import number_of, texts_of
+from umedfeat.readers.stacks.intensity import StoredVoi
 
-__all__ = ["Acquisition", "NotInSuv", "Suv", "first_acquisition", "suv_of"]
+__all__ = ["Acquisition", "NotInSuv", "Suv", "first_acquisition", "suv_facts", "suv_of", "voi_in_suv"]
 
 _LEAST_DOSE = 1e5  # becquerel: a smaller number was written in megabecquerel
 _WEIGHTS = (0.3, 600.0)  # kilograms
@@ -41,6 +43,27 @@ class Suv(NamedTuple):
 
     factor: float
     facts: dict[str, Json]
+
+
+def suv_facts(dataset: pydicom.Dataset, files: Iterable[Path]) -> dict[str, Any]:
+    """The factor from rescaled values to SUV and how it was found, or what is missing ("missing").
+
+    Args:
+        dataset: any image of the series.
+        files: all of the series.
+    """
+    try:
+        factor, facts = suv_of(dataset, first_acquisition(files))
+    except NotInSuv as error:
+        return {"missing": str(error)}
+    return {**facts, "factor": factor}
+
+
+def voi_in_suv(voi: StoredVoi | None, factor: float | None) -> StoredVoi | None:
+    """A stored window, told in rescaled values, for values that became SUV by ``factor`` (None: they did not)."""
+    if voi is None or factor is None:
+        return voi
+    return lambda values: voi(values / np.float32(factor))
 
 
 class Acquisition(NamedTuple):

@@ -13,6 +13,7 @@ import numpy as np
 from umedfeat.arrays import RGB
 from umedfeat.contract import Json, RegionUnreadable
 from umedfeat.errors import UnsupportedInput
+from umedfeat.readers.jpeg import colours_of_stream
 from umedfeat.readers.slides.backends import Block
 from umedfeat.readers.slides.dicom_frames import Instance, frames_of, read_instance
 from umedfeat.readers.slides.grid import believed_factors
@@ -20,7 +21,7 @@ from umedfeat.readers.slides.mosaic import Mosaic
 from umedfeat.readers.slides.pieces import MosaicBackend
 from umedfeat.readers.slides.planes import Component, Planes, choose_planes
 from umedfeat.readers.slides.shared_file import SharedFile
-from umedfeat.readers.slides.streams import Damaged, JpegDecoder, Unusual, colours_of_stream
+from umedfeat.readers.slides.streams import Damaged, JpegDecoder, Unusual
 
 __all__ = ["DicomBackend", "contradiction_of", "read_instances", "spacings_of"]
 

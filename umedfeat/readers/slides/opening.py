@@ -12,6 +12,7 @@ import tifffile
 from umedfeat.contract import Source
 from umedfeat.errors import InputError, UnsupportedInput
 from umedfeat.policy import Policy
+from umedfeat.readers.jpeg import colours_of_stream
 from umedfeat.readers.slides.backends import SlideBackend
 from umedfeat.readers.slides.companions import refuse_missing_companions
 from umedfeat.readers.slides.czi_backend import CziBackend
@@ -20,7 +21,6 @@ from umedfeat.readers.slides.isyntax_backend import IsyntaxBackend, is_isyntax
 from umedfeat.readers.slides.ome_zarr import is_store
 from umedfeat.readers.slides.openslide import OpenSlideBackend
 from umedfeat.readers.slides.planes import PlanesNotChosen
-from umedfeat.readers.slides.streams import colours_of_stream
 from umedfeat.readers.slides.tiff import TIFF_FAULTS, Choice, TiffBackend
 from umedfeat.readers.slides.vsi_backend import VsiBackend
 from umedfeat.readers.slides.vsi_layout import is_vsi

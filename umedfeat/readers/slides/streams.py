@@ -13,14 +13,15 @@ import imagecodecs
 import simplejpeg  # the common JPEG decoders fill damaged streams up; this one refuses them
 
 from umedfeat.arrays import RGB
+from umedfeat.readers.jpeg import NoJpeg, segments
 
-__all__ = ["Damaged", "Jpeg2000Decoder", "JpegDecoder", "Unusual", "colours_of_stream"]
+__all__ = ["Damaged", "Jpeg2000Decoder", "JpegDecoder", "Unusual"]
 
 
 #: Marker segments that a decoder needs; those that name colours (JFIF, Adobe) are replaced by the TIFF's word.
 _NEEDED = (0xC0, 0xC1, 0xC4, 0xDB, 0xDD)
 _FRAMES = (0xC0, 0xC1)
-_START, _END, _SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
+_START, _SCAN = b"\xff\xd8", 0xDA
 #: Three components of eight bits without a sign, each at full size.
 _PLAIN_COMPONENTS = bytes([0, 3, 7, 1, 1, 7, 1, 1, 7, 1, 1])
 
@@ -39,7 +40,7 @@ class JpegDecoder:
     Args:
         size: (width, height) of every tile.
         shared: the TIFF's JPEGTables, or nothing.
-        ycbcr: are the colours YCbCr? What the streams say is not asked here (see ``colours_of_stream``).
+        ycbcr: are the colours YCbCr? What the streams say is not asked here (see ``readers.jpeg``).
 
     Raises:
         Unusual: the tables are damaged.
@@ -98,41 +99,11 @@ class JpegDecoder:
             raise Unusual("a frame of another size or kind")
 
 
-def colours_of_stream(data: bytes) -> bool | None:
-    """Is a JPEG stream in YCbCr (True) or RGB (False), as its own marker says? None where it says nothing.
-
-    As libjpeg takes it: a JFIF marker means YCbCr; else Adobe's tells its transform; components R, G and B are RGB.
-    """
-    jfif = adobe = named = None
-    try:
-        for marker, segment in _segments(data):
-            if marker == 0xE0 and segment[4:9] == b"JFIF\0":
-                jfif = True
-            elif marker == 0xEE and segment[4:9] == b"Adobe" and len(segment) >= 16:
-                adobe = segment[15] == 1
-            elif marker in (*_FRAMES, 0xC2) and len(segment) >= 19 and segment[9] == 3:
-                named = False if bytes(segment[10:19:3]) == b"RGB" else None
-    except Unusual:
-        return None
-    return next((said for said in (jfif, adobe, named) if said is not None), None)
-
-
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and bytes of each segment of a JPEG header, up to its first scan or its end."""
-    if data[:2] != _START:
-        raise Unusual("no JPEG")
-    place = 2
-    while data[place : place + 2] != _END:
-        if len(data) < place + 4 or data[place] != 0xFF:
-            raise Unusual("no marker")
-        marker, length = struct.unpack(">BH", data[place + 1 : place + 4])
-        segment = data[place : place + 2 + length]
-        if length < 2 or len(segment) < 2 + length or marker in (0x00, 0x01, *range(0xD0, 0xD9)):
-            raise Unusual("no segment")
-        yield marker, segment
-        if marker == _SCAN:
-            return
-        place += len(segment)
+    try:
+        yield from segments(data)
+    except NoJpeg as error:
+        raise Unusual(str(error)) from error
 
 
 def _adobe(ycbcr: bool) -> bytes:

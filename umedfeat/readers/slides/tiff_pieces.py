@@ -20,9 +20,10 @@ from PIL import Image
 from umedfeat.contract import RegionUnreadable
 from umedfeat.errors import InputError, UnsupportedInput
 from umedfeat.readers.images.tiff import tiff_colours
+from umedfeat.readers.jpeg import colours_of_stream
 from umedfeat.readers.slides.backends import Block, on_white
 from umedfeat.readers.slides.shared_file import SharedFile
-from umedfeat.readers.slides.streams import Damaged, JpegDecoder, Unusual, colours_of_stream
+from umedfeat.readers.slides.streams import Damaged, JpegDecoder, Unusual
 
 __all__ = ["Files", "PagePieces", "joined", "piece_shape", "refuse_unknown_pixels"]
 

@@ -12,11 +12,12 @@ import simplejpeg
 
 from umedfeat.contract import Json, RegionUnreadable
 from umedfeat.errors import UnsupportedInput
+from umedfeat.readers.jpeg import colours_of_stream
 from umedfeat.readers.slides.backends import Block
 from umedfeat.readers.slides.pieces import PieceBackend, PieceLevel, refuse_deep_pixels, refuse_large_piece
 from umedfeat.readers.slides.planes import Component, Planes, choose_planes
 from umedfeat.readers.slides.shared_file import SharedFile
-from umedfeat.readers.slides.streams import JpegDecoder, colours_of_stream
+from umedfeat.readers.slides.streams import JpegDecoder
 from umedfeat.readers.slides.tiff import Choice
 from umedfeat.readers.slides.tiff_layout import Layout, Picture
 from umedfeat.readers.slides.vsi_layout import VSI_FAULTS, EtsFile, VsiPlace, damaged_vsi, vsi_layout

@@ -19,6 +19,7 @@ from umedfeat.readers.stacks.windows import Percentiles, choose_window, percenti
 __all__ = ["Levels", "constant_image"]
 
 _LIKE_CT = "values look like Hounsfield units: declare modality CT (--modality, manifest) to window them"
+_NO_UNIT = "its file does not tell the unit"
 _BELOW_FAT = -200.0  # Hounsfield units: lung and air lie below, tissue does not
 _SAMPLE = 16  # pixels apart
 
@@ -182,5 +183,5 @@ def _hint(facts: StackFacts, statistics: Statistics) -> dict[str, Json]:
 def _not_in_suv(facts: StackFacts, window: Percentiles) -> dict[str, Json]:
     """PET that should be shown in SUV says why it is not."""
     told = facts.detail.get("suv")
-    missing = told.get("missing") if isinstance(told, dict) else None
+    missing = told.get("missing") if isinstance(told, dict) else _NO_UNIT if facts.modality == "PT" else None
     return {"hint": f"PET not in SUV ({missing}): shown up to the {window.high:g}th percentile"} if missing else {}
