@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from umedfeat.store import schema
@@ -15,6 +18,22 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "umedfeat").rglob("*.py")))
+
+
+#: What the page's package would bring: a network of the signature that it names.
+SLIDE_NETWORK = """
+import torch
+
+class SlideNetwork(torch.nn.Module):
+    sha256 = "b" * 64
+
+    @classmethod
+    def load(cls, path):
+        return cls()
+
+    def forward(self, features, places):
+        return torch.cat([features, places], 2).mean(1).repeat(1, 128)
+"""
 
 
 def test_the_messages_of_the_faq_are_those_of_the_program() -> None:
@@ -44,22 +63,27 @@ def test_every_page_is_in_the_navigation() -> None:
     assert listed == {path.name for path in DOCS.glob("*.md")}
 
 
-def test_the_slide_encoder_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_slide_encoders_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from store_cases import header, item, write
 
-    items = [item(f"{k:02d}/slide", 0 if k == 3 else 4, label="ab"[k % 2]) for k in range(24)]
-    items = [
-        replace(each, source=replace(each.source, meta={"diagnosis": each.source.meta["label"]})) for each in items
-    ]
-    items = [replace(each, source=replace(each.source, patient=f"p{k}")) for k, each in enumerate(items)]
-    write(tmp_path / "slides.h5", items, settings=header())
+    import umedfeat
+
+    network = types.ModuleType("my_package.network")
+    exec(SLIDE_NETWORK, network.__dict__)
+    monkeypatch.setitem(sys.modules, "my_package", types.ModuleType("my_package"))
+    monkeypatch.setitem(sys.modules, "my_package.network", network)
     monkeypatch.chdir(tmp_path)
+    write(tmp_path / "feats.h5", [item("a", 3), item("b", 5)], settings=header(name="conch"))
     page = (DOCS / "encoders.md").read_text(encoding="utf-8").partition("## Slide encoders")[2]
-    code = re.findall(r"```python\n(.*?)```", page, re.S)[0]
-    small = code.replace('encoder="my-slide-encoder"', 'encoder="my-slide-encoder", repeats=1, bootstrap=100')
+    package, notebook = re.findall(r"```python\n(.*?)```", page, re.S)
     names: dict[str, Any] = {}
-    exec(compile(small, "encoders.md", "exec"), names)
-    assert names["result"].encoder == "my-slide-encoder" and len(names["result"].cohort.ids) == 23
+    exec(compile(package, "encoders.md", "exec"), names)
+    loaded = names["load"](umedfeat.EncoderChoice("my-slide-encoder", device="cpu"))
+    done = umedfeat.aggregate("feats.h5", "package.h5", replace(loaded, name="my-slide-encoder"))
+    assert (done.made, done.dim, done.exit_code) == (2, 768, 0)
+    exec(compile(notebook, "encoders.md", "exec"), {})
+    with umedfeat.FeatureFile("slides.h5") as slides, umedfeat.FeatureFile("feats.h5") as tiles:
+        assert np.array_equal(slides.features("b")[0], tiles.features("b").max(0) / 2)
 
 
 def test_the_readme_is_one_screen() -> None:

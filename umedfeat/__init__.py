@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from umedfeat.doctor.checkup import examine
     from umedfeat.doctor.finding import Wish
     from umedfeat.encoders import EncoderChoice, list_encoders, load_encoder
+    from umedfeat.encoders.slides import SlideEncoder, list_slide_encoders, load_slide_encoder
     from umedfeat.encoders.weights.official import convert_weights, fetch_weights, verify_weights
+    from umedfeat.extraction.aggregation import aggregate
     from umedfeat.extraction.estimator import UmedfeatExtractor
     from umedfeat.extraction.evidence import Showing
     from umedfeat.extraction.predicting import predict
@@ -59,11 +61,13 @@ __all__ = [
     "SavedProbe",
     "Saving",
     "Showing",
+    "SlideEncoder",
     "TrainSettings",
     "Truth",
     "UmedfeatExtractor",
     "Wish",
     "__version__",
+    "aggregate",
     "check_key",
     "compare",
     "compare_and_report",
@@ -77,7 +81,9 @@ __all__ = [
     "forecast",
     "forecast_training",
     "list_encoders",
+    "list_slide_encoders",
     "load_encoder",
+    "load_slide_encoder",
     "merge",
     "new_key",
     "overview",
@@ -107,10 +113,12 @@ _HOME = {
     "SavedProbe": "umedfeat.prediction.saved",
     "Saving": "umedfeat.prediction.fit",
     "Showing": "umedfeat.extraction.evidence",
+    "SlideEncoder": "umedfeat.encoders.slides",
     "TrainSettings": "umedfeat.pretraining.settings",
     "Truth": "umedfeat.workflows.predictions",
     "UmedfeatExtractor": "umedfeat.extraction.estimator",
     "Wish": "umedfeat.doctor.finding",
+    "aggregate": "umedfeat.extraction.aggregation",
     "check_key": "umedfeat.keys",
     "compare": "umedfeat.fewshot",
     "compare_and_report": "umedfeat.workflows.studies",
@@ -124,7 +132,9 @@ _HOME = {
     "forecast": "umedfeat.workflows.forecasting",
     "forecast_training": "umedfeat.workflows.training",
     "list_encoders": "umedfeat.encoders",
+    "list_slide_encoders": "umedfeat.encoders.slides",
     "load_encoder": "umedfeat.encoders",
+    "load_slide_encoder": "umedfeat.encoders.slides",
     "merge": "umedfeat.workflows.merging",
     "new_key": "umedfeat.keys",
     "overview": "umedfeat.report.overview_page",

@@ -45,6 +45,7 @@ __all__ = [
     "RegionUnreadable",
     "Roi",
     "Skipped",
+    "SlideTiles",
     "Source",
     "make_regions",
 ]
@@ -328,6 +329,22 @@ class ArrayEncoder(EncoderFacts, Protocol):
     def embed(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Embed (N, H, W, 3) RGB, uint8 or float32 in [0, 1]; N ≥ 0. Returns (N, D) float32, as its call does."""
         ...
+
+
+class SlideTiles(NamedTuple):
+    """All tiles of one slide, as a slide encoder takes them (``umedfeat.encoders.slides``).
+
+    Attributes:
+        features: (n, D) float32, n ≥ 1, in stored order (rows of tiles from the top).
+        coords: (n, 2) int64, x and y of each tile's top-left corner in pixels of level 0.
+        extent: side of a tile in pixels of level 0.
+        mpp: micrometres per pixel of level 0, the mean of both axes; NaN where the slide does not tell.
+    """
+
+    features: npt.NDArray[np.float32]
+    coords: npt.NDArray[np.int64]
+    extent: float
+    mpp: float
 
 
 def make_regions(

@@ -25,6 +25,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 FUNCTIONS: dict[str, tuple[str, ...]] = {
     "demo": ("run_demo",),
     "extract": ("extract", "forecast"),
+    "aggregate": ("aggregate",),
     "preview": ("preview",),
     "info": ("describe",),
     "report": ("overview",),
@@ -39,7 +40,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     "doctor": ("examine",),
     "key new": ("new_key",),
     "key check": ("check_key",),
-    "encoders": ("list_encoders",),
+    "encoders": ("list_encoders", "list_slide_encoders"),
     "weights list": ("list_encoders",),
     "weights fetch": ("fetch_weights",),
     "weights verify": ("verify_weights",),
@@ -48,7 +49,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
 #: Nothing but a path that is printed.
 NO_FUNCTION = {"weights where"}
 #: Those that take time say how far they are.
-LONG = ["demo", "extract", "preview", "probe", "compare", "predict", "merge", "export", "pretrain", "verify"]
+LONG = ("demo", "extract", "aggregate", "preview", "probe", "compare", "predict", "merge", "export", "pretrain")
 #: Options whose parameter is called otherwise.
 ALIASES = {"file": "features", "inputs": "inputs", "folder": "folder", "val": "validation", "out": "out"}
 
@@ -101,7 +102,7 @@ def test_each_says_what_it_takes_and_gives(name: str) -> None:
     assert all(each.annotation is not inspect.Parameter.empty for each in signature.parameters.values())
 
 
-@pytest.mark.parametrize("command", LONG)
+@pytest.mark.parametrize("command", [*LONG, "verify"])
 def test_those_that_take_time_say_how_far_they_are(command: str) -> None:
     parameters = inspect.signature(_function(FUNCTIONS[command][0])).parameters
     assert {"progress", "show_progress", "tell", "on_rows"} & set(parameters)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from installed_package import install
 
 import umedfeat
 from umedfeat.encoders import list_encoders, load_encoder, plugins
@@ -45,15 +46,7 @@ colours-of: = colour_encoders:load
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A distribution with entry points, as pip would leave it on the path."""
-    info = tmp_path / "colour_encoders-1.2.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: colour-encoders\nVersion: 1.2\n")
-    (info / "entry_points.txt").write_text(POINTS)
-    (tmp_path / "colour_encoders.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "colour_encoders", raising=False)
-    return tmp_path
+    return install(tmp_path, monkeypatch, "colour-encoders", "colour_encoders", MODULE, POINTS)
 
 
 @pytest.mark.usefixtures("installed")

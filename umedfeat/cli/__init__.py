@@ -27,6 +27,7 @@ __all__ = ["COMMANDS", "main", "root"]
 COMMANDS: dict[str, str] = {
     "demo": "Run the whole way on a small mixed cohort, under two minutes.",
     "extract": "Images in, one HDF5 file of features out.",
+    "aggregate": "Tiles of each slide to one vector, by a slide encoder.",
     "preview": "See what the encoder will see: overlays, contact sheets, one page.",
     "info": "Tell what is inside a feature file.",
     "report": "A cohort on one page: kinds, scales, copies, outliers, maps.",

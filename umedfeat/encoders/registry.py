@@ -6,14 +6,13 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from umedfeat.disk.regular import kind_of
 from umedfeat.encoders.choice import EncoderChoice, device_names
 from umedfeat.encoders.known import KNOWN
-from umedfeat.encoders.plugins import GROUP, described, plugins
+from umedfeat.encoders.plugins import GROUP, described, imported, plugins
 from umedfeat.encoders.runtimes.choosing import choose_device, choose_precision
 from umedfeat.encoders.weights.card import read_card
 from umedfeat.errors import CheckpointRefused, SetupError
@@ -57,20 +56,15 @@ class EncoderEntry:
         Raises:
             SetupError: the loader of another package is not there, or what it gives is no encoder.
         """
-        module, _, function = self.loader.partition(":")
         if self.loader.startswith("umedfeat."):
+            module, _, function = self.loader.partition(":")
             loader: Callable[[EncoderChoice], Encoder] = getattr(import_module(module), function)
             return loader(choice)
-        return self._load_foreign(module, function, choice)
+        return self._load_foreign(choice)
 
-    def _load_foreign(self, module: str, function: str, choice: EncoderChoice) -> Encoder:
+    def _load_foreign(self, choice: EncoderChoice) -> Encoder:
         """The same for another package's loader, which may be wrong."""
-        try:
-            loader = attrgetter(function)(import_module(module))
-        except (ImportError, AttributeError) as error:
-            message = f"{self.name}: {self.loader} ({self.about}) cannot be imported ({error})"
-            raise SetupError(message, remedy="upgrade or remove that package") from error
-        encoder: Encoder = loader(choice)
+        encoder: Encoder = imported(self.loader, self.name, self.about)(choice)
         lacking = [fact for fact in _FACTS if not hasattr(encoder, fact)] if callable(encoder) else ["__call__"]
         if not lacking and encoder.settings.get("name") != choice.name:
             lacking = ["its own name in settings"]

@@ -22,15 +22,16 @@ _OF_THE_MACHINE = {"weights", "device", "offline", "tokens"}
 
 
 def header_of(like: Header | Path | str) -> Header:
-    """The settings of a feature file.
+    """The settings under which images were embedded: a feature file's own, or where it holds vectors of a slide encoder
+    those of the tiles that they were made of.
 
     Raises:
         SetupError, UnreadableFile: see ``FeatureFile``.
     """
     if isinstance(like, Header):
-        return like
+        return like.of_tiles or like
     with FeatureFile(Path(like)) as file:
-        return file.header
+        return header_of(file.header)
 
 
 def choice_like(header: Header, weights: Path | None = None, device: str = "auto") -> EncoderChoice:

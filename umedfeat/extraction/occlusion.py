@@ -77,7 +77,7 @@ def occlude_all(
     """
     if images is None:
         raise SetupError("--explain occlusion needs the images", remedy="name them with --images")
-    if found.probe.pool == "mean+std" or found.probe.unit == "patient":
+    if found.probe.pool == "mean+std" or found.probe.unit == "patient" or found.probe.header.of_tiles is not None:
         raise SetupError("--explain occlusion explains single images, and this probe takes others")
     behind = Images.of(images, found, pseudonyms)
     chosen = [int(item) for item in found.order if found.table.count[item] == 1 and _is_there(found, int(item), behind)]

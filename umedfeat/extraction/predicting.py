@@ -6,9 +6,8 @@ from pathlib import Path
 
 import h5py
 
-from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.errors import SetupError
-from umedfeat.extraction.run import extract
+from umedfeat.extraction.alike import features_like, slides_beside
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.naming import Pseudonyms
 from umedfeat.prediction.apply import OnRows, Predicted, apply_probe
@@ -34,9 +33,10 @@ def predict(
 
     Args:
         inputs: a feature file made with the probe's encoder and policy, or images (a file, a folder, a manifest), which
-            are embedded with them first.
+            are embedded with them first. A probe of a slide encoder also takes the tiles that this one takes.
         model: what ``umedfeat probe`` saved (``probe/model.safetensors``), or its path.
-        features: feature file that new images are embedded into; it is resumed where it exists.
+        features: feature file that new images are embedded into; it is resumed where it exists. A slide encoder's
+            vectors are written beside it ("feats.slides.h5").
         weights, device, run, pseudonyms, progress: for new images; see ``umedfeat.extract``.
         on_rows: told how many rows were predicted, for a progress bar.
 
@@ -56,15 +56,18 @@ def predict(
     if not (path.is_file() and h5py.is_hdf5(path)):
         if features is None:
             raise SetupError(f"{path}: images need a place for their features", remedy="name one with features=")
-        path = extract(
+        path = features_like(
             path,
             features,
-            encoder=EncoderChoice(weights=weights, device=device),
+            probe.header,
+            weights=weights,
+            device=device,
             run=run,
             pseudonyms=pseudonyms,
             progress=progress,
-            like=probe.header,
-        ).out
+        )
+    else:
+        path = slides_beside(path, Path(features or path), probe.header, device)
     return apply_probe(probe, path, on_rows)
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.errors import SetupError
-from umedfeat.extraction.run import extract
+from umedfeat.extraction.alike import features_like
 from umedfeat.naming import Pseudonyms
 from umedfeat.prediction.similar import Match, nearest, row_vector
 from umedfeat.store import FeatureFile
@@ -83,9 +82,10 @@ def _embedded(
 ) -> npt.NDArray[np.float32]:
     with tempfile.TemporaryDirectory(prefix="umedfeat-") as folder:
         out = Path(folder, "query.h5")
-        choice = EncoderChoice(weights=weights, device=device)
-        extract(query, out, encoder=choice, pseudonyms=pseudonyms, progress=progress, like=file.header)
-        with FeatureFile(out) as found:
+        made = features_like(
+            query, out, file.header, weights=weights, device=device, pseudonyms=pseudonyms, progress=progress
+        )
+        with FeatureFile(made) as found:
             if len(found) != 1:
                 raise SetupError(f"{query}: holds {len(found)} inputs", remedy="give one image, slide or series")
             return row_vector(found, 0)

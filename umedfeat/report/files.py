@@ -174,6 +174,7 @@ def summary_of(result: ProbeResult) -> dict[str, Any]:
     """The result without predictions and draws, JSON-able; NaN becomes null."""
     content = {
         "encoder": result.encoder,
+        "weights": result.weights,
         "features": result.source,
         "fingerprint": result.fingerprint,
         "label": result.label,

@@ -119,7 +119,7 @@ def draw_all(
         class_name: class that is shown; "" shows the predicted one of each item.
         folder: of the page. images: what the features were made of, for slides behind the heatmaps, or None.
     """
-    if found.probe.unit == "patient" or found.probe.pool == "mean+std":
+    if found.probe.unit == "patient" or found.probe.pool == "mean+std" or found.probe.header.of_tiles is not None:
         return {}
     behind = Images.of(images, found, pseudonyms)
     fixed = found.probe.classes.index(class_name) if class_name else -1

@@ -176,6 +176,18 @@ class FeatureStore:
             self._fresh = True
         return found
 
+    def resume_from(self, file: FeatureFile) -> frozenset[str]:
+        """Ids of what another feature file's items were made into already: those of the same content.
+
+        What the output holds of other items, or of other content, is worth nothing any more, and what it tells of
+        failures and skipped files neither.
+        """
+        there = dict(recorded_in(file))
+        same = {name for name, told in self._recorded.items() if name in there and told.is_of(there[name])}
+        self._stale = self._recorded.keys() - same
+        self._fresh = True
+        return frozenset(same)
+
     @staticmethod
     def _elsewhere(sources: Sequence[Source], present: Sequence[Source]) -> set[str]:
         """What is another shard's by now: it is embedded there, and would stand in two files that are merged."""

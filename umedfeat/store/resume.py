@@ -26,6 +26,11 @@ class Recorded(NamedTuple):
     files_sha256: str
     files_stat: str
 
+    def is_of(self, other: Recorded) -> bool:
+        """Does it tell of the same input with the same content?"""
+        content = (self.source, self.content_sha256, self.files_sha256)
+        return bool(self.content_sha256) and content == (other.source, other.content_sha256, other.files_sha256)
+
 
 @dataclass(frozen=True)
 class Resumption:

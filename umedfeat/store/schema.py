@@ -135,6 +135,29 @@ class Header:
         return replace(self, encoder={key: value for key, value in self.encoder.items() if key != "tokens"})
 
     @property
+    def of_tiles(self) -> Header | None:
+        """Of the tiles that a slide encoder made the features of; None: the encoder saw the pixels itself."""
+        told = self.encoder.get("tiles")
+        if not isinstance(told, Mapping) or not isinstance(told.get("encoder"), Mapping):
+            return None
+        return Header(told["encoder"], self.policy, str(told.get("dtype", "float32")), self.key_check)
+
+    @property
+    def weights(self) -> str:
+        """SHA-256 of the encoder's weights, "" where none is told; of a slide encoder with the package that it is from,
+        and with the encoder of its tiles and its weights."""
+        own, tiles = str(self.encoder.get("weights_sha256", "")), self.of_tiles
+        if tiles is None:
+            return own
+        of_tiles = f"tiles by {tiles.encoder.get('name', '')}, weights SHA-256 {tiles.weights or 'unknown'}"
+        return f"{own or 'unknown'}, {self.encoder.get('package', '')}; {of_tiles}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Every setting under its dotted name, as ``differences`` calls them: "policy.slide.mpp" → 0.5."""
+        return _flat(json.loads(self.to_json()))
+
+    @property
     def fingerprint(self) -> str:
         """Features with the same fingerprint can stand in one file."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
@@ -152,7 +175,7 @@ class Header:
 
     def differences(self, other: Header) -> list[str]:
         """What differs, one line each: "policy.slide.mpp: 0.5 → 1.0"."""
-        before, after = _flat(json.loads(self.to_json())), _flat(json.loads(other.to_json()))
+        before, after = self.facts, other.facts
         keys = sorted(before.keys() | after.keys())
         return [f"{key}: {before.get(key)} → {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
 

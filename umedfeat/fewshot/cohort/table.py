@@ -37,7 +37,7 @@ class FeatureTable:
 
     Attributes:
         path: of the file. encoder: name. fingerprint: of the settings. key_check: of the pseudonyms.
-        weights: SHA-256 of the encoder's weights. header: encoder and settings in full.
+        weights: SHA-256 of the encoder's weights (``Header.weights``). header: encoder and settings in full.
         policy: the settings of those kinds of input that are there, as text ("image: fit pad, size 224").
         number: (I,) their numbers in the file. count: (I,) rows of each.
         ids, sources, patients, content: (I,) text columns; patients are pseudonyms or "".
@@ -114,7 +114,7 @@ def read_table(path: Path) -> FeatureTable:
             encoder=str(file.encoder.get("name", "")),
             fingerprint=file.fingerprint,
             key_check=file.key_check,
-            weights=str(file.encoder.get("weights_sha256", "")),
+            weights=file.header.weights,
             policy=_policy_text(file),
             header=file.header,
             number=kept,
@@ -147,7 +147,7 @@ def _tones(file: FeatureFile, kept: Ints) -> dict[str, Texts]:
 
 def _policy_text(file: FeatureFile) -> str:
     """What of the policy the inputs met: slides are not spoken of where there are none, CT windows not without CT."""
-    tiled = np.asarray(file.items["tile_extent"]) > 0
+    tiled = (np.asarray(file.items["tile_extent"]) > 0) | (file.header.of_tiles is not None)
     modality = np.asarray(file.items["modality"], dtype=np.str_)
     coloured = np.isin(modality, ["photo", "histology", "WSI"]) | (np.asarray(file.items["format"], np.str_) == "jpeg")
     grey = modality[~coloured & ~tiled]
