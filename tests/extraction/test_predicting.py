@@ -11,7 +11,7 @@ from film_model import write_films
 import umedfeat
 from umedfeat.cli import run
 from umedfeat.errors import SetupError
-from umedfeat.extraction import predicting
+from umedfeat.extraction import alike
 from umedfeat.extraction.predicting import table_at
 from umedfeat.extraction.run import Summary, extract
 from umedfeat.policy import ImagePolicy, Policy
@@ -54,7 +54,7 @@ def test_what_was_embedded_before_is_not_embedded_again(
         summaries.append(extract(*arguments, **options))  # type: ignore[arg-type]
         return summaries[-1]
 
-    monkeypatch.setattr(predicting, "extract", watched)
+    monkeypatch.setattr(alike, "extract", watched)
     (tmp_path / "some").mkdir()
     for path in sorted((world / "new").iterdir()):
         (tmp_path / "some" / path.name).write_bytes(path.read_bytes())
