@@ -108,7 +108,8 @@ def discover_files(walked: Walked, policy: Policy, pseudonyms: Pseudonyms, *, se
     _refuse_collisions(sources)
     sources = _holding(sources, scratch)
     for folder, slides, pictures in mixed_folders(sources):
-        log.warning("%s", f"{folder}: {_some(slides)} are slides, {_some(pictures)} pictures without a scale")
+        flat = f"{_some(pictures)} pictures without a scale or smaller than a tile"
+        log.warning("%s", f"{folder}: {_some(slides)} are slides, {flat}")
     if policy.limits.mask_dir:
         from umedfeat.readers.slides.annotations import refuse_shared_masks
 

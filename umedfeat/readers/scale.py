@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from umedfeat.errors import ScaleError
@@ -66,6 +66,8 @@ def _believable(scale: Scale, name: str) -> Scale:
 def _fault(scale: Scale) -> str | None:
     header = scale.source.startswith("header:")
     most = _MAX_HEADER_MPP if header else _MAX_MPP
+    if math.isnan(scale.x) or math.isnan(scale.y):
+        return "no number, or in no unit of length"
     if not (0 < scale.x <= most and 0 < scale.y <= most):
         dpi = _round_dpi(scale) if header else None
         return "cannot be true" + (f" ({dpi} dpi, of a screen or a printer)" if dpi else "")
@@ -93,10 +95,24 @@ def scale_note(properties: Mapping[str, str], scale: Scale, flag: float | None) 
     if flag is not None and scale.source != "flag":
         remedy = "" if scale.source == "manifest" else "; a manifest column mpp overrides it"
         return f"--source-mpp changed nothing: the scale comes from the {scale.source.partition(':')[0]}{remedy}"
-    if header is None or scale.source.startswith("header:") or abs(header.x / scale.x - 1) < 0.01:
+    if scale.source.startswith("header:"):
+        return _disagreement(properties, scale)
+    if header is None or abs(header.x / scale.x - 1) < 0.01:
         return ""
     by = "--source-mpp" if scale.source == "flag" else "the manifest"
     return f"the header's {header.x:.4g} µm per pixel were overridden by {by}: {scale.x:g}"
+
+
+def _disagreement(properties: Mapping[str, str], scale: Scale) -> str:
+    """Another believable scale in the header, which was not taken; or ""."""
+    others = (one for one in _in_header(properties) if _fault(one) is None)
+    other = next((one for one in others if abs(one.x / scale.x - 1) > _MAX_ANISOTROPY), None)
+    if other is None:
+        return ""
+    told = (f"{one.x:.4g} ({one.source.partition(':')[2]})" for one in (scale, other))
+    return (
+        f"the header tells two scales, {' and '.join(told)} µm per pixel: the first was taken; a manifest overrides it"
+    )
 
 
 def refuse_upsampling(finest: float, policy: Policy, name: str, tiles: int) -> None:
@@ -126,6 +142,12 @@ def refuse_upsampling(finest: float, policy: Policy, name: str, tiles: int) -> N
 
 def _from_header(properties: Mapping[str, str]) -> Scale | None:
     """The first believable scale of the header, else the first one; OME-XML is written for it, so it is asked first."""
+    told = list(_in_header(properties))
+    return next((scale for scale in told if _fault(scale) is None), told[0] if told else None)
+
+
+def _in_header(properties: Mapping[str, str]) -> Iterator[Scale]:
+    """Every scale that the header tells."""
     pairs = (
         ("ome.PhysicalSizeX", "ome.PhysicalSizeY", lambda value, axis: value * _ome_unit(properties, axis)),
         ("openslide.mpp-x", "openslide.mpp-y", lambda value, _: value),
@@ -134,14 +156,12 @@ def _from_header(properties: Mapping[str, str]) -> Scale | None:
         ("qptiff.PixelSizeMicrons", "qptiff.PixelSizeMicrons", lambda value, _: value),
         ("tiff.XResolution", "tiff.YResolution", lambda value, _: _tiff_mpp(value, properties)),
     )
-    told = []
     for key_x, key_y, convert in pairs:
         if key_x in properties:
             x = convert(_number(properties[key_x]), "X")
             y = convert(_number(properties.get(key_y, properties[key_x])), "Y")
             if x is not None and y is not None:
-                told.append(Scale(x, y, f"header:{key_x}"))
-    return next((scale for scale in told if _fault(scale) is None), told[0] if told else None)
+                yield Scale(x, y, f"header:{key_x}")
 
 
 def _number(text: str) -> float:

@@ -67,6 +67,10 @@ class Instance(NamedTuple):
             return file.read(min(most, int.from_bytes(item[4:8], "little")))
 
 
+class FramesMissing(Exception):
+    """Some of a level's frames lie elsewhere, or nowhere."""
+
+
 class Frames(NamedTuple):
     """Where the frames lie: (path, plane, number of the tile) → (offset, length); how many planes and paths."""
 
@@ -93,12 +97,16 @@ def frames_of(one: Instance, name: str) -> Frames:
     Raises:
         UnreadableInput: it is damaged, or its frames cannot be told apart.
     """
-    with _faults(name):
-        keys = _keys(one.header, one.size, one.tile)
-        places = _places(one)
-    if len(places) < len(keys):
-        message = f"{name}: {len(places)} of {len(keys)} frames are in the file"
-        raise UnreadableInput(message, remedy="copy it again from the scanner")
+    try:
+        with _faults(name):
+            keys = _keys(one.header, one.size, one.tile)
+            places = _places(one)
+            if len(places) < len(keys):
+                raise FramesMissing(f"{len(places)} of {len(keys)} frames are in the file")
+            if _number(one.header, "InConcatenationTotalNumber") > 1:
+                raise FramesMissing("a part of a concatenation of several files")
+    except FramesMissing as error:
+        raise UnreadableInput(f"{name}: {error}", remedy="copy all its files again from the scanner") from error
     planes, paths = (1 + max((key[axis] for key in keys), default=0) for axis in (1, 0))
     return Frames(dict(zip(keys, places, strict=False)), planes, paths)
 
@@ -153,6 +161,8 @@ def _keys(header: pydicom.Dataset, size: tuple[int, int], tile: tuple[int, int])
         paths, planes = _number(header, "NumberOfOpticalPaths"), _number(header, "TotalPixelMatrixFocalPlanes")
         if count != paths * planes * tiles:
             planes = max(1, count // (tiles * paths))
+        if count != paths * planes * tiles:
+            raise FramesMissing(f"{count} of {paths * planes * tiles} frames are in the file")
         return [(k // (tiles * planes), k // tiles % planes, k % tiles) for k in range(count)]
     return _sparse(header, tile, columns)
 

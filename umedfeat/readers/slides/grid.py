@@ -33,6 +33,7 @@ Level0Pixels = NewType("Level0Pixels", float)
 #: A declared spacing is rounded to a few digits: it may differ by this share from what the sizes say.
 _SPACING_TOLERANCE = 0.01
 #: Sides of tiles and of compression blocks that levels are filled up to.
+_ALMOST = 0.03
 _PADDING = (8, 16, 32, 64, 128, 240, 256, 512, 1024, 2048, 4096)
 
 Size = tuple[int, int]
@@ -134,14 +135,18 @@ def _believed(full: Size, level: Size, declared: float | None, piece: Size | Non
     by_size = _by_size(full, level)
     if by_size is not None and (declared is None or abs(declared / by_size - 1) <= _SPACING_TOLERANCE):
         power = by_size == 2.0 ** round(math.log2(by_size))
-        return (
-            by_size if power or declared is not None or not _explained_by_padding(full, level, by_size, piece) else None
-        )
+        doubtful = _almost_a_power(by_size) or _explained_by_padding(full, level, by_size, piece)
+        return by_size if power or declared is not None or not doubtful else None
     if declared is not None and declared >= 1:
         whole = float(round(declared))
         near = abs(declared / whole - 1) <= _SPACING_TOLERANCE
         return whole if near and _is_padded(full, level, whole, piece, up_only=True) else None
     return None
+
+
+def _almost_a_power(ratio: float) -> bool:
+    """Near a power of two, and not one but for rounding: the level was cut or filled up by some pixels."""
+    return abs(ratio / 2.0 ** round(math.log2(ratio)) - 1) <= _ALMOST
 
 
 def _by_size(full: Size, level: Size) -> float | None:

@@ -20,12 +20,14 @@ class OmeImage(NamedTuple):
         channels: name of each channel ("" without); colours are named where the file gives red, green or blue.
         scale: "ome.PhysicalSizeX" … of its pixels.
         fluorescent: a channel has a dye or a wavelength.
+        files: names of the files that hold its planes, where they are told.
     """
 
     name: str
     channels: tuple[str, ...]
     scale: dict[str, str]
     fluorescent: bool
+    files: tuple[str, ...] = ()
 
 
 def ome_images(xml: str) -> list[OmeImage]:
@@ -48,6 +50,7 @@ def _image(node: ElementTree.Element) -> OmeImage:
         channels=tuple(_channel_name(channel) for channel in channels),
         scale={f"ome.{name}": pixels.attrib[name] for name in _SIZES if name in pixels.attrib},
         fluorescent=any(key in channel.attrib for channel in channels for key in _EMISSION),
+        files=tuple(dict.fromkeys(one.attrib["FileName"] for one in pixels.iter() if "FileName" in one.attrib)),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -201,10 +202,14 @@ def _refusal(error: Exception, message: str) -> InputError:
     return UnreadableInput(message, remedy="copy it again from the scanner, with its companion files")
 
 
+#: Of a patient's images; those of the standard (syntaxes, classes) are nobody's.
+_UID = re.compile(r"\b(?!1\.2\.840\.10008\.)[0-9]+(?:\.[0-9]+){3,}")
+
+
 def _without_names(error: Exception, path: Path) -> str:
-    """What OpenSlide says, without the files that it quotes: their names may be a patient's, ours stands before it."""
+    """What OpenSlide says, without files and UIDs that it quotes: they may be a patient's, ours stands before it."""
     text = str(error).splitlines()[0].replace(str(path.parent) + os.sep, "")
     with contextlib.suppress(OSError):
         for name in sorted((entry.name for entry in path.parent.iterdir()), key=len, reverse=True):
             text = text.replace(name, "it")
-    return text[:80]
+    return _UID.sub("a UID", text)[:80]

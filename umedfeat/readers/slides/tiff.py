@@ -13,6 +13,7 @@ import tifffile
 
 from umedfeat.contract import Json
 from umedfeat.errors import TooLarge, UnreadableInput, UnsupportedInput
+from umedfeat.naming import printable
 from umedfeat.readers.slides.grid import believed_factors
 from umedfeat.readers.slides.mosaic import Mosaic
 from umedfeat.readers.slides.pieces import MosaicBackend
@@ -145,9 +146,9 @@ class TiffBackend(MosaicBackend):
 
 
 def _picture_of(layout: Layout, number: int, name: str) -> Picture:
-    if layout.missing:
-        remedy = "copy the other files of the set beside it"
-        raise UnreadableInput(f"{name}: planes of it lie in files that are missing", remedy=remedy)
+    if layout.missing and not layout.pictures:
+        message = f"{name}: planes of it lie in files that are missing ({printable(layout.missing[0])[:100]})"
+        raise UnreadableInput(message, remedy="copy the other files of the set beside it")
     if not layout.pictures:
         left = ", ".join(layout.left_out) or "nothing"
         raise UnsupportedInput(f"{name}: no picture of tissue in it ({left})", remedy="look for the file of the slide")

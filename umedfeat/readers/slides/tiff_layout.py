@@ -99,9 +99,10 @@ def layout_of(file: tifffile.TiffFile) -> Layout:
     """
     if file.is_ome and (images := ome_images(file.ome_metadata or "")):
         found = list(_ome_pictures(file, images))
-        pages = sum(len(level.planes) for picture, _ in found for level in picture.levels)
-        missing = tuple(name for _, name in found if name)
-        return sorted_out([picture for picture, _ in found], pages, Counter(), missing)
+        pictures = [one for one in found if isinstance(one, Picture)]
+        missing = tuple(one for one in found if isinstance(one, str))
+        pages = sum(len(level.planes) for picture in pictures for level in picture.levels)
+        return sorted_out(pictures, pages, Counter({"picture in a missing file": len(missing)}), missing)
     directories = [_page(file, number) for number in range(_count(file))]
     left_out: Counter[str] = Counter()
     tissue = []
@@ -238,37 +239,38 @@ def _channel_name(page: Any) -> str:
     return qptiff[1] if qptiff else str(name.value).strip() if name is not None else ""
 
 
-def _ome_pictures(file: tifffile.TiffFile, images: Sequence[OmeImage]) -> Iterator[tuple[Picture, str]]:
-    """Each picture of OME-XML, and the name of a file that it lacks."""
+def _ome_pictures(file: tifffile.TiffFile, images: Sequence[OmeImage]) -> Iterator[Picture | str]:
+    """Each picture of OME-XML, or the names of files that it lacks."""
     series = list(file.series)
     for number, one in enumerate(series):
         told = images[number] if len(images) == len(series) else next((i for i in images if i.name == one.name), None)
-        levels, lacks = _ome_levels(one)
+        levels = _ome_levels(one)
         if not levels:
+            folder = Path(file.filehandle.dirname)
+            lacking = [name for name in (told.files if told else ()) if not (folder / Path(name).name).is_file()]
+            yield ", ".join(lacking) or "a file of the set"
             continue
-        yield (
-            Picture(
-                one.name or (told.name if told else ""),
-                tuple(levels),
-                _ome_axes(one, len(levels[0].planes), int(levels[0].planes[0].samplesperpixel)),
-                told.channels if told else (),
-                told.scale if told else {},
-                bool(told and told.fluorescent),
-            ),
-            lacks,
+        yield Picture(
+            one.name or (told.name if told else ""),
+            tuple(levels),
+            _ome_axes(one, len(levels[0].planes), int(levels[0].planes[0].samplesperpixel)),
+            told.channels if told else (),
+            told.scale if told else {},
+            bool(told and told.fluorescent),
         )
 
 
-def _ome_levels(series: Any) -> tuple[list[Level], str]:
+def _ome_levels(series: Any) -> list[Level]:
+    """Finest first; none where planes of the finest lie in files that are missing."""
     levels: list[Level] = []
     for level in series.levels:
         pages = list(level.pages)
         if any(page is None for page in pages):
-            return (levels, "") if levels else ([], "a file of the set")
+            return levels
         whole = tuple(page.aspage() if isinstance(page, tifffile.TiffFrame) else page for page in pages)
         if not levels or len(whole) == len(levels[0].planes):
             levels.append(Level(_size(whole[0]), whole))
-    return levels, ""
+    return levels
 
 
 def _ome_axes(series: Any, pages: int, samples: int) -> tuple[tuple[str, int], ...]:

@@ -70,7 +70,7 @@ def refuse_unknown_pixels(page: Any, name: str) -> None:
     """
     bits = page.bitspersample if isinstance(page.bitspersample, tuple) else (page.bitspersample,)
     if page.dtype != np.uint8 or set(bits) != {8}:
-        kind = page.dtype if set(bits) <= {16, 32, 64} else f"{'/'.join(map(str, bits))}-bit"
+        kind = page.dtype if set(bits) <= {8, 16, 32, 64} else f"{'/'.join(map(str, bits))}-bit"
         raise UnsupportedInput(f"{name}: {kind} pixels: only 8-bit slides are read", remedy=_REMEDY)
     if page.imagedepth > 1:
         raise UnsupportedInput(f"{name}: a volumetric TIFF page", remedy="save one page per plane")
