@@ -2,7 +2,8 @@
 
 Written from the contracts of: CLAM dataset_modules/dataset_generic.py; TRIDENT IO.py (read_coords), wsi_objects/WSI.py;
 Patho-Bench SplitFactory.py, datasets/DataSplit.py and PatchEmbeddingsDataset.py; STAMP modeling/data.py; MIL-Lab
-data_loading/dataset.py.
+data_loading/dataset.py; torchmil datasets/trident_wsi_dataset.py; eva datasets/classification/multi_embeddings.py;
+slideflow dataset.py and mil/data.py.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = ["probe", "-f", str(feats), "--label", "label", "--shots", "1", "--repeats", "1", "--bootstrap", "100"]
     study += ["--cv", "2", "--cv-repeats", "1", "--no-model", "--out", str(folder / "probe")]
     assert run(study) == 0
-    for layout in ("clam", "trident", "stamp"):
+    for layout in ("clam", "trident", "stamp", "pt"):
         command = ["export", str(feats), "--layout", layout, "--out", str(folder / layout), "--label", "label"]
         assert run([*command, "--splits", str(folder / "probe" / "splits.json")]) == 0
     return folder
@@ -159,6 +160,40 @@ def test_mil_lab_joins_labels_and_files_by_name(exported: Path) -> None:
     assert set(joined["label"]) <= known  # its label map is made of the training slides
     sides = joined.groupby("case_id")["split"].nunique()
     assert (sides == 1).all()
+
+
+def test_torchmil_finds_a_label_for_every_bag(exported: Path) -> None:
+    """Bags by the names of the features; labels are looked up by what stands before the last dot of a name."""
+    folder = exported / "trident"
+    table = pd.read_csv(folder / "labels_0.csv")
+    for bag in table["slide_id"]:
+        with h5py.File(folder / "features_umedpt" / f"{bag}.h5", "r") as file:
+            features = file["features"][:]
+        with h5py.File(folder / "patches" / f"{bag}_patches.h5", "r") as file:
+            places = (file["coords"][:] / file["coords"].attrs["patch_size_level0"]).astype(int)
+        label = table.loc[table["slide_id"].map(lambda name: Path(name).stem) == bag, "label"].to_numpy()
+        assert features.dtype == np.float32 and places.shape == (len(features), 2)
+        assert torch.from_numpy(np.array(label)).shape == (1,)
+
+
+def test_eva_stacks_the_tiles_of_a_slide(exported: Path) -> None:
+    """One target each, whole numbers, every side there; tensors of two axes."""
+    table = pd.read_csv(exported / "pt" / "manifest_0.csv")
+    assert set(table["split"]) == {"train", "val", "test"} and table["wsi_id"].is_unique
+    for row in table.itertuples():
+        tensor = torch.load(exported / "pt" / row.embeddings, map_location="cpu")
+        assert tensor.ndim == 2 and len(tensor) and np.asarray(row.target, np.int64) in (0, 1)
+
+
+def test_slideflow_finds_bags_by_name(exported: Path) -> None:
+    """Everything is text; the side of a fold is a column to filter by; a bag is named as its slide."""
+    table = pd.read_csv(exported / "pt" / "annotations.csv", dtype=str).fillna("")
+    assert table.columns.tolist() == ["patient", "slide", "label", "fold_0", "fold_1"]
+    files = {path.name.removesuffix(".pt") for path in (exported / "pt").glob("*.pt")}
+    assert set(table["slide"]) <= files and "slide-05" not in set(table["slide"])
+    manifest = pd.read_csv(exported / "pt" / "manifest_1.csv").set_index("wsi_id")["split"]
+    assert dict(zip(table["slide"], table["fold_1"], strict=True)) == manifest.to_dict()
+    assert set(table.groupby("patient")["fold_0"].nunique()) == {1}
 
 
 @pytest.mark.parametrize("name", MISSING)

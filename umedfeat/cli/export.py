@@ -41,8 +41,10 @@ Beside them items.csv: case_id, slide_id and the manifest's columns.
 \b
 With --label the tables to train from:
   clam     dataset.csv, splits/ (CLAM), folds/ (TransMIL)
-  pt       folds/ (TransMIL)
-  trident  k=all.tsv and config.yaml (Patho-Bench), labels_<k>.csv (MIL-Lab)
+  pt       folds/ (TransMIL), manifest_<k>.csv (eva),
+           annotations.csv (slideflow)
+  trident  k=all.tsv and config.yaml (Patho-Bench),
+           labels_<k>.csv (MIL-Lab, torchmil)
   stamp    clini_table.csv, slide_table.csv
 
 A feature file of one slide needs no export for tools that read features and coords: it opens as it is.

@@ -1,4 +1,4 @@
-"""Labels and splits of an export as the tables that MIL tools train from: CLAM, TransMIL, MIL-Lab, STAMP, Patho-Bench.
+"""Labels and splits of an export as the tables that MIL tools train from (``mil_writers`` knows which).
 
 Tests and pools are those of a study (``splits.json``); tools that want a validation set get one of the pool's patients.
 Items without a region are in no table: an empty bag ends a training.
@@ -6,57 +6,28 @@ Items without a region are in no table: an empty bag ends a training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import yaml
 
 from umedfeat.errors import OutputError, SetupError
 from umedfeat.fewshot.draws.orders import labelling_order
 from umedfeat.fewshot.draws.saved import read_splits
 from umedfeat.fewshot.settings import SavedFold, SavedSplits
-from umedfeat.naming import write_csv
+from umedfeat.report.mil_writers import TABLES, Fold, Slide
 from umedfeat.store import FeatureFile
 from umedfeat.store.export import file_names
 
-__all__ = ["MISSING", "TABLES", "VALIDATION", "write_tables"]
+__all__ = ["MISSING", "VALIDATION", "write_tables"]
 
 #: Share of the pool's patients that tools with a validation set validate on.
 VALIDATION = 0.2
-_SIDES = ("train", "val", "test")
 #: What pandas takes for no value (``pandas.read_csv``, ``na_values``): such a class would vanish without a word.
 MISSING = (
     *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"),
     *("N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
 )
-
-
-class Slide(NamedTuple):
-    """One exported item: file name, patient ("" unknown: its own), class and its number."""
-
-    name: str
-    case: str
-    label: str
-    code: int
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Which slides are trained, validated and tested on."""
-
-    name: str
-    train: tuple[Slide, ...]
-    val: tuple[Slide, ...]
-    test: tuple[Slide, ...]
-
-    @property
-    def pool(self) -> tuple[Slide, ...]:
-        """All that is not tested on."""
-        return (*self.train, *self.val)
 
 
 def write_tables(
@@ -66,7 +37,8 @@ def write_tables(
 
     Args:
         features: the feature file that was exported. folder: where to.
-        layout: "clam" (CLAM and TransMIL), "pt" (TransMIL), "trident" (Patho-Bench, MIL-Lab) or "stamp".
+        layout: "clam" (CLAM and TransMIL), "pt" (TransMIL, eva, slideflow), "trident" (Patho-Bench, MIL-Lab, torchmil)
+            or "stamp".
         label: column of the class, one value an item; items without one are left out.
         splits: ``splits.json`` of a study: its pools and tests, one table each. None: no table of folds.
         validation: share of a pool's patients for tools that validate, class-proportional, the same every time.
@@ -142,109 +114,3 @@ def _validated(
     chosen = {with_slides[k] for k in order[:count]}
     kept = [patient for patient in with_slides if patient not in chosen]
     return _of(kept, saved, slides), _of(sorted(chosen), saved, slides)
-
-
-# ---- tables -------------------------------------------------------------------------------------------------------
-
-
-def _table(path: Path, rows: Sequence[Sequence[object]], delimiter: str = ",") -> Path:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        write_csv(stream, rows, delimiter)
-    return path
-
-
-def _clam(folder: Path, label: str, slides: Sequence[Slide], folds: Sequence[Fold]) -> list[Path]:
-    """``dataset.csv``, and ``splits/splits_<k>.csv`` with the slides of each side."""
-    rows = [["case_id", "slide_id", "label"], *([slide.case, slide.name, slide.label] for slide in slides)]
-    written = [_table(folder / "dataset.csv", rows)]
-    for k, fold in enumerate(folds):
-        sides = ([slide.name for slide in getattr(fold, side)] for side in _SIDES)
-        body = [[row, *cells] for row, cells in enumerate(zip_longest(*sides, fillvalue=""))]
-        written.append(_table(_made(folder / "splits") / f"splits_{k}.csv", [["", *_SIDES], *body]))
-    return written
-
-
-def _transmil(folder: Path, label: str, slides: Sequence[Slide], folds: Sequence[Fold]) -> list[Path]:
-    """``folds/fold<k>.csv``: each side's slides beside their classes' numbers."""
-    head = ["", *(name for side in _SIDES for name in (side, f"{side}_label"))]
-    written = []
-    for k, fold in enumerate(folds):
-        columns = (
-            column
-            for side in _SIDES
-            for column in ([s.name for s in getattr(fold, side)], [s.code for s in getattr(fold, side)])
-        )
-        body = [[row, *cells] for row, cells in enumerate(zip_longest(*columns, fillvalue=""))]
-        written.append(_table(_made(folder / "folds") / f"fold{k}.csv", [head, *body]))
-    return written
-
-
-def _mil_lab(folder: Path, label: str, slides: Sequence[Slide], folds: Sequence[Fold]) -> list[Path]:
-    """``labels_<k>.csv``: slide_id, case_id, label (number), split."""
-    written = []
-    for k, fold in enumerate(folds):
-        rows = [[s.name, s.case, s.code, side] for side in _SIDES for s in getattr(fold, side)]
-        written.append(_table(folder / f"labels_{k}.csv", [["slide_id", "case_id", "label", "split"], *rows]))
-    return written
-
-
-def _stamp(folder: Path, label: str, slides: Sequence[Slide], folds: Sequence[Fold]) -> list[Path]:
-    """``clini_table.csv`` and ``slide_table.csv``: STAMP divides patients itself.
-
-    A patient's slides stand in neighbouring rows: STAMP collects them with ``itertools.groupby``, without sorting.
-    """
-    of_case = {slide.case: slide.label for slide in slides}
-    if _differ_within(slides):
-        raise SetupError(f"column {label!r} differs between slides of a patient", remedy="STAMP's labels are patients'")
-    clini = [["PATIENT", label], *([case, text] for case, text in of_case.items())]
-    files = [
-        ["PATIENT", "FILENAME"],
-        *([slide.case, f"{slide.name}.h5"] for slide in sorted(slides, key=lambda slide: slide.case)),
-    ]
-    return [_table(folder / "clini_table.csv", clini), _table(folder / "slide_table.csv", files)]
-
-
-def _patho_bench(folder: Path, label: str, slides: Sequence[Slide], folds: Sequence[Fold]) -> list[Path]:
-    """``k=all.tsv`` with a column per fold, and ``config.yaml`` of the task.
-
-    Samples are patients; where the slides of a patient differ in the label, which Patho-Bench refuses, they are slides.
-    """
-    sides = [
-        {slide.name: side for side, part in (("train", fold.pool), ("test", fold.test)) for slide in part}
-        for fold in folds
-    ]
-    head = ["case_id", "slide_id", label, *(f"fold_{k}" for k in range(len(folds)))]
-    used = [s for s in slides if not sides or any(s.name in side for side in sides)]
-    body = [[s.case, s.name, s.code, *(side.get(s.name, "") for side in sides)] for s in used]
-    config = {
-        "task_col": label,
-        "extra_cols": [],
-        "task_type": "classification",
-        "metrics": ["macro-ovr-auc"],
-        "label_dict": {slide.code: slide.label for slide in sorted(slides, key=lambda slide: slide.code)},
-        "sample_col": "slide_id" if _differ_within(slides) else "case_id",
-    }
-    task = folder / "config.yaml"
-    task.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return [_table(folder / "k=all.tsv", [head, *body], "\t"), task]
-
-
-def _differ_within(slides: Sequence[Slide]) -> bool:
-    """Has a patient slides of two classes?"""
-    of_case = {slide.case: slide.label for slide in slides}
-    return any(of_case[slide.case] != slide.label for slide in slides)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-_Writer = Callable[[Path, str, Sequence[Slide], Sequence[Fold]], list[Path]]
-#: Layout of ``export`` → what is written beside it.
-TABLES: dict[str, tuple[_Writer, ...]] = {
-    "clam": (_clam, _transmil),
-    "pt": (_transmil,),
-    "trident": (_patho_bench, _mil_lab),
-    "stamp": (_stamp,),
-}
