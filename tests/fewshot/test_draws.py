@@ -188,6 +188,20 @@ def test_shots_beyond_a_class_stop_or_are_skipped():
     assert [b.name for b in study.budgets] == ["2 shots"]
 
 
+def test_shots_of_patients_with_several_classes_are_whoever_they_are():
+    """Labels of regions: 38 of 40 patients carry both classes. Counted by the rarer class alone, the two who carry the
+    common one only stood in every draw, and more than two shots could not be had."""
+    labels = ["tumour" if k % 4 == 0 and k >= 8 else "normal" for k in range(160)]
+    chosen = ProbeSettings(label_of="item", fractions=(), shots=(1, 8), repeats=50)
+    study = _plan(gaussian_cases(40, 4), chosen, labels=labels)
+    assert [(b.name, b.n_patients) for b in study.budgets] == [("1 shot", 2), ("8 shots", 16)]
+    one, eight = ([set(d.patients) for d in study.draws if d.budget == b.name] for b in study.budgets)
+    assert all(few < many for few, many in zip(one, eight, strict=True))
+    assert max(np.bincount([p for draw in one for p in draw])) <= 12  # of 50 draws; 28 patients, 3.6 expected
+    for draw in study.draws:
+        assert study.cohort.carries[draw.patients].sum(axis=0).min() >= len(draw.patients) / 2
+
+
 def test_patients_with_several_classes_are_drawn_so_that_every_class_is_there():
     """Labels of cells: most patients carry both classes, some only the common one."""
     cases = gaussian_cases(30, 4)

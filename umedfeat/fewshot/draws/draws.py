@@ -10,7 +10,7 @@ import numpy as np
 from umedfeat.arrays import Ints
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.cohort import Cohort
-from umedfeat.fewshot.draws.orders import labelling_order
+from umedfeat.fewshot.draws.orders import labelling_order, served
 from umedfeat.fewshot.draws.saved import numbers_of, patients_at
 from umedfeat.fewshot.result import Budget, Fold
 from umedfeat.fewshot.settings import ProbeSettings, SavedSplits, default_repeats
@@ -68,16 +68,21 @@ def _spend(
     name = f"{amount} shot{'s' if amount != 1 else ''}" if settings.shots else f"{amount * 100:g} %"
     if settings.splits is not None:
         return _as_saved(cohort, folds, settings, settings.splits, name, amount)
+    if settings.shots and cohort.task == "regression":
+        raise CohortError(
+            "--shots counts patients per class, and a regression target has none", remedy="use --fraction"
+        )
     partitions = 1 + max(fold.partition for fold in folds)
-    if settings.shots and not _shots_fit(cohort, folds, int(amount), settings):
-        return None, []
     repeats = _repeats(settings, amount, partitions)
     draws = []
     for place, fold in enumerate(folds):
         for repeat in range(repeats):
             if repeat % partitions == fold.partition:
                 order = _order(cohort, fold, settings.seed, place, repeat)
-                draws.append(Draw(name, repeat, place, _take(cohort, order, amount, bool(settings.shots))))
+                taken = _shots(cohort, order, int(amount), settings) if settings.shots else _share(order, amount)
+                if taken is None:
+                    return None, []
+                draws.append(Draw(name, repeat, place, taken))
     return _budget(cohort, folds, settings, name, amount, repeats, draws), draws
 
 
@@ -127,38 +132,41 @@ def _order(cohort: Cohort, fold: Fold, seed: int, place: int, repeat: int) -> _O
     return _Order(fold.pool[order], least)
 
 
-def _take(cohort: Cohort, order: _Order, amount: float, shots: bool) -> Ints:
-    if not shots:
-        return order.patients[: max(order.least, _half_up(amount * len(order.patients)))]
-    strata = cohort.stratum[order.patients]
-    rank = np.empty(len(strata), dtype=np.intp)
-    for value in np.unique(strata):
-        members = strata == value
+def _share(order: _Order, amount: float) -> Ints:
+    return order.patients[: max(order.least, _half_up(amount * len(order.patients)))]
+
+
+def _shots(cohort: Cohort, order: _Order, shots: int, settings: ProbeSettings) -> Ints | None:
+    """The first patients of an order who serve each class so many times; None where that is skipped.
+
+    A patient whose items are of several classes is counted for one of them. Patients who carry nothing else are few
+    where labels belong to cells or regions: counted by the rarest class alone, every draw would hold the same ones.
+    """
+    counted = _counted(cohort, order.patients)
+    rank = np.empty(len(counted), dtype=np.intp)
+    for value in np.unique(counted):
+        members = counted == value
         rank[members] = np.arange(members.sum())
-    return order.patients[rank < amount]
+    counts = np.bincount(counted)
+    short = np.flatnonzero((counts > 0) & (counts < shots))
+    if not len(short):
+        return order.patients[rank < shots]
+    if settings.on_missing_class == "skip":
+        return None
+    name = (*cohort.classes, "no label")[short[0]]
+    raise CohortError(
+        f"--shots {shots}: class {name!r} has {counts[short[0]]} training patients",
+        remedy="ask for fewer shots, or leave such budgets out with --on-missing-class skip",
+    )
+
+
+def _counted(cohort: Cohort, patients: Ints) -> Ints:
+    """What each patient is counted for: the class it serves; of several labels the rarest, or none."""
+    return cohort.stratum[patients] if cohort.task == "multilabel" else served(cohort.carries[patients])
 
 
 def _half_up(number: float) -> int:
     return int(number + 0.5)
-
-
-def _shots_fit(cohort: Cohort, folds: Sequence[Fold], shots: int, settings: ProbeSettings) -> bool:
-    if cohort.task == "regression":
-        raise CohortError(
-            "--shots counts patients per class, and a regression target has none", remedy="use --fraction"
-        )
-    for fold in folds:
-        counts = np.bincount(cohort.stratum[fold.pool], minlength=cohort.stratum.max() + 1)
-        short = np.flatnonzero((counts > 0) & (counts < shots))
-        if len(short):
-            if settings.on_missing_class == "skip":
-                return False
-            name = (*cohort.classes, "no label")[short[0]]
-            raise CohortError(
-                f"--shots {shots}: class {name!r} has {counts[short[0]]} training patients",
-                remedy="ask for fewer shots, or leave such budgets out with --on-missing-class skip",
-            )
-    return True
 
 
 def _budget(

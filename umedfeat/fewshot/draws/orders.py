@@ -11,7 +11,7 @@ import numpy as np
 
 from umedfeat.arrays import Bools, Ints
 
-__all__ = ["covering", "in_turns", "labelling_order", "patient_folds"]
+__all__ = ["covering", "in_turns", "labelling_order", "patient_folds", "served"]
 
 
 def labelling_order(carries: Bools, stratum: Ints, rng: np.random.Generator, *, floor: int = 0) -> tuple[Ints, int]:
@@ -44,6 +44,19 @@ def covering(carries: Bools) -> Ints:
             chosen.append(carrier)
             have |= carries[carrier]
     return np.asarray(chosen, dtype=np.intp)
+
+
+def served(carries: Bools) -> Ints:
+    """The class that each patient, in the given order, is labelled for: of those it carries the one that the fewest
+    patients before it serve, the rarer of equals. (P,) for (P, C); where nobody carries several it is the one carried.
+    """
+    counts, rarity = np.zeros(carries.shape[1]), carries.sum(axis=0)
+    found = np.empty(len(carries), dtype=np.intp)
+    for place, has in enumerate(carries):
+        own = np.flatnonzero(has)
+        found[place] = own[np.lexsort((rarity[own], counts[own]))[0]]
+        counts[found[place]] += 1
+    return found
 
 
 def in_turns(stratum: Ints, first: Ints, rest: Ints, rng: np.random.Generator) -> Ints:
