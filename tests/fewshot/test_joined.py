@@ -9,7 +9,7 @@ from scipy.stats import t
 from umedfeat.fewshot.cohort.build import build_cohort
 from umedfeat.fewshot.compare import paired_differences
 from umedfeat.fewshot.evaluate import evaluate
-from umedfeat.fewshot.metrics.bootstrap import NO_INTERVAL, NOTHING, Interval, Spread
+from umedfeat.fewshot.metrics.bootstrap import NO_INTERVAL, Interval
 from umedfeat.fewshot.metrics.bootstrap import tested_variance as of_the_tested
 from umedfeat.fewshot.metrics.joined import joined
 from umedfeat.fewshot.result import Budget, Difference, Estimate, Predictions
@@ -62,14 +62,14 @@ def test_perfect_results_keep_their_exact_bound():
 
 def test_a_recall_without_interval_leaves_none():
     some = Interval(0.2, 0.6, "bootstrap-t")
-    assert joined("balanced_accuracy", 0.5, np.eye(2), (some, NO_INTERVAL), NOTHING, 0.95) == NO_INTERVAL
+    assert joined("balanced_accuracy", 0.5, np.eye(2), (some, NO_INTERVAL)) == NO_INTERVAL
 
 
 def test_distances_to_the_bounds_are_squared_and_added():
     cells = np.array([[8.0, 2.0], [3.0, 7.0]])
     bounds = (Interval(0.5, 0.9, "bootstrap-t"), Interval(0.4, 0.9, "bootstrap-t"))
-    found = joined("balanced_accuracy", 0.75, cells, bounds, Spread(0.01**2, 10.0), 0.95)
     drawn = 0.01 * t.ppf(0.975, 10)
+    found = joined("balanced_accuracy", 0.75, cells, bounds, labelled=drawn)
     assert found.low == pytest.approx(0.75 - np.sqrt(0.15**2 + 0.15**2 + drawn**2))
     assert found.high == pytest.approx(0.75 + np.sqrt(0.05**2 + 0.1**2 + drawn**2))
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import t
 from sklearn.linear_model import LogisticRegression
 from study_cases import gaussian_cases
 
@@ -14,7 +15,16 @@ from umedfeat.fewshot import ProbeSettings, compare, probe
 from umedfeat.fewshot.cohort.build import build_cohort
 from umedfeat.fewshot.evaluate import measured
 from umedfeat.fewshot.metrics import bootstrap
-from umedfeat.fewshot.metrics.bootstrap import NOTHING, Spread, drawn_variance, interval
+from umedfeat.fewshot.metrics.bootstrap import (
+    NOTHING,
+    Spread,
+    drawn_variance,
+    interval,
+    labelled_reach,
+    own_variance,
+    patient_weights,
+    tested_variance,
+)
 from umedfeat.fewshot.metrics.metrics import METRICS, Evaluated, measure
 from umedfeat.fewshot.refitting import refitted_significance
 
@@ -101,6 +111,43 @@ def test_whom_one_labels_widens_the_interval():
     alone = interval(few.value, resampled, METRICS["auroc"], stratum, 0.95)
     both = interval(few.value, resampled, METRICS["auroc"], stratum, 0.95, drawn=added)
     assert both.high - both.low > alone.high - alone.low
+
+
+def test_what_each_draw_errs_on_is_counted_once():
+    """Crossed: five draws, 30 tested patients, and what a draw makes of a patient. The spread between draws on one test
+    set and the resampled mean both hold the last; added as they were, the variance was two thirds too large."""
+    rng, stratum = np.random.default_rng(0), np.repeat([0, 1], 15)
+    means, former, now, own = [], [], [], []
+    for _ in range(300):
+        seen = 0.05 * rng.normal(size=(5, 1)) + 0.3 * rng.normal(size=(1, 30)) + rng.normal(size=(5, 30))
+        resampled = seen @ patient_weights(stratum, 200, rng).T / 30
+        tested = tested_variance(resampled.mean(axis=0), stratum, folds=False)
+        each = seen.mean(axis=1)
+        means.append(each.mean())
+        own.append(own_variance(resampled))
+        former.append((tested + drawn_variance(each)).variance)
+        now.append((tested + drawn_variance(each, own[-1])).variance)
+    assert np.mean(own) == pytest.approx(1 / 30, rel=0.1)
+    assert np.mean(now) == pytest.approx(np.var(means), rel=0.2)
+    assert np.mean(former) > 1.5 * np.var(means)
+    assert own_variance(resampled[:1]) == own_variance(np.full((3, 9), np.nan)) == 0.0
+
+
+def test_a_variance_that_is_all_own_leaves_nothing_and_no_degrees_of_freedom_below_one():
+    values = np.array([0.6, 0.7, 0.8])
+    assert drawn_variance(values, own=1.0) == Spread(0.0, 1.0)
+    half = drawn_variance(values, own=0.005)
+    assert half.variance == pytest.approx(0.005 / 3)
+    assert half.freedom == 1.0  # 2 · (1/2)²
+
+
+def test_the_factor_of_whom_one_labels_is_that_of_the_whole():
+    """Five draws alone have four degrees of freedom; beside the patients tested they are a part of many more."""
+    drawn, tested = Spread(0.01**2, 4.0), Spread(0.05**2, 28.0)
+    alone, beside = (labelled_reach(drawn, parts, 0.95) for parts in ([None], [tested, None]))
+    assert alone == pytest.approx(0.01 * t.ppf(0.975, 4))
+    assert beside == pytest.approx(0.01 * t.ppf(0.975, (tested + drawn).freedom))
+    assert beside < 0.75 * alone
 
 
 def test_differences_and_drops_count_the_draws_too():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import t
 
-from umedfeat.arrays import Floats, Ints
+from umedfeat.arrays import Floats, Floats32, Ints
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.evaluate import Uncertain, measured, stratum_of, test_patients
@@ -18,6 +18,7 @@ from umedfeat.fewshot.metrics.bootstrap import (
     Interval,
     Spread,
     drawn_variance,
+    own_variance,
     patient_weights,
     tested_variance,
 )
@@ -53,6 +54,7 @@ class _Curves:
 
     Attributes:
         value: metric → mean over draws. resampled: metric → (B,). left_out: metric → (P,). per_draw: metric → (R,).
+        each: metric → (R, B), every draw by itself, resampled.
         alone: metric → interval because of whom one tests, of this curve by itself.
         cells: (1 + B, K, K) mean confusion matrix, as it is and resampled; empty for targets without classes.
         stratum: (P,) class of each test patient. carriers: (K,) test patients of each class. folds: out-of-fold.
@@ -62,6 +64,7 @@ class _Curves:
     resampled: Mapping[str, Floats]
     left_out: Mapping[str, Floats]
     per_draw: Mapping[str, Floats]
+    each: Mapping[str, Floats32]
     alone: Mapping[str, Interval]
     cells: Floats
     stratum: Ints
@@ -165,13 +168,15 @@ def _curves(
         found = measured(cohort, part, np.vstack([weights, without]))
         key = (part.classifier, part.budget, part.test_set)
         resampled = {name: each[: len(weights)] for name, each in found.resampled.items()}
-        seen = replace(found, resampled=resampled, cells=found.cells[: 1 + len(weights)])
+        each = {name: drawn[:, : len(weights)].copy() for name, drawn in found.each.items()}
+        seen = replace(found, resampled=resampled, cells=found.cells[: 1 + len(weights)], each=each)
         uncertain = Uncertain.of(cohort, part, seen, settings.confidence)
         return key, _Curves(
             {name: value for name, value in found.value.items() if np.isfinite(value)},
             resampled,
             {name: each[len(weights) :] for name, each in found.resampled.items()},
             found.per_draw,
+            each,
             {name: uncertain.interval(name, NOTHING) for name in resampled if METRICS[name].varies},
             seen.cells,
             stratum_of(cohort, patients),
@@ -208,8 +213,9 @@ def _difference(
     down, up = _reach(ours, theirs, metric, settings.confidence)
     pseudo = patients * value - (patients - 1) * (ours.left_out[metric] - theirs.left_out[metric])
     classifier, budget, test_set = key
-    drawn = drawn_variance(ours.per_draw[metric] - theirs.per_draw[metric])
-    p = sign_flip(pseudo, np.random.default_rng([settings.seed, 7]), drawn)
+    drawn, whole = _spreads(ours, theirs, metric)
+    as_interval = Spread(drawn.variance, whole.freedom if whole else drawn.freedom)
+    p = sign_flip(pseudo, np.random.default_rng([settings.seed, 7]), as_interval)
     return Difference(
         name, baseline, classifier, budget, test_set, metric, value, value - down, value + up, p, p_holm=p
     )
@@ -218,8 +224,21 @@ def _difference(
 def _gap_variance(ours: _Curves, target: _Curves, metric: str) -> Spread:
     """Of a budget against the target, which has draws of its own; an unknown one is never small."""
     tested = _tested_variance(ours, target, metric)
-    drawn = (drawn_variance(each.per_draw[metric]) for each in (ours, target))
+    drawn = (drawn_variance(each.per_draw[metric], _own(each, each.each[metric])) for each in (ours, target))
     return Spread(math.inf, 1.0) if tested is None else sum(drawn, start=tested)
+
+
+def _spreads(ours: _Curves, theirs: _Curves, metric: str) -> tuple[Spread, Spread | None]:
+    """Variance of the difference because of whom one labels, the same for the two, and with whom one tests."""
+    own = _own(ours, ours.each[metric] - theirs.each[metric])
+    drawn = drawn_variance(ours.per_draw[metric] - theirs.per_draw[metric], own)
+    tested = _tested_variance(ours, theirs, metric)
+    return drawn, None if tested is None else tested + drawn
+
+
+def _own(curves: _Curves, resampled: Floats32) -> float:
+    """As ``Uncertain.own``."""
+    return 0.0 if curves.folds else own_variance(resampled.astype(np.float64))
 
 
 def _reach(ours: _Curves, theirs: _Curves, metric: str, confidence: float) -> tuple[float, float]:
@@ -229,15 +248,13 @@ def _reach(ours: _Curves, theirs: _Curves, metric: str, confidence: float) -> tu
     correlation of the resampled metrics; Newcombe 1998 for paired proportions): so the interval is as skewed as they
     are near 0 and 1, and knows what resampling cannot see of a small class. NaN if unknown.
     """
-    drawn = drawn_variance(ours.per_draw[metric] - theirs.per_draw[metric])
-    tested = _tested_variance(ours, theirs, metric)
-    if tested is None:
+    drawn, whole = _spreads(ours, theirs, metric)
+    if whole is None:
         return math.nan, math.nan
-    spread = tested + drawn
-    factor = float(t.ppf(0.5 + confidence / 2, spread.freedom))
+    factor = float(t.ppf(0.5 + confidence / 2, whole.freedom))
     a, b = ours.alone[metric], theirs.alone[metric]
     if not (a.kind and b.kind) or _alike(ours, theirs):
-        return (factor * math.sqrt(spread.variance),) * 2
+        return (factor * math.sqrt(whole.variance),) * 2
     labelled = factor * math.sqrt(drawn.variance)
     shared = _correlation(ours.resampled[metric], theirs.resampled[metric])
     down = _distance(ours.value[metric] - a.low, b.high - theirs.value[metric], shared)

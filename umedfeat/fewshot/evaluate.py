@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import t
 
-from umedfeat.arrays import Floats, Ints
+from umedfeat.arrays import Floats, Floats32, Ints
 from umedfeat.fewshot.cohort.cohort import Cohort
 from umedfeat.fewshot.metrics.bootstrap import (
     NO_INTERVAL,
@@ -19,8 +18,11 @@ from umedfeat.fewshot.metrics.bootstrap import (
     Spread,
     drawn_variance,
     interval,
+    labelled_reach,
+    own_variance,
     patient_weights,
     recall_interval,
+    tested_variance,
 )
 from umedfeat.fewshot.metrics.calibration import calibration_slope
 from umedfeat.fewshot.metrics.joined import joined
@@ -68,12 +70,18 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Point:
-    """A mean over draws, its interval for the drawn classifiers alone, and each draw (R,)."""
+    """A mean over draws, its interval for the drawn classifiers alone, and what else a drop needs.
+
+    Attributes:
+        tested: variance because of whom one tests. per_draw: (R,). own: see ``own_variance``.
+    """
 
     value: float
     low: float
     high: float
+    tested: Spread | None
     per_draw: Floats
+    own: float
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ class Measured:
     Attributes:
         per_draw: (R,). value: of all draws: their mean; of the calibration slope that of all predictions together,
             since a slope of few patients can be any number and its mean says nothing.
-        resampled: (B,) the same under each weighting of the test patients.
+        resampled: (B,) the same under each weighting of the test patients. each: (R, B) of every draw by itself.
         cells: (1 + B, K, K) mean confusion matrix over the draws, as it is and under each weighting; empty for targets
             without classes.
     """
@@ -92,6 +100,7 @@ class Measured:
     value: dict[str, float]
     resampled: dict[str, Floats]
     cells: Floats
+    each: dict[str, Floats32]
 
 
 def test_patients(cohort: Cohort, items: Ints) -> tuple[Ints, Ints]:
@@ -129,12 +138,10 @@ def evaluate(
         for metric in metrics_of(cohort.task):
             each = found.per_draw[metric]
             scores += _scores(part, budget, encoder, subgroup, metric, each)
-            drawn = drawn_variance(each) if metric != _POOLED else NOTHING
-            bounds = uncertain.interval(metric, drawn) if METRICS[metric].varies else NO_INTERVAL
+            several = metric != _POOLED and bool(np.isfinite(each).sum() > 1)
+            bounds = uncertain.interval(metric, uncertain.drawn(metric)) if METRICS[metric].varies else NO_INTERVAL
             if not subgroup:
-                alone = uncertain.interval(metric, NOTHING)
-                key = (part.classifier, part.budget, part.test_set, metric)
-                points[key] = Point(found.value[metric], alone.low, alone.high, each)
+                points[part.classifier, part.budget, part.test_set, metric] = uncertain.point(metric)
             estimates.append(
                 Estimate(
                     classifier=part.classifier,
@@ -151,7 +158,7 @@ def evaluate(
                     test_items=len(part.items),
                     test_patients=len(patients),
                     interval=bounds.kind,
-                    covers=_covers(bounds.kind, uncertain.folds, drawn),
+                    covers=_covers(bounds.kind, uncertain.folds, several),
                 )
             )
     return Evaluation(tuple(scores), tuple(estimates), points)
@@ -195,15 +202,36 @@ class Uncertain:
         plain = interval(*given, drawn=drawn, folds=self.folds)
         if not self.recalls or metric not in JOINED or plain.kind == "exact bound":
             return plain
-        return joined(metric, value, self.found.cells[0], self.recalls, drawn, self.confidence)
+        labelled = labelled_reach(drawn, [self.tested(metric)], self.confidence)
+        return joined(metric, value, self.found.cells[0], self.recalls, labelled)
+
+    def tested(self, metric: str) -> Spread | None:
+        """Variance because of whom one tests."""
+        return tested_variance(self.found.resampled[metric], self.strata, self.folds)
+
+    def own(self, metric: str) -> float:
+        """What draws differ by because of whom one tests. Of partitions into folds nothing is taken off: the variance
+        that is added for the dependence between folds was calibrated with all that partitions differ by."""
+        return 0.0 if self.folds else own_variance(self.found.each[metric].astype(np.float64))
+
+    def drawn(self, metric: str) -> Spread:
+        """Variance because of whom one labels."""
+        return NOTHING if metric == _POOLED else drawn_variance(self.found.per_draw[metric], self.own(metric))
+
+    def point(self, metric: str) -> Point:
+        """What a drop needs."""
+        alone = self.interval(metric, NOTHING)
+        found = self.found
+        value, each = found.value[metric], found.per_draw[metric]
+        return Point(value, alone.low, alone.high, self.tested(metric), each, self.own(metric))
 
 
-def _covers(kind: str, folds: bool, drawn: Spread) -> Literal["", "patients", "patients and draws", "folds"]:
+def _covers(kind: str, folds: bool, drawn: bool) -> Literal["", "patients", "patients and draws", "folds"]:
     if not kind:
         return ""
     if folds:
         return "folds"
-    return "patients and draws" if drawn.variance > 0 else "patients"
+    return "patients and draws" if drawn else "patients"
 
 
 def _subgroups(cohort: Cohort, predictions: Predictions, columns: Sequence[str]) -> Iterator[tuple[str, Predictions]]:
@@ -233,6 +261,7 @@ def measured(cohort: Cohort, part: Predictions, weights: Floats) -> Measured:
     names = metrics_of(cohort.task)
     values = {name: np.empty(len(part.values)) for name in names}
     sums = {name: np.zeros(len(weights)) for name in names}
+    each = {name: np.empty((len(part.values), len(weights)), dtype=np.float32) for name in names}
     cells = np.zeros((0, 0, 0))
     for repeat in range(len(part.values)):
         seen = evaluated(cohort, part, repeat)
@@ -241,12 +270,12 @@ def measured(cohort: Cohort, part: Predictions, weights: Floats) -> Measured:
             cells = drawn / len(part.values) + (cells if cells.size else 0.0)
         under = measure(seen, both, drawn)
         for name in names:
-            values[name][repeat] = under[name][0]
+            values[name][repeat], each[name][repeat] = under[name][0], under[name][1:]
             if np.isfinite(under[name][0]):
                 sums[name] += under[name][1:]
     with np.errstate(invalid="ignore"):
         means = {name: sums[name] / np.isfinite(values[name]).sum() for name in names}
-    found = Measured(values, {name: _mean(values[name]) for name in names}, means, cells)
+    found = Measured(values, {name: _mean(values[name]) for name in names}, means, cells, each)
     if _POOLED in names and len(part.values) > 1:
         slopes = _pooled_slope(cohort, part, both)
         found.value[_POOLED], found.resampled[_POOLED] = float(slopes[0]), slopes[1:]
@@ -318,9 +347,9 @@ def drops_between(points: Mapping[Key, Point], confidence: float) -> tuple[Drop,
         if a is None or name == test_set or not METRICS[metric].varies:
             continue
         drop = a.value - b.value
-        drawn = drawn_variance(a.per_draw - b.per_draw) if metric != _POOLED else NOTHING
-        reach = float(t.ppf(0.5 + confidence / 2, drawn.freedom)) * math.sqrt(drawn.variance)
-        low = drop - math.hypot(a.value - a.low, b.high - b.value, reach)
-        high = drop + math.hypot(a.high - a.value, b.value - b.low, reach)
+        drawn = drawn_variance(a.per_draw - b.per_draw, a.own + b.own) if metric != _POOLED else NOTHING
+        labelled = labelled_reach(drawn, [a.tested, b.tested], confidence)
+        low = drop - math.hypot(a.value - a.low, b.high - b.value, labelled)
+        high = drop + math.hypot(a.high - a.value, b.value - b.low, labelled)
         found.append(Drop(classifier, budget, name, metric, a.value, b.value, drop, low, high))
     return tuple(found)

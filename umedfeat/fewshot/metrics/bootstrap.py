@@ -6,7 +6,10 @@ of the resampled metric, on the scale where the metric is about normal, gives a 
 metrics in [0, 1] a score interval, whose standard error shrinks towards the ends of the scale (Wilson 1927; Newcombe
 2006 for the AUROC). ``benchmarks/probe.md`` says how often intervals hold the truth.
 
-Whom one labels is the second uncertainty: the variance between draws, over their number, is added (``drawn_variance``).
+Whom one labels is the second uncertainty: the variance between draws, over their number, is added (``drawn_variance``),
+less what resampling has counted already: draws differ on one test set also because each errs on patients of its own
+(``own_variance``), and the mean over draws carries that once. The three parts, of draws, of tested patients and of both
+together, are those of a crossed design, as of readers and cases (Gallas 2006).
 What an interval covers: the expected metric on endlessly many patients of the same kind, of classifiers trained on so
 many patients; with a single draw of everybody, of this very classifier.
 
@@ -18,6 +21,7 @@ makes up for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -36,6 +40,8 @@ __all__ = [
     "Spread",
     "drawn_variance",
     "interval",
+    "labelled_reach",
+    "own_variance",
     "patient_weights",
     "recall_interval",
     "tested_variance",
@@ -106,19 +112,50 @@ class Spread(NamedTuple):
 NOTHING = Spread(0.0, 1.0)
 
 
-def drawn_variance(values: Floats) -> Spread:
+def drawn_variance(values: Floats, own: float = 0.0) -> Spread:
     """Variance of a mean over draws because of whom the draws happen to hold: that between draws, over their number.
 
     Nothing for a single draw. Draws of a large share of one pool overlap; that their mean keeps something of the pool
     is not counted, and was not missed in simulations with draws of half of the pool.
 
     Args:
-        values: (R,) metric of each draw.
+        values: (R,) metric of each draw. own: see ``own_variance``; part of what is seen between draws.
     """
     usable = values[np.isfinite(values)]
     if len(usable) < 2:
         return NOTHING
-    return Spread(float(usable.var(ddof=1)) / len(usable), len(usable) - 1.0)
+    count, between = len(usable), float(usable.var(ddof=1))
+    rest = max(0.0, between - own)
+    # a small rest of two variances is as uncertain as they are
+    freedom = (count - 1.0) * (rest / between) ** 2 if between > 0 else count - 1.0
+    return Spread(rest / count, max(1.0, freedom))
+
+
+def own_variance(resampled: Floats) -> float:
+    """Variance of one draw's metric because of the patients tested, less what it shares with the other draws.
+
+    Resampled one by one, draws vary by what they share and by their own; their mean by what they share and a share of
+    their own.
+
+    Args:
+        resampled: (R, B) the metric of each draw under the weights; draws without it take no part.
+    """
+    usable = resampled[np.isfinite(resampled).all(axis=1)]
+    draws = len(usable)
+    if draws < 2 or usable.shape[1] < 2:
+        return 0.0
+    alone, together = float(usable.var(axis=1, ddof=1).mean()), float(usable.mean(axis=0).var(ddof=1))
+    return max(0.0, (alone - together) * draws / (draws - 1))
+
+
+def labelled_reach(drawn: Spread, tested: Sequence[Spread | None], confidence: float) -> float:
+    """How far whom one labels alone would move a bound, by the factor of the whole (Satterthwaite).
+
+    Args:
+        drawn: variance because of whom one labels. tested: the other parts of the whole, where they are known.
+    """
+    whole = sum((part for part in tested if part is not None), start=drawn)
+    return float(t.ppf(0.5 + confidence / 2, whole.freedom) * np.sqrt(drawn.variance))
 
 
 def tested_variance(resampled: Floats, stratum: Ints, folds: bool) -> Spread | None:

@@ -13,10 +13,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import t
 
 from umedfeat.arrays import Floats, Ints
-from umedfeat.fewshot.metrics.bootstrap import NO_INTERVAL, Interval, Spread
+from umedfeat.fewshot.metrics.bootstrap import NO_INTERVAL, Interval
 from umedfeat.fewshot.metrics.metrics import METRICS, from_cells
 
 __all__ = ["joined", "unseen_variance"]
@@ -28,24 +27,22 @@ _STEP = 0.01
 _ROUNDING = 1e-12
 
 
-def joined(
-    name: str, value: float, cells: Floats, recalls: Sequence[Interval], drawn: Spread, confidence: float
-) -> Interval:
+def joined(name: str, value: float, cells: Floats, recalls: Sequence[Interval], labelled: float = 0.0) -> Interval:
     """Interval of one metric of ``JOINED``; none where a recall has none.
 
     Args:
         value: the estimate. cells: (K, K) mean confusion matrix over the draws, truth in rows.
-        recalls: K intervals, because of whom one tests. drawn: variance of the metric because of whom one labels.
+        recalls: K intervals, because of whom one tests. labelled: distance because of whom one labels, alike to both
+            sides (``labelled_reach``).
     """
     if not np.isfinite(value) or not all(recall.kind for recall in recalls):
         return NO_INTERVAL
     at = _value(name, cells)
-    reach = float(t.ppf(0.5 + confidence / 2, drawn.freedom)) * math.sqrt(drawn.variance)
     down = [at - _value(name, _moved(cells, k, recall.low)) for k, recall in enumerate(recalls)]
     up = [_value(name, _moved(cells, k, recall.high)) - at for k, recall in enumerate(recalls)]
     lowest = _LOWEST[METRICS[name].scale]
     return Interval(
-        max(lowest, value - math.hypot(*down, reach)), min(1.0, value + math.hypot(*up, reach)), "joined recalls"
+        max(lowest, value - math.hypot(*down, labelled)), min(1.0, value + math.hypot(*up, labelled)), "joined recalls"
     )
 
 
