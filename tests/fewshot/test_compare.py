@@ -12,9 +12,10 @@ from study_cases import gaussian_cases
 from umedfeat.errors import CohortError
 from umedfeat.fewshot import compare
 from umedfeat.fewshot.compare import holm, sign_flip
+from umedfeat.fewshot.coverage import covered_differences
 from umedfeat.fewshot.metrics.bootstrap import NOTHING, Spread, drawn_variance
 from umedfeat.fewshot.metrics.needed import crossing, data_needed
-from umedfeat.report.files import write_comparison
+from umedfeat.report.files import comparison_summary, write_comparison
 from umedfeat.report.tables import data_needed_sentence, render_comparison
 
 QUICK = {"fractions": (0.1, 0.5, 1.0), "repeats": 5, "classifiers": ("prototype",), "bootstrap": 300}
@@ -70,13 +71,11 @@ def test_an_encoder_against_itself_differs_by_nothing():
     assert needed.budget in ("10 %", "50 %", "100 %")
 
 
-def test_of_few_patients_intervals_of_differences_are_said_to_err_on_the_safe_side():
-    said = {}
-    for patients in (60, 160):
-        cases = gaussian_cases(patients, 1, 6, shift=4.0)
-        found = compare({"a": cases.features, "b": cases.features[:, :5]}, cases.labels, cases.patients, **QUICK)
-        said[patients] = " ".join(render_comparison(found).split())
-    assert "a little wider than they need be" in said[60] and "wider than" not in said[160]
+def test_how_often_intervals_of_differences_held_is_said_below_them(comparison):
+    text = " ".join(render_comparison(comparison).split())
+    (kind,) = covered_differences(comparison.differences, "binary")
+    assert text.index("Difference to poor") < text.index(kind.sentence)
+    assert comparison_summary(comparison)["coverage"] == [kind.described()]
 
 
 def test_the_verdict_comes_before_the_point_estimate(comparison):

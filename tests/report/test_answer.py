@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -15,11 +16,13 @@ from study_cases import gaussian_cases
 
 import umedfeat
 from umedfeat.fewshot import ProbeSettings
+from umedfeat.fewshot.coverage import covered_study
 from umedfeat.fewshot.metrics.operating import net_benefit
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.report.checklists import CHECKLISTS, filled
 from umedfeat.report.figures.axes import Axes
 from umedfeat.report.figures.files import standalone
+from umedfeat.report.files import summary_of
 from umedfeat.report.methods import methods_text
 from umedfeat.report.study_page import render_report, write_report
 from umedfeat.report.tables import render_study
@@ -178,6 +181,41 @@ def test_methods_say_how_patients_were_chosen(options: dict[str, Any], said: str
     study = umedfeat.probe(cases.features, cases.labels, cases.patients, meta={"sex": sex}, settings=settings)
     text = " ".join(methods_text(study).split())
     assert said in text and not_said not in text
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        ({}, ["patients and draws", "patients"]),
+        ({"fractions": (1.0,)}, ["patients"]),
+        ({"cv": 3, "cv_repeats": 2}, ["folds"]),
+        ({"external": "sex=m"}, ["patients and draws", "patients", "drop"]),
+    ],
+    ids=["draws", "one draw", "folds", "external"],
+)
+def test_how_often_intervals_held_is_said_wherever_they_stand(options: dict[str, Any], kinds: list[str]) -> None:
+    """Page, terminal, methods and summary take it from one place, for the kinds of intervals that are there alone."""
+    settings = ProbeSettings(**{"fractions": (0.3, 1.0), "repeats": 3, "classifiers": ("prototype",)} | options)
+    cases = gaussian_cases(60, 1, 6, shift=2.0)
+    sex = ["fm"[k % 4 // 2] for k in range(60)]
+    study = umedfeat.probe(cases.features, cases.labels, cases.patients, meta={"sex": sex}, settings=settings)
+    found = summary_of(study)["coverage"]
+    assert [kind["kind"] for kind in found] == kinds
+    page = html.unescape(render_report(study))
+    told = [" ".join(text.split()) for text in (render_study(study), methods_text(study))]
+    for kind in found:
+        assert f"{kind['low']} to {kind['high']} % of 95 % intervals held the truth" in kind["sentence"]
+        assert all(kind["sentence"] in text for text in (page, *told))
+    assert page.count("% intervals held the truth") == len(kinds) + len(kinds)  # where they stand, and in the methods
+
+
+def test_where_nothing_was_simulated_that_is_said() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(80, 4)).astype(np.float32)
+    study = umedfeat.probe(rows, rows[:, 0] + rng.normal(size=80), fractions=(1.0,), bootstrap=100)
+    (kind,) = covered_study(study)
+    assert (kind.where, kind.low, kind.high) == ("", 0, 0)
+    assert "was not simulated for this kind of target" in " ".join(methods_text(study).split())
 
 
 def test_the_methods_say_what_the_intervals_cover(result: ProbeResult) -> None:

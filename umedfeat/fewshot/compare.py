@@ -28,7 +28,7 @@ from umedfeat.fewshot.metrics.needed import data_needed
 from umedfeat.fewshot.parallel import in_order
 from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, Predictions, ProbeResult
 from umedfeat.fewshot.settings import ProbeSettings
-from umedfeat.fewshot.study import FEW_PATIENTS, Origin, Progress, run_study
+from umedfeat.fewshot.study import Origin, Progress, run_study
 from umedfeat.machine import usable_cores
 
 __all__ = ["MARGIN", "PERMUTATIONS", "compare_cohorts", "holm", "paired_differences"]
@@ -37,11 +37,6 @@ MARGIN = 0.02
 PERMUTATIONS = 1999
 #: Metrics without a better and a worse are not compared by difference.
 _NOT_COMPARED = frozenset({"calibration_slope", *(name for name, metric in METRICS.items() if not metric.varies)})
-
-_FEW = (
-    "Test set {test_set!r} holds {patients} patients: with so few, intervals of differences are a little wider than "
-    "they need be (95 % intervals held the truth in 96 to 99 % of simulated studies)."
-)
 #: Product of two standard deviations below which a metric does not move.
 _STILL = 1e-12
 
@@ -108,16 +103,7 @@ def compare_cohorts(
     needed: list[DataNeeded] = []
     for name in others:
         needed += _needed(name, baseline, curves, results, settings, margin)
-    notes = tuple(_few_notes(curves))
-    return Comparison(tuple(results.values()), tuple(names), baseline, tuple(differences), tuple(needed), notes)
-
-
-def _few_notes(curves: Mapping[str, Mapping[Key, _Curves]]) -> Iterator[str]:
-    """Test sets so small that intervals of differences err on the safe side."""
-    sizes = {test_set: len(each.stratum) for (_, _, test_set), each in next(iter(curves.values())).items()}
-    for test_set, patients in sizes.items():
-        if patients < FEW_PATIENTS:
-            yield _FEW.format(test_set=test_set, patients=patients)
+    return Comparison(tuple(results.values()), tuple(names), baseline, tuple(differences), tuple(needed))
 
 
 def _shifted(progress: Progress, number: int, total: int) -> Progress:

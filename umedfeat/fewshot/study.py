@@ -58,15 +58,9 @@ NO_PATIENTS = (
     "too good and the intervals too narrow."
 )
 _FOLDS_NOTE = (
-    "Cross-validation tests on every patient, but the folds train on one another's patients: intervals are widened for "
-    "that and approximate (a hold-out has none of this). P-values need --permutations."
+    "Cross-validation tests on every patient, but the folds train on one another's patients (a hold-out has none of "
+    "this). P-values need --permutations."
 )
-_FOLDS_OF_FEW = (
-    "With {count} patients of {label!r}, its smallest class, these intervals are wider than they need be: they err on "
-    "the safe side, and a difference may hide in them."
-)
-#: Patients of a class below which out-of-fold intervals held too often in simulations.
-_FEW_OF_FOLDS = 15
 #: Features from which on a few of them may carry too much.
 _MANY_FEATURES = 100
 
@@ -332,17 +326,8 @@ def plan_warnings(study: Study) -> list[str]:
     if lost:
         found.append(f"Left out of the {cohort.task} study, which it cannot learn: {', '.join(lost)}.")
     if study.settings.cv:
-        found.append(_folds_note(cohort))
+        found.append(_FOLDS_NOTE)
     return [*found, *_small_tests(study)]
-
-
-def _folds_note(cohort: Cohort) -> str:
-    """What intervals of cross-validation cover, and whether too much."""
-    counts = cohort.carries.sum(axis=0)
-    if cohort.task in ("regression", "survival") or counts.min() >= _FEW_OF_FOLDS:
-        return _FOLDS_NOTE
-    label = cohort.requirement_names[int(counts.argmin())]
-    return f"{_FOLDS_NOTE} {_FOLDS_OF_FEW.format(count=counts.min(), label=label)}"
 
 
 def _small_tests(study: Study) -> list[str]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from umedfeat.errors import OutputError
+from umedfeat.fewshot.coverage import covered, covered_differences
 from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import Comparison, Difference
 from umedfeat.report.figures.axes import series_class
@@ -68,6 +69,10 @@ def render_comparison_report(comparison: Comparison, links: Mapping[str, str]) -
         sections=sections,
         encoders=[(series_class(k), name) for k, name in enumerate(comparison.names)],
         metric=METRICS[first.primary].label,
+        coverage=(
+            *covered_differences(comparison.differences, first.task),
+            *covered([row for result in comparison.results for row in result.estimates], first.task),
+        ),
         links=list(links.items()),
         warnings=dict.fromkeys([*comparison.warnings, *(w for r in comparison.results for w in r.warnings)]),
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from umedfeat.errors import OutputError
+from umedfeat.fewshot.coverage import covered_differences, covered_study
 from umedfeat.fewshot.draws.saved import splits_of
 from umedfeat.fewshot.result import Comparison, DataNeeded, Difference, Estimate, ProbeResult, Score
 from umedfeat.naming import write_csv
@@ -96,11 +97,13 @@ def folder_name(name: str) -> str:
 
 def comparison_summary(comparison: Comparison) -> dict[str, Any]:
     """The comparison as JSON-able content; NaN and infinity become null."""
+    first = comparison.results[0]
     content = {
         "encoders": list(comparison.names),
         "baseline": comparison.baseline,
         "differences": [dataclasses.asdict(row) for row in comparison.differences],
         "data_needed": [dataclasses.asdict(row) for row in comparison.data_needed],
+        "coverage": [kind.described() for kind in covered_differences(comparison.differences, first.task)],
         "warnings": list(comparison.warnings),
         "studies": [summary_of(result) for result in comparison.results],
     }
@@ -187,6 +190,7 @@ def summary_of(result: ProbeResult) -> dict[str, Any]:
         "estimates": [{"encoder": result.encoder or _UNNAMED} | _keyed(each) for each in result.estimates],
         "significance": [dataclasses.asdict(each) for each in result.significance],
         "drops": [dataclasses.asdict(drop) for drop in result.drops],
+        "coverage": [kind.described() for kind in covered_study(result)],
         "sanity": [dataclasses.asdict(check) for check in result.sanity],
         "warnings": list(result.warnings),
         "settings": result.settings.described(),

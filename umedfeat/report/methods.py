@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Collection
 
-from umedfeat.fewshot.metrics.bootstrap import FOLDS_VARIANCE
+from umedfeat.fewshot.coverage import covered_study
 from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.fewshot.settings import (
@@ -228,29 +228,13 @@ def _uncertainty(result: ProbeResult) -> str:
     return (
         f"{spread}{settings.confidence:.0%} confidence intervals resample test patients{how} ({settings.bootstrap} "
         "resamplings; score intervals for metrics between 0 and 1, Student intervals on the metric's normal scale for "
-        f"the others{_joined(result)}). {_covered(result)}"
+        f"the others{_joined(result)}). {' '.join(kind.sentence for kind in covered_study(result))}"
     )
 
 
 def _joined(result: ProbeResult) -> str:
     names = dict.fromkeys(METRICS[row.metric].label for row in result.estimates if row.interval == "joined recalls")
     return f"; {', '.join(names)}: the intervals of the recalls, joined by square and add" if names else ""
-
-
-#: ``Estimate.covers`` → what the intervals are about.
-_COVERED = {
-    "patients and draws": "Where several draws were made the variance between them was added: those intervals are "
-    "about the expected performance on new patients of the same population, whoever had been labelled.",
-    "patients": "Those of a single draw are about these very classifiers and do not cover the choice of training "
-    "patients.",
-    "folds": "Those of cross-validation are about classifiers trained on so many of these patients; their variance was "
-    f"multiplied by {FOLDS_VARIANCE:g} for the dependence between folds, and they are approximate.",
-}
-
-
-def _covered(result: ProbeResult) -> str:
-    there = {row.covers for row in result.estimates}
-    return " ".join(text for kind, text in _COVERED.items() if kind in there)
 
 
 def _software(result: ProbeResult) -> str:

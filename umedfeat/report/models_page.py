@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from umedfeat.errors import OutputError
+from umedfeat.fewshot.coverage import Coverage, covered_differences, covered_model
 from umedfeat.fewshot.metrics.metrics import METRICS, PRIMARY
 from umedfeat.fewshot.result import Difference
 from umedfeat.naming import write_csv
@@ -36,6 +38,7 @@ def write_models(found: ModelComparison, folder: Path) -> Path:
         columns=found.names,
         rows=list(_rows(found)),
         differences=list(_shown(found)),
+        coverage=_coverage(found),
         items=len(next(iter(found.parts.values())).items),
     )
     try:
@@ -50,6 +53,11 @@ def write_models(found: ModelComparison, folder: Path) -> Path:
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror})", remedy="choose another --out") from error
     return page
+
+
+def _coverage(found: ModelComparison) -> list[Coverage]:
+    task = found.cohort.task
+    return [covered_model(task), *covered_differences(found.differences, task)]
 
 
 def _cells(row: Difference) -> list[str]:
@@ -89,7 +97,9 @@ def render_models(found: ModelComparison) -> str:
     metrics = render_table(["metric", *found.names], [[name, *cells] for name, cells in _rows(found)])
     header = [f"model minus {found.baseline}", "metric", "difference", "p", "p (Holm)"]
     notes = [f"Note: {line}" for line in found.warnings]
-    return "\n\n".join(["\n".join([*headlines(found), *notes]), metrics, render_table(header, list(_shown(found)))])
+    said = [textwrap.fill(kind.sentence, 80) for kind in _coverage(found)]
+    tables = [metrics, render_table(header, list(_shown(found)))]
+    return "\n\n".join(["\n".join([*headlines(found), *notes]), *tables, *said])
 
 
 def models_summary(found: ModelComparison) -> dict[str, Any]:
@@ -104,5 +114,6 @@ def models_summary(found: ModelComparison) -> dict[str, Any]:
             for cells in estimate_rows(rows)
         ],
         "differences": [dict(zip(_DIFFERENCE, _cells(row), strict=True)) for row in found.differences],
+        "coverage": [kind.described() for kind in _coverage(found)],
         "warnings": list(found.warnings),
     }

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from umedfeat.errors import OutputError
+from umedfeat.fewshot.coverage import covered, covered_drops
 from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.metrics.operating import OPERATING
 from umedfeat.fewshot.result import Predictions, ProbeResult
@@ -127,6 +128,9 @@ def _page(result: ProbeResult, sections: list[Section], maps: list[Map], preview
         most_points=MOST_POINTS,
         mistakes=mistakes_of(result, sharpest, preview) if labelled else [],
         mistakes_by=sharpest,
+        coverage=covered(result.estimates, result.task),
+        drops=[drop for drop in result.drops if drop.metric == result.primary],
+        coverage_of_drops=covered_drops(result.drops, result.task),
         subgroups=subgroups_of(result),
         participants=participants_of(result),
         settings=[(name, _text(value)) for name, value in result.settings.described().items()],

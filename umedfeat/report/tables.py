@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+from umedfeat.fewshot.coverage import Coverage, covered, covered_differences, covered_drops
 from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import Comparison, DataNeeded, Estimate, ProbeResult, Sanity
 from umedfeat.fewshot.study import Study, flow_of, plan_warnings
@@ -34,8 +35,9 @@ def render_study(result: ProbeResult) -> str:
     parts = [*answer, _headline(result)]
     for test_set in result.test_sets:
         parts += [_table(result, test_set), _curve(result, test_set)]
+    parts += _said(covered(result.estimates, result.task))
     if result.drops:
-        parts.append(_drops(result))
+        parts += [_drops(result), *_said(covered_drops(result.drops, result.task))]
     parts += [_sanity(check) for check in result.sanity]
     parts += [_note(warning) for warning in result.warnings]
     return "\n\n".join(parts)
@@ -45,6 +47,11 @@ def _answer(result: ProbeResult) -> list[str]:
     """What stands on top: the sentences of the page, the yes-or-no answer among them."""
     said = f"{operating_sentence(result)} {positive_sentence(result)}".strip()
     return [*headlines(result), *([said] if said else [])]
+
+
+def _said(kinds: Iterable[Coverage]) -> list[str]:
+    """What the intervals above cover."""
+    return [textwrap.fill(kind.sentence, 80) for kind in kinds]
 
 
 def _note(warning: str) -> str:
@@ -100,7 +107,7 @@ def _table(result: ProbeResult, test_set: str) -> str:
     count = result.estimate(classifiers[0], result.budgets[0].name, primary, test_set)
     title = (
         f"{test_set}: {count.test_items} items of {count.test_patients} patients\n"
-        f"Mean over draws [{result.settings.confidence:.0%} interval over test patients], ±SD over draws"
+        f"Mean over draws [{result.settings.confidence:.0%} interval], ±SD over draws"
     )
     header = ["budget", "patients", "classifier", METRICS[primary].label, "", METRICS[second].label]
     if not any(row[4] for row in rows):
@@ -183,9 +190,12 @@ def render_comparison(comparison: Comparison) -> str:
     parts.append(
         f"Difference to {comparison.baseline}, same draws and same test patients\n" + render_table(header, rows)
     )
+    task = comparison.results[0].task
+    parts += _said(covered_differences(comparison.differences, task))
     for result in comparison.results:
         parts.append(_headline(result))
         parts += [_table(result, test_set) for test_set in result.test_sets]
+    parts += _said(covered([row for result in comparison.results for row in result.estimates], task))
     notes = dict.fromkeys([*comparison.warnings, *(note for result in comparison.results for note in result.warnings)])
     return "\n\n".join([*parts, *map(_note, notes)])
 

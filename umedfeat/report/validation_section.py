@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from umedfeat.fewshot.coverage import covered_model
 from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.metrics.operating import OPERATING
 from umedfeat.fewshot.result import Estimate
@@ -26,12 +27,14 @@ Figure = tuple[Markup, list[tuple[str, str]]]
 class ValidationSection(NamedTuple):
     """Everything that is shown; see the template.
 
-    ``rows``: metric, here, in the study. ``operating``: the same of a yes-or-no answer. ``subgroups``: group, patients,
-    primary metric. ``figures``: name → figure with its key. ``flow``: step, items, patients, left out.
+    ``covers``: what the intervals are about. ``rows``: metric, here, in the study. ``operating``: the same of a
+    yes-or-no answer. ``subgroups``: group, patients, primary metric. ``figures``: name → figure with its key. ``flow``:
+    step, items, patients, left out.
     """
 
     headline: str
     calibrated: list[str]
+    covers: str
     rows: list[tuple[str, str, str]]
     operating: list[tuple[str, str, str]]
     confusion: Markup | None
@@ -51,6 +54,7 @@ def section_of(validation: Validation) -> ValidationSection:
     return ValidationSection(
         headline=validation_headline(validation),
         calibrated=calibration_sentences(validation),
+        covers=covered_model(validation.task).sentence,
         rows=list(_rows(validation, operating=False)),
         operating=list(_rows(validation, operating=True)),
         confusion=confusion(validation, validation.part) if classes else None,
@@ -132,8 +136,9 @@ def methods_of(validation: Validation) -> str:
         f"recalibrated or chosen. It was applied to {row.test_items} labelled items of {row.test_patients} "
         f"{'patients' if known else 'presumed patients'} (labels: {validation.label}). "
         f"{level} intervals come from {settings.bootstrap} resamplings by {unit}, on the scale of each "
-        "metric (score intervals for proportions and areas). Calibration: slope and intercept of the logistic "
-        "recalibration of the log-odds."
+        "metric (score intervals for proportions and areas). "
+        f"{covered_model(validation.task).sentence} "
+        "Calibration: slope and intercept of the logistic recalibration of the log-odds."
     )
     test = validation.significance
     if test is not None:
