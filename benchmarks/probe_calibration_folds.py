@@ -26,7 +26,7 @@ from scipy.stats import norm
 
 from umedfeat.fewshot import probe
 from umedfeat.fewshot.cohort.build import build_cohort
-from umedfeat.fewshot.metrics.bootstrap import NOTHING, drawn_variance, interval, patient_weights
+from umedfeat.fewshot.metrics.bootstrap import NOTHING, drawn_variance, interval, own_variance, patient_weights
 from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.metrics.ranking import Ranking
 from umedfeat.fewshot.refitting import refitted_significance
@@ -96,7 +96,8 @@ def draw_study(name: str, expected: float, seed: int) -> list[Line]:
         ranking = Ranking.of(test @ (means[1] - means[0]), stratum == 1, np.arange(30), 30)
         areas.append(ranking.sums(weights).areas()[0])
     values = np.asarray(areas)
-    for drawn in (NOTHING, drawn_variance(values[:, 0])):
+    whom = drawn_variance(values[:, 0], own_variance(values[:, 1:].astype(float)), train / 70)
+    for drawn in (NOTHING, whom):
         given = (float(values[:, 0].mean()), values[:, 1:].mean(axis=0), METRICS["auroc"], stratum, 0.95)
         bounds = interval(*given, drawn=drawn)
         held.append(float(bounds.low <= expected <= bounds.high))

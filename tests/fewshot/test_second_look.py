@@ -23,7 +23,6 @@ from umedfeat.fewshot.metrics.bootstrap import (
     labelled_reach,
     own_variance,
     patient_weights,
-    tested_variance,
 )
 from umedfeat.fewshot.metrics.metrics import METRICS, Evaluated, measure
 from umedfeat.fewshot.refitting import refitted_significance
@@ -121,7 +120,7 @@ def test_what_each_draw_errs_on_is_counted_once():
     for _ in range(300):
         seen = 0.05 * rng.normal(size=(5, 1)) + 0.3 * rng.normal(size=(1, 30)) + rng.normal(size=(5, 30))
         resampled = seen @ patient_weights(stratum, 200, rng).T / 30
-        tested = tested_variance(resampled.mean(axis=0), stratum, folds=False)
+        tested = bootstrap.tested_variance(resampled.mean(axis=0), stratum, folds=False)
         each = seen.mean(axis=1)
         means.append(each.mean())
         own.append(own_variance(resampled))
@@ -131,6 +130,21 @@ def test_what_each_draw_errs_on_is_counted_once():
     assert np.mean(now) == pytest.approx(np.var(means), rel=0.2)
     assert np.mean(former) > 1.5 * np.var(means)
     assert own_variance(resampled[:1]) == own_variance(np.full((3, 9), np.nan)) == 0.0
+
+
+def test_draws_of_a_pool_have_the_pool_in_common():
+    """What five draws of 12 out of 30 patients show between them is three fifths of what other patients would show."""
+    rng, means, told, before = np.random.default_rng(0), [], [], []
+    for _ in range(2000):
+        pool = rng.normal(size=30)
+        each = np.array([rng.permutation(pool)[:12].mean() for _ in range(5)])
+        means.append(each.mean())
+        told.append(drawn_variance(each, share=12 / 30).variance)
+        before.append(drawn_variance(each).variance)
+    assert np.mean(told) == pytest.approx(np.var(means), rel=0.1)
+    assert np.mean(before) < 0.3 * np.var(means)
+    few = drawn_variance(each).variance
+    assert drawn_variance(each, share=0.99) == drawn_variance(each, share=0.5) > (few, 0)
 
 
 def test_a_variance_that_is_all_own_leaves_nothing_and_no_degrees_of_freedom_below_one():

@@ -18,8 +18,10 @@ from umedfeat.fewshot.result import ProbeResult
 from umedfeat.report.figures.axes import linear_ticks
 from umedfeat.report.figures.embedding_map import MOST_POINTS, principal_plane
 from umedfeat.report.headline import headlines
+from umedfeat.report.methods import methods_text
 from umedfeat.report.preview.cards import picture_name
 from umedfeat.report.study_page import render_report, write_report
+from umedfeat.report.tables import render_study
 
 SETTINGS = {"fractions": (0.2, 1.0), "bootstrap": 100, "repeats": 3}
 
@@ -49,7 +51,7 @@ def test_the_headline_holds_the_numbers_of_the_result() -> None:
     page = checked(render_report(result))
     headline = re.search(r'<p class="headline">(.*?)</p>', page)
     assert headline is not None
-    assert f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" in headline.group(1)
+    assert f"{row.value:.3f} [{row.low:.3f},\N{NO-BREAK SPACE}{row.high:.3f}]" in headline.group(1)
     assert f"tested on {row.test_patients} patients ({row.test_items} items)" in headline.group(1)
     assert f"single draws of {result.budgets[0].n_patients} reach {row.minimum:.3f} to {row.maximum:.3f}" in page
     assert f"<td>±{row.sd:.3f}<small>{row.minimum:.3f} to {row.maximum:.3f}</small></td>" in page
@@ -78,8 +80,35 @@ def test_a_drop_between_centres_is_a_headline() -> None:
     assert "Left out, centre=B: macro-F1" in page
     drop = next(d for d in result.drops if (d.classifier, d.metric, d.budget) == ("linear", "macro_f1", "100 %"))
     bounds = (drop.low, drop.high) if drop.drop >= 0 else (-drop.high, -drop.low)
-    assert f"by {abs(drop.drop):.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]" in page
+    assert f"by {abs(drop.drop):.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]" in page.replace("\N{NO-BREAK SPACE}", " ")
     assert "coloured by centre" in page
+
+
+def test_each_centre_left_out_has_the_patients_that_its_own_pool_trained() -> None:
+    """Pools differ in size: the first one's number stood at every test set."""
+    result = study(2, loco="centre")
+    sizes = {name: len(fold.pool) for fold in result.folds for name in fold.tests}
+    assert len(set(sizes.values())) == 2
+    page = checked(render_report(result))
+    for test_set, size in sizes.items():
+        assert result.budgets_of(test_set)[-1].n_patients == size
+        assert f"{size} patients, 1 draw<" in page
+        table = render_study(result).split(f"{test_set}: ")[1].split("from 0 to 1")[0]
+        assert re.search(rf"100 % +{size} +linear", table)
+    both = " or ".join(map(str, dict.fromkeys(sizes.values())))
+    assert f"drawn from the remaining {both} at random" in " ".join(methods_text(result).split())
+
+
+def test_drops_have_a_table_with_their_intervals() -> None:
+    result = study(2, loco="centre")
+    page = checked(render_report(result))
+    table = page.split('id="drops"')[1].split("</table>")[0]
+    shown = [drop for drop in result.drops if drop.metric == result.primary]
+    assert table.count("<tr>") == 1 + len(shown)
+    for drop in shown:
+        bounds = f"<small>{drop.low:+.3f} to {drop.high:+.3f}</small>" if np.isfinite(drop.low) else ""
+        assert f"{drop.drop:+.3f}{bounds}</td>" in table
+    assert 'id="drops"' not in render_report(study(2))
 
 
 def test_regression_and_multilabel_have_pages_of_their_own() -> None:

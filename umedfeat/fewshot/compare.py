@@ -53,6 +53,7 @@ class _Curves:
         alone: metric → interval because of whom one tests, of this curve by itself.
         cells: (1 + B, K, K) mean confusion matrix, as it is and resampled; empty for targets without classes.
         stratum: (P,) class of each test patient. carriers: (K,) test patients of each class. folds: out-of-fold.
+        share: of the pool in each draw.
     """
 
     value: Mapping[str, float]
@@ -65,6 +66,7 @@ class _Curves:
     stratum: Ints
     carriers: Ints
     folds: bool
+    share: float
 
 
 def compare_cohorts(
@@ -167,7 +169,8 @@ def _curves(
             seen.cells,
             stratum_of(cohort, patients),
             cohort.carries[patients].sum(axis=0),
-            part.fold is not None,
+            uncertain.folds,
+            uncertain.share,
         )
 
     return dict(in_order(work, predictions, jobs))
@@ -210,14 +213,16 @@ def _difference(
 def _gap_variance(ours: _Curves, target: _Curves, metric: str) -> Spread:
     """Of a budget against the target, which has draws of its own; an unknown one is never small."""
     tested = _tested_variance(ours, target, metric)
-    drawn = (drawn_variance(each.per_draw[metric], _own(each, each.each[metric])) for each in (ours, target))
+    drawn = (
+        drawn_variance(each.per_draw[metric], _own(each, each.each[metric]), each.share) for each in (ours, target)
+    )
     return Spread(math.inf, 1.0) if tested is None else sum(drawn, start=tested)
 
 
 def _spreads(ours: _Curves, theirs: _Curves, metric: str) -> tuple[Spread, Spread | None]:
     """Variance of the difference because of whom one labels, the same for the two, and with whom one tests."""
     own = _own(ours, ours.each[metric] - theirs.each[metric])
-    drawn = drawn_variance(ours.per_draw[metric] - theirs.per_draw[metric], own)
+    drawn = drawn_variance(ours.per_draw[metric] - theirs.per_draw[metric], own, ours.share)
     tested = _tested_variance(ours, theirs, metric)
     return drawn, None if tested is None else tested + drawn
 
@@ -315,10 +320,10 @@ def _needed(
     margin: float,
 ) -> Iterator[DataNeeded]:
     result = results[name]
-    budgets = result.budgets
     metric = result.primary
     keys = dict.fromkeys((classifier, test_set) for classifier, _, test_set in curves[name])
     for classifier, test_set in keys:
+        budgets = result.budgets_of(test_set)
         ours = [curves[name].get((classifier, budget.name, test_set)) for budget in budgets]
         target = curves[baseline].get((classifier, budgets[-1].name, test_set))
         if (

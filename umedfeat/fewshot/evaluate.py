@@ -73,7 +73,7 @@ class Point:
     """A mean over draws, its interval for the drawn classifiers alone, and what else a drop needs.
 
     Attributes:
-        tested: variance because of whom one tests. per_draw: (R,). own: see ``own_variance``.
+        tested: variance because of whom one tests. per_draw: (R,). own, share: see ``drawn_variance``.
     """
 
     value: float
@@ -82,6 +82,7 @@ class Point:
     tested: Spread | None
     per_draw: Floats
     own: float
+    share: float
 
 
 @dataclass(frozen=True)
@@ -170,13 +171,14 @@ class Uncertain:
 
     Attributes:
         strata: (P,) of the test patients. recalls: of each class, because of whom one tests; () without classes.
-        folds: out-of-fold.
+        folds: out-of-fold. share: of the pool's patients in each draw.
     """
 
     found: Measured
     strata: Ints
     recalls: tuple[Interval, ...]
     folds: bool
+    share: float
     confidence: float
 
     @classmethod
@@ -193,7 +195,7 @@ class Uncertain:
             for (value, *resampled), count in zip(values.T, carriers, strict=True):
                 given = (float(value), np.asarray(resampled), int(count), freedom, confidence)
                 recalls.append(recall_interval(*given, folds=folds))
-        return cls(found, strata, tuple(recalls), folds, confidence)
+        return cls(found, strata, tuple(recalls), folds, 0.0 if folds else part.share, confidence)
 
     def interval(self, metric: str, drawn: Spread) -> Interval:
         """Of one metric; ``drawn``: variance because of whom one labels."""
@@ -216,14 +218,16 @@ class Uncertain:
 
     def drawn(self, metric: str) -> Spread:
         """Variance because of whom one labels."""
-        return NOTHING if metric == _POOLED else drawn_variance(self.found.per_draw[metric], self.own(metric))
+        if metric == _POOLED:
+            return NOTHING
+        return drawn_variance(self.found.per_draw[metric], self.own(metric), self.share)
 
     def point(self, metric: str) -> Point:
         """What a drop needs."""
         alone = self.interval(metric, NOTHING)
         found = self.found
         value, each = found.value[metric], found.per_draw[metric]
-        return Point(value, alone.low, alone.high, self.tested(metric), each, self.own(metric))
+        return Point(value, alone.low, alone.high, self.tested(metric), each, self.own(metric), self.share)
 
 
 def _covers(kind: str, folds: bool, drawn: bool) -> Literal["", "patients", "patients and draws", "folds"]:
@@ -347,7 +351,7 @@ def drops_between(points: Mapping[Key, Point], confidence: float) -> tuple[Drop,
         if a is None or name == test_set or not METRICS[metric].varies:
             continue
         drop = a.value - b.value
-        drawn = drawn_variance(a.per_draw - b.per_draw, a.own + b.own) if metric != _POOLED else NOTHING
+        drawn = drawn_variance(a.per_draw - b.per_draw, a.own + b.own, a.share) if metric != _POOLED else NOTHING
         labelled = labelled_reach(drawn, [a.tested, b.tested], confidence)
         low = drop - math.hypot(a.value - a.low, b.high - b.value, labelled)
         high = drop + math.hypot(a.high - a.value, b.value - b.low, labelled)

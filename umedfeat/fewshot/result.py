@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from umedfeat.arrays import Bools, Floats, Floats32, Ints
@@ -99,6 +99,7 @@ class Predictions:
             the folds. n_per_class: (R, C) patients of it that carry each class, (R, 0) for regression.
         threshold: of two classes, the probability above which an item is called positive.
         fold: (R, n) which fold's classifier predicted each item, for cross-validation alone.
+        n_pool: patients that those of the first fold were drawn from, 0 where nobody was drawn.
     """
 
     classifier: str
@@ -113,6 +114,12 @@ class Predictions:
     n_per_class: Floats
     threshold: float = 0.5
     fold: Ints | None = None
+    n_pool: int = 0
+
+    @property
+    def share(self) -> float:
+        """Of the pool's patients in each draw."""
+        return float(self.n_train_patients.mean()) / self.n_pool if self.n_pool else 0.0
 
 
 @dataclass(frozen=True)
@@ -365,6 +372,12 @@ class ProbeResult:
             if keys == (classifier, budget, metric, subgroup) and test_set in ("", row.test_set):
                 return row
         raise KeyError((classifier, budget, metric, test_set, subgroup))
+
+    def budgets_of(self, test_set: str) -> tuple[Budget, ...]:
+        """The budgets with the patients that the classifiers of this test set were trained on: of several folds their
+        mean, where each centre is left out in turn those of its own pool."""
+        trained = {part.budget: part.n_train_patients for part in self.predictions if part.test_set == test_set}
+        return tuple(replace(b, n_patients=round(float(trained[b.name].mean()))) for b in self.budgets)
 
     @property
     def test_sets(self) -> tuple[str, ...]:

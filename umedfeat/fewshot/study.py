@@ -205,6 +205,7 @@ class _Piece:
     n_patients: int
     n_items: int
     per_class: Ints
+    n_pool: int
 
 
 def _fit(study: Study, fitter: Fitter, draw: Draw, classifier: str) -> Iterator[_Piece]:
@@ -213,7 +214,7 @@ def _fit(study: Study, fitter: Fitter, draw: Draw, classifier: str) -> Iterator[
     tests = {name: cohort.items_of(patients) for name, patients in fold.tests.items()}
     rows = [cohort.rows_of(test) for test in tests.values()]
     found = fitter.predict(cohort.rows_of(items), rows, [classifier], study.pools[draw.fold])[classifier]
-    counts = (len(draw.patients), len(items), cohort.per_class(draw.patients))
+    counts = (len(draw.patients), len(items), cohort.per_class(draw.patients), len(fold.pool))
     for (name, test), test_rows, predicted in zip(tests.items(), rows, found, strict=True):
         pooled = _over_rows(predicted, cohort.row_item[test_rows], test)
         yield _Piece(classifier, draw.budget, name, draw.repeat, test, pooled, *counts)
@@ -266,6 +267,7 @@ def _stack(repeats: Sequence[Sequence[_Piece]], threshold: float) -> Predictions
         n_per_class=np.stack([np.mean([p.per_class for p in pieces], axis=0) for pieces in repeats]),
         threshold=threshold,
         fold=np.stack(folds) if len(repeats[0]) > 1 else None,
+        n_pool=first.n_pool,
     )
 
 

@@ -39,7 +39,8 @@ def _parts(row: Estimate) -> tuple[str, str]:
 
 def answer_of(result: ProbeResult) -> Answer:
     """The primary metric of every classifier on the first test set, at the smallest and at the largest budget."""
-    budgets = [result.budgets[0]] if len(result.budgets) == 1 else [result.budgets[0], result.budgets[-1]]
+    spent = result.budgets_of(result.test_sets[0])
+    budgets = [spent[0]] if len(spent) == 1 else [spent[0], spent[-1]]
     who = "patients" if result.cohort.patients_known else "items"
     label = METRICS[result.primary].label
     columns = [f"{label} with {budget.n_patients} labelled {who}" for budget in budgets]

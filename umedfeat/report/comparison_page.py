@@ -88,7 +88,7 @@ def _section(comparison: Comparison, classifier: str, test_set: str) -> Section:
     return Section(
         classifier,
         test_set,
-        curve(lines, first.budgets, first.primary, len(first.cohort.classes)),
+        curve(lines, first.budgets_of(test_set), first.primary, len(first.cohort.classes)),
         [data_needed_sentence(n) for n in comparison.data_needed if (n.classifier, n.test_set, n.metric) == keys],
         [d for d in comparison.differences if (d.classifier, d.test_set, d.metric) == keys],
     )

@@ -30,7 +30,7 @@ def headlines(result: ProbeResult) -> list[str]:
         if (row.classifier, row.metric, row.test_set, row.subgroup) == (first, result.primary, test_set, "")
         and math.isfinite(row.value)
     ]
-    patients = {budget.name: budget.n_patients for budget in result.budgets}
+    patients = {budget.name: budget.n_patients for budget in result.budgets_of(test_set)}
     lines = []
     if rows:
         who = "patients" if result.cohort.patients_known else "items, each taken as its own patient"
@@ -80,7 +80,7 @@ def _verdict(comparison: Comparison, row: Difference) -> str:
         for name in (row.encoder, row.baseline)
     )
     first = comparison.results[0]
-    patients = next(budget.n_patients for budget in first.budgets if budget.name == row.budget)
+    patients = next(budget.n_patients for budget in first.budgets_of(row.test_set) if budget.name == row.budget)
     who = "patients" if first.cohort.patients_known else "items"
     return (
         f"With {patients} labelled {who} ({_kept(row.budget)}), {row.encoder} {_than(row)} {row.baseline}: "

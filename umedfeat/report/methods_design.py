@@ -64,9 +64,22 @@ def saved_sentence(result: ProbeResult) -> str:
 def draws_sentence(result: ProbeResult) -> str:
     """How the labelled patients were drawn, and how many."""
     spent = ", ".join(
-        f"{b.name} ({b.n_patients} patients, {b.repeats} draw{'' if b.repeats == 1 else 's'})" for b in result.budgets
+        f"{b.name} ({_trained(result, place)} patients, {b.repeats} draw{'' if b.repeats == 1 else 's'})"
+        for place, b in enumerate(result.budgets)
     )
-    return f"Training patients were drawn from the remaining {result.budgets[0].n_pool} {_drawn(result)}: {spent}."
+    return f"Training patients were drawn from the remaining {_pools(result)} {_drawn(result)}: {spent}."
+
+
+def _trained(result: ProbeResult, place: int) -> str:
+    """Patients of a budget; where each centre is left out in turn, of each pool."""
+    counts = [result.budgets_of(test_set)[place].n_patients for test_set in result.test_sets]
+    return " or ".join(map(str, dict.fromkeys(counts)))
+
+
+def _pools(result: ProbeResult) -> str:
+    if result.settings.cv:
+        return str(result.budgets[0].n_pool)
+    return " or ".join(dict.fromkeys(str(len(fold.pool)) for fold in result.folds))
 
 
 def _drawn(result: ProbeResult) -> str:

@@ -165,7 +165,7 @@ def _section(result: ProbeResult, test_set: str) -> Section:
     ]
     return Section(
         test_set,
-        curve(_lines(result, test_set), result.budgets, result.primary, len(result.cohort.classes)),
+        curve(_lines(result, test_set), result.budgets_of(test_set), result.primary, len(result.cohort.classes)),
         table_of(result, test_set, wide_metrics(result)),
         f"{shares[0].value:.3f}" if shares else "",
         table_of(result, test_set, list(OPERATING)) if result.positive >= 0 else [],

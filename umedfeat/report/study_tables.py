@@ -61,7 +61,7 @@ def table_of(result: ProbeResult, test_set: str, metrics: list[str]) -> list[Row
     """Every classifier with every amount of data on one test set."""
     rows = []
     for name in classifiers_of(result):
-        for budget in result.budgets:
+        for budget in result.budgets_of(test_set):
             found = {
                 row.metric: row
                 for row in result.estimates
@@ -79,7 +79,12 @@ def table_of(result: ProbeResult, test_set: str, metrics: list[str]) -> list[Row
 def _cell(row: Estimate) -> tuple[str, str]:
     if not math.isfinite(row.value):
         return "–", "undefined" if row.undefined == 1 else f"{row.undefined} undefined"
-    return f"{round(row.value, 3) + 0.0:.3f}", f"{row.low:.3f} to {row.high:.3f}" if row.interval else ""
+    return f"{_zeroed(row.value):.3f}", f"{_zeroed(row.low):.3f} to {_zeroed(row.high):.3f}" if row.interval else ""
+
+
+def _zeroed(value: float) -> float:
+    """Without the sign of what is shown as zero."""
+    return round(value, 3) + 0.0
 
 
 def _spread(row: Estimate) -> tuple[str, str]:

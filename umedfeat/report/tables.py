@@ -85,7 +85,8 @@ def _headline(result: ProbeResult) -> str:
     classes = ", ".join(result.cohort.classes) if result.cohort.classes else "a number"
     who = f"{patients} patients" if result.cohort.patients_known else "no patient information"
     what = f"{result.task} on {result.label or 'labels'} ({classes})"
-    return f"{result.encoder or 'features'}: {len(result.cohort.ids)} items, {who}; {what}"
+    line = f"{result.encoder or 'features'}: {len(result.cohort.ids)} items, {who}; {what}"
+    return textwrap.fill(line, 80)
 
 
 def _row(estimate: Estimate) -> str:
@@ -99,7 +100,7 @@ def _table(result: ProbeResult, test_set: str) -> str:
     primary, second = result.primary, _SECOND[result.task]
     rows = []
     classifiers = list(dict.fromkeys(part.classifier for part in result.predictions))
-    for budget in result.budgets:
+    for budget in result.budgets_of(test_set):
         for classifier in classifiers:
             first, other = (result.estimate(classifier, budget.name, metric, test_set) for metric in (primary, second))
             spread = f"±{first.sd:.3f}" if first.draws > 1 else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 
 from jinja2 import BaseLoader, Environment, FunctionLoader, StrictUndefined
@@ -19,7 +20,7 @@ def render(name: str, **content: object) -> str:
 
 def page_environment(loader: BaseLoader | None = None) -> Environment:
     """Jinja's environment of every page; besides markup, controls and marks that turn the text are made visible."""
-    return Environment(
+    environment = Environment(
         loader=loader,
         autoescape=True,
         finalize=_visible,
@@ -27,6 +28,13 @@ def page_environment(loader: BaseLoader | None = None) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = _unbroken
+    return environment
+
+
+def _unbroken(line: str) -> str:
+    """A sentence whose intervals in brackets are not broken between lines."""
+    return re.sub(r"\[[^\]]{,40}\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), line)
 
 
 def _visible(value: object) -> object:

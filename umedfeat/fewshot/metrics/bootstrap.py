@@ -61,6 +61,8 @@ _FEWEST = 2
 _MOSTLY = 0.9
 #: R² of a handful of patients may have a bound at minus thousands, which says nothing.
 _SENSELESS = -100.0
+#: Share of the pool up to which draws tell how much other pools would differ.
+_TELLING = 0.5
 #: Steps on a logarithmic scale whose exponential is still finite.
 _FAR = 500.0
 #: By how much the variance of out-of-fold metrics exceeds that of resampled predictions.
@@ -112,23 +114,26 @@ class Spread(NamedTuple):
 NOTHING = Spread(0.0, 1.0)
 
 
-def drawn_variance(values: Floats, own: float = 0.0) -> Spread:
-    """Variance of a mean over draws because of whom the draws happen to hold: that between draws, over their number.
+def drawn_variance(values: Floats, own: float = 0.0, share: float = 0.0) -> Spread:
+    """Variance of a mean over draws because of whom the draws, and the pool that they come from, happen to hold.
 
-    Nothing for a single draw. Draws of a large share of one pool overlap; that their mean keeps something of the pool
-    is not counted, and was not missed in simulations with draws of half of the pool.
+    Nothing for a single draw. Of what patients add to a metric, draws of a share f of a pool without replacement show
+    1 - f between them and have f in common: to the variance between draws, over their number, comes f / (1 - f) of it.
 
     Args:
         values: (R,) metric of each draw. own: see ``own_variance``; part of what is seen between draws.
+        share: of the pool's patients in each draw. From half of the pool on it counts as half: what so similar draws
+            differ by is too little to tell of other pools, and the intervals are about this one.
     """
     usable = values[np.isfinite(values)]
     if len(usable) < 2:
         return NOTHING
     count, between = len(usable), float(usable.var(ddof=1))
     rest = max(0.0, between - own)
+    common = min(share, _TELLING)
     # a small rest of two variances is as uncertain as they are
     freedom = (count - 1.0) * (rest / between) ** 2 if between > 0 else count - 1.0
-    return Spread(rest / count, max(1.0, freedom))
+    return Spread(rest * (1.0 / count + common / (1.0 - common)), max(1.0, freedom))
 
 
 def own_variance(resampled: Floats) -> float:
