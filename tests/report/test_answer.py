@@ -215,7 +215,7 @@ def test_where_nothing_was_simulated_that_is_said() -> None:
     study = umedfeat.probe(rows, rows[:, 0] + rng.normal(size=80), fractions=(1.0,), bootstrap=100)
     (kind,) = covered_study(study)
     assert (kind.where, kind.low, kind.high) == ("", 0, 0)
-    assert "was not simulated for this kind of target" in " ".join(methods_text(study).split())
+    assert "was not simulated for such a target" in " ".join(methods_text(study).split())
 
 
 def test_the_methods_say_what_the_intervals_cover(result: ProbeResult) -> None:

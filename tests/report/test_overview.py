@@ -119,6 +119,13 @@ def test_what_has_no_value_is_grey_and_last() -> None:
     assert str(figure).rindex("none point") < str(figure).index("s0 point")  # the others lie above it
 
 
+def test_groups_that_are_numbers_stand_in_their_order() -> None:
+    """Quarters of a count: as text "9 to 11" came last."""
+    groups = np.array(["11 to 14", "0 to 9", "1,400 to 2,700", "9 to 11", "other"] * 4)
+    _, key = embedding_map(np.random.default_rng(0).normal(size=(20, 2)), (0.5, 0.2), groups, "Items by label")
+    assert [name for _, name in key] == ["0 to 9", "9 to 11", "11 to 14", "1,400 to 2,700", "other"]
+
+
 def test_powers_of_ten_are_the_ticks_of_a_logarithmic_axis() -> None:
     figure = str(histogram(np.array([1.0, 3.0, 250.0, 4000.0]), "regions of an item", "items", log=True))
     assert all(f">{tick}<" in figure for tick in ("1", "10", "100", "1,000"))

@@ -40,7 +40,7 @@ class Coverage(NamedTuple):
     def sentence(self) -> str:
         """For everybody."""
         if not self.where:
-            return f"{self.covers}. How often they hold the truth was not simulated for this kind of target."
+            return f"{self.covers} (how often they hold the truth was not simulated for such a target)."
         held = f"In {self.where}, {self.low} to {self.high} % of 95 % intervals held the truth"
         return f"{self.covers}. {held}{self._verdict()}."
 

@@ -84,7 +84,8 @@ def _cohort(result: ProbeResult) -> str:
         f"its own patient"
     )
     kinds = {"regression": "a continuous target", "survival": "the time to an event"}
-    target = kinds.get(result.task) or f"{len(cohort.classes)} classes ({', '.join(cohort.classes)})"
+    what = "labels" if result.task == "multilabel" else "classes"
+    target = kinds.get(result.task) or f"{len(cohort.classes)} {what} ({', '.join(cohort.classes)})"
     positive = f"; positive: {cohort.classes[result.positive]}" if result.positive >= 0 else ""
     return f"Frozen features{encoder}{weights} were {unit} and evaluated on {target}{positive} ({who})."
 

@@ -44,6 +44,7 @@ class Axes:
     left: float = 64
     bottom: float = 0
     _parts: list[str] = field(default_factory=list)
+    _notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         rows = max((text.count("\n") + 1 for _, text in self.x_ticks), default=0)
@@ -75,11 +76,11 @@ class Axes:
     def note(self, x: float, y: float, text: str) -> None:
         """A word that ends just above a place."""
         place = f'x="{self.px(x):.1f}" y="{self.py(y) - 5:.1f}"'
-        self._parts.append(f'<text {place} text-anchor="end">{escape(text)}</text>')
+        self._notes.append(f'<text class="over" {place} text-anchor="end">{escape(text)}</text>')
 
     def svg(self) -> Markup:
         """The figure."""
-        content = [*self._frame(), *self._parts]
+        content = [*self._frame(), *self._parts, *self._notes]
         head = f'<svg viewBox="0 0 {self.width:g} {self.height:g}" role="img" aria-label="{escape(self.title)}">'
         return Markup(head + "".join(content) + "</svg>")  # every text in it is escaped
 

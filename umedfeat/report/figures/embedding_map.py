@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
@@ -32,6 +35,12 @@ def principal_plane(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.f
     return plane, (shares[0], shares[1])
 
 
+def _by_number(name: str) -> tuple[float, str]:
+    """Names that begin with a number in its order, before the others."""
+    found = re.match(r"-?\d[\d,]*(\.\d+)?", name)
+    return (float(found[0].replace(",", "")) if found else math.inf), name
+
+
 def embedding_map(
     plane: npt.NDArray[np.float64], shares: tuple[float, float], groups: npt.NDArray[np.str_], title: str
 ) -> tuple[Markup, list[tuple[str, str]]]:
@@ -39,7 +48,7 @@ def embedding_map(
     value is grey, below the others and last in the key."""
     names, counts = np.unique(groups[groups != ""], return_counts=True)
     order = [str(name) for name in names[np.argsort(-counts, kind="stable")]]
-    shown = sorted(order if len(order) <= _GROUPS else order[: _GROUPS - 1])
+    shown = sorted(order if len(order) <= _GROUPS else order[: _GROUPS - 1], key=_by_number)
     key = [(series_class(number), name) for number, name in enumerate(shown)]
     if len(shown) < len(order):
         key.append((series_class(_GROUPS - 1), f"{len(order) - len(shown)} others"))
