@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 
+from umedfeat.fewshot.coverage import OF_CLASSES
 from umedfeat.fewshot.metrics.bootstrap import interval, patient_weights
 from umedfeat.fewshot.metrics.metrics import METRICS, Evaluated, measure
 
 STUDIES = 300
+PAGES = Path(__file__).parents[2] / "benchmarks"
+#: Kind of interval → page, first cells of its rows, column of the share of studies whose interval held the truth.
+TABLES = {
+    "patients and draws": ("probe.md", r"[0-9]+ test patients, [^|]*\| 10 %", 6),
+    "patients": ("probe.md", r"[0-9]+ test patients, [^|]*\| 100 %", 6),
+    "drop": ("probe.md", "drop, ", 6),
+    "difference": ("probe.md", "difference, ", 6),
+    "folds": ("few_labels.md", "[0-9]+:[0-9]+ ", 6),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_what_is_said_of_intervals_is_what_the_tables_show(kind):
+    """A table that is measured anew takes the sentences along."""
+    page, begins, column = TABLES[kind]
+    rows = [row.split("|") for row in (PAGES / page).read_text().splitlines() if re.match(rf"\| {begins}", row)]
+    shares = [float(row[column].strip().removesuffix("%")) for row in rows]
+    told = OF_CLASSES[kind]
+    assert len(shares) >= 10
+    assert (told.low, told.high) == (round(min(shares)), round(max(shares)))
 
 
 @pytest.mark.parametrize(("patients", "distance"), [(24, 1.5), (20, 2.6), (80, 1.0)])

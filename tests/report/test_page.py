@@ -22,6 +22,7 @@ from umedfeat.report.methods import methods_text
 from umedfeat.report.preview.cards import picture_name
 from umedfeat.report.study_page import render_report, write_report
 from umedfeat.report.tables import render_study
+from umedfeat.report.templating import page_environment
 
 SETTINGS = {"fractions": (0.2, 1.0), "bootstrap": 100, "repeats": 3}
 
@@ -51,10 +52,17 @@ def test_the_headline_holds_the_numbers_of_the_result() -> None:
     page = checked(render_report(result))
     headline = re.search(r'<p class="headline">(.*?)</p>', page)
     assert headline is not None
-    assert f"{row.value:.3f} [{row.low:.3f},\N{NO-BREAK SPACE}{row.high:.3f}]" in headline.group(1)
+    assert f'{row.value:.3f} <span class="kept">[{row.low:.3f}, {row.high:.3f}]</span>' in headline.group(1)
     assert f"tested on {row.test_patients} patients ({row.test_items} items)" in headline.group(1)
     assert f"single draws of {result.budgets[0].n_patients} reach {row.minimum:.3f} to {row.maximum:.3f}" in page
     assert f"<td>±{row.sd:.3f}<small>{row.minimum:.3f} to {row.maximum:.3f}</small></td>" in page
+
+
+def test_options_and_intervals_are_not_broken_between_lines() -> None:
+    page = checked(render_report(study(2, cv=3, cv_repeats=2, fractions=(1.0,))))
+    assert 'P-values need <span class="kept">--permutations</span>.' in page
+    assert "It matters how the folds fall: single partitions reach" in page and "whom one labels:" not in page
+    assert "&lt;b&gt; [1, 2]" in re.sub("</?span[^>]*>", "", page_environment().filters["unbroken"]("<b> [1, 2]"))
 
 
 def test_not_everybody_is_said_of_a_few() -> None:
@@ -80,7 +88,7 @@ def test_a_drop_between_centres_is_a_headline() -> None:
     assert "Left out, centre=B: macro-F1" in page
     drop = next(d for d in result.drops if (d.classifier, d.metric, d.budget) == ("linear", "macro_f1", "100 %"))
     bounds = (drop.low, drop.high) if drop.drop >= 0 else (-drop.high, -drop.low)
-    assert f"by {abs(drop.drop):.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]" in page.replace("\N{NO-BREAK SPACE}", " ")
+    assert f"by {abs(drop.drop):.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]" in re.sub("</?span[^>]*>", "", page)
     assert "coloured by centre" in page
 
 

@@ -14,7 +14,15 @@ from umedfeat.fewshot.metrics.metrics import CLASSES
 from umedfeat.fewshot.result import Difference, Drop, Estimate, ProbeResult
 from umedfeat.fewshot.settings import Task
 
-__all__ = ["Coverage", "covered", "covered_differences", "covered_drops", "covered_model", "covered_study"]
+__all__ = [
+    "OF_CLASSES",
+    "Coverage",
+    "covered",
+    "covered_differences",
+    "covered_drops",
+    "covered_model",
+    "covered_study",
+]
 
 #: Percent of simulated studies from which on, and up to which, 95 % intervals are neither too narrow nor too wide.
 _RIGHT = (93, 97)
@@ -73,7 +81,7 @@ _DIFFERENCE = (
 _TWO_CLASSES = "simulated studies of two classes with {tests} test patients"
 
 #: Of targets with classes.
-_OF_CLASSES = {
+OF_CLASSES = {
     "patients and draws": Coverage("patients and draws", _DRAWS, _TWO_CLASSES.format(tests="12 to 90"), 93, 97),
     "patients": Coverage("patients", _SINGLE, _TWO_CLASSES.format(tests="12 to 90"), 94, 97),
     "folds": Coverage("folds", _FOLDS, "simulated noise of 5 to 60 patients a class", 94, 99),
@@ -86,7 +94,7 @@ _OF_CLASSES = {
 def covered(estimates: Iterable[Estimate], task: Task) -> tuple[Coverage, ...]:
     """Of the kinds of intervals among some estimates."""
     there = {row.covers for row in estimates}
-    return tuple(_of(kind, task) for kind in _OF_CLASSES if kind in there)
+    return tuple(_of(kind, task) for kind in OF_CLASSES if kind in there)
 
 
 def covered_study(result: ProbeResult) -> tuple[Coverage, ...]:
@@ -110,5 +118,5 @@ def covered_differences(differences: Iterable[Difference], task: Task) -> tuple[
 
 
 def _of(kind: str, task: Task) -> Coverage:
-    found = _OF_CLASSES[kind]
+    found = OF_CLASSES[kind]
     return found if task in CLASSES else Coverage(kind, found.covers)

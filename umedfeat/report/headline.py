@@ -6,7 +6,7 @@ import math
 
 from umedfeat.fewshot.metrics.chance import chance_level
 from umedfeat.fewshot.metrics.metrics import METRICS
-from umedfeat.fewshot.result import Comparison, Difference, Drop, ProbeResult
+from umedfeat.fewshot.result import Comparison, Difference, Drop, Estimate, ProbeResult
 from umedfeat.report.answer import classifiers_of, with_interval
 
 __all__ = ["comparison_headlines", "headlines"]
@@ -51,12 +51,18 @@ def headlines(result: ProbeResult) -> list[str]:
         lines.append(f"{sentence}{chance}. {_names(first)}, {tested}.")
         if small.draws > 1:
             lines.append(
-                f"It matters whom one labels: single draws of {patients[small.budget]} reach {small.minimum:.3f} to "
-                f"{small.maximum:.3f}."
+                f"{_varied(result, small, patients[small.budget])} {small.minimum:.3f} to {small.maximum:.3f}."
             )
     largest = (first, result.primary, result.budgets[-1].name)
     lines += [_drop(drop) for drop in result.drops if (drop.classifier, drop.metric, drop.budget) == largest]
     return lines
+
+
+def _varied(result: ProbeResult, row: Estimate, patients: int) -> str:
+    """What single draws differ by: whom they hold; in cross-validation on everybody how the folds fell."""
+    if result.settings.cv and row.fraction >= 1:
+        return "It matters how the folds fall: single partitions reach"
+    return f"It matters whom one labels: single draws of {patients} reach"
 
 
 def comparison_headlines(comparison: Comparison) -> list[str]:

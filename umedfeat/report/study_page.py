@@ -30,7 +30,7 @@ from umedfeat.report.neighbours import mistakes_of
 from umedfeat.report.numbers import plain
 from umedfeat.report.participants import participants_of
 from umedfeat.report.per_class import per_class
-from umedfeat.report.study_tables import Row, spreads_of, subgroups_of, table_of, wide_metrics
+from umedfeat.report.study_tables import Row, shown_drops, spreads_of, subgroups_of, table_of, wide_metrics
 from umedfeat.report.templating import render
 
 __all__ = ["render_report", "write_report"]
@@ -129,7 +129,7 @@ def _page(result: ProbeResult, sections: list[Section], maps: list[Map], preview
         mistakes=mistakes_of(result, sharpest, preview) if labelled else [],
         mistakes_by=sharpest,
         coverage=covered(result.estimates, result.task),
-        drops=[drop for drop in result.drops if drop.metric == result.primary],
+        drops=shown_drops(result),
         coverage_of_drops=covered_drops(result.drops, result.task),
         subgroups=subgroups_of(result),
         participants=participants_of(result),

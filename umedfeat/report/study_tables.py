@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from umedfeat.fewshot.metrics.metrics import METRICS, metrics_of
 from umedfeat.fewshot.metrics.operating import OPERATING
-from umedfeat.fewshot.result import Estimate, ProbeResult
+from umedfeat.fewshot.result import Drop, Estimate, ProbeResult
 from umedfeat.report.answer import classifiers_of
 
-__all__ = ["Row", "Subgroup", "spreads_of", "subgroups_of", "table_of", "wide_metrics"]
+__all__ = ["Row", "Subgroup", "shown_drops", "spreads_of", "subgroups_of", "table_of", "wide_metrics"]
 
 #: Metrics of the wide table: those of a yes-or-no answer have a table of their own, the prevalence is a footnote.
 _APART = frozenset({*OPERATING, "prevalence"})
@@ -55,6 +55,11 @@ def subgroups_of(result: ProbeResult) -> list[Subgroup]:
         Subgroup(subgroup, test_set, rows[names[0]].test_patients, [_cell(rows[name]) for name in names])
         for (test_set, subgroup), rows in found.items()
     ]
+
+
+def shown_drops(result: ProbeResult) -> list[Drop]:
+    """Those of the primary metric, one group of patients after the other."""
+    return sorted((drop for drop in result.drops if drop.metric == result.primary), key=lambda drop: drop.external)
 
 
 def table_of(result: ProbeResult, test_set: str, metrics: list[str]) -> list[Row]:

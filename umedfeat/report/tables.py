@@ -12,6 +12,7 @@ from umedfeat.fewshot.result import Comparison, DataNeeded, Estimate, ProbeResul
 from umedfeat.fewshot.study import Study, flow_of, plan_warnings
 from umedfeat.report.answer import operating_sentence, positive_sentence
 from umedfeat.report.headline import comparison_headlines, headlines
+from umedfeat.report.study_tables import shown_drops
 from umedfeat.terminal.tables import render_table
 
 __all__ = ["data_needed_sentence", "render_comparison", "render_plan", "render_study"]
@@ -159,8 +160,7 @@ def _drops(result: ProbeResult) -> str:
             d.external_value,
             _signed(d.drop, d.low, d.high),
         ]
-        for d in result.drops
-        if d.metric == result.primary
+        for d in shown_drops(result)
     ]
     header = ["left out", "budget", "classifier", "internal", "external", "drop"]
     return f"Cross-centre drop of {METRICS[result.primary].label}\n" + render_table(header, rows)

@@ -6,9 +6,12 @@ import re
 from importlib.resources import files
 
 from jinja2 import BaseLoader, Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from umedfeat._version import __version__
 from umedfeat.naming import printable
+
+_KEPT = re.compile(r"\[[^][<&]{,40}\]|(?<![\w-])--[a-z][a-z-]*")
 
 __all__ = ["page_environment", "render"]
 
@@ -32,9 +35,10 @@ def page_environment(loader: BaseLoader | None = None) -> Environment:
     return environment
 
 
-def _unbroken(line: str) -> str:
-    """A sentence whose intervals in brackets are not broken between lines."""
-    return re.sub(r"\[[^\]]{,40}\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), line)
+def _unbroken(line: str) -> Markup:
+    """A sentence whose intervals in brackets and options of the command are not broken between lines."""
+    text = str(escape(printable(line, keep="\n\t")))
+    return Markup(_KEPT.sub(lambda found: f'<span class="kept">{found[0]}</span>', text))  # escaped just above
 
 
 def _visible(value: object) -> object:
