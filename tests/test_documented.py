@@ -5,18 +5,23 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "umedfeat"
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 #: What the base classes of torch and scikit-learn say of their methods holds for ours.
 OF_LIBRARIES = {"forward", "fit", "predict", "predict_proba", "convert"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@cache
+def _trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
 def _classes() -> Iterator[tuple[Path, ast.ClassDef]]:
-    for path, tree in TREES.items():
+    for path, tree in _trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 yield path, node
@@ -40,7 +45,7 @@ def _is_protocol(cls: ast.ClassDef) -> bool:
 def test_public_names_are_documented() -> None:
     promised = {m.name for _, c in _classes() if _is_protocol(c) for m in _methods(c) if _says(c, m)} | OF_LIBRARIES
     silent: list[str] = []
-    for path, tree in TREES.items():
+    for path, tree in _trees().items():
         if not ast.get_docstring(tree) and path.name != "__main__.py":
             silent.append(str(path))
         for node in tree.body:

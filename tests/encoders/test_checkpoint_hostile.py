@@ -60,9 +60,12 @@ class Calls:
 
 def with_stream(official: Path, path: Path, stream: bytes, member: str = "encoder.pt") -> Path:
     """The official look-alike with another object stream inside."""
-    members = read_members(official)
+    members = {**members_of(official)}
     members[member] = rewritten(members[member], {"data.pkl": stream})
-    return write_archive(path, members)
+    return write_archive(path, members, zipfile.ZIP_STORED)
+
+
+members_of = functools.cache(read_members)
 
 
 def refused(path: Path) -> str:
@@ -165,7 +168,8 @@ def test_streams_that_grow(official: Path, tmp_path: Path, name: str) -> None:
 
 def test_only_the_needed_operations_are_known() -> None:
     """Whatever pickle learns one day is refused until it is understood."""
-    known = {*_Machine("x")._operations, "LONG1"}
+    names = {operation.code.encode("latin-1"): operation.name for operation in pickletools.opcodes}
+    known = {names[code] for code in _Machine("x")._operations}
     dangerous = {
         "INST",
         "OBJ",
@@ -180,7 +184,6 @@ def test_only_the_needed_operations_are_known() -> None:
         "BINBYTES",
     }
     assert not known & dangerous
-    assert known <= {operation.name for operation in pickletools.opcodes}
     assert len(known) < 40
 
 
@@ -419,6 +422,14 @@ def test_flipped_bytes_of_the_object_stream(official: Path, tmp_path: Path) -> N
             raise AssertionError(f"seed {seed}: {error!r}") from error
 
 
+#: How calls that could unpickle end: others need no closer look.
+CALLS = {"load", "eval", "exec", "__import__", "read_pickle"}
+
+
+def _last_name(function: ast.expr) -> str:
+    return getattr(function, "attr", getattr(function, "id", ""))
+
+
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
@@ -432,6 +443,8 @@ def unpicklings(source: str) -> list[str]:
             if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in {"torch", "numpy"}:
                 found += [alias.name for alias in node.names if alias.name == "load"]
         elif isinstance(node, ast.Call):
+            if _last_name(node.func) not in CALLS and "allow_pickle" not in {each.arg for each in node.keywords}:
+                continue
             called = ast.unparse(node.func)
             keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
             unsafe = called == "torch.load" and keywords.get("weights_only") != "True"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from lookalike import tiny_squeezer, write_official
 from torch import nn
 
 from umedfeat.encoders import load_encoder
+from umedfeat.encoders.config import Checkpoint
 from umedfeat.encoders.networks import swin, windows
 from umedfeat.encoders.umedpt import build_network
 from umedfeat.encoders.weights.checkpoint import read_checkpoint
@@ -102,15 +105,29 @@ class Original(nn.Module):
         return maps.flatten(1)
 
 
+Written = Callable[[int, tuple[int, ...], int], tuple[Path, Any]]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """Official files by their sizes, each written once, with the network that is in it."""
+
+    @functools.cache
+    def write(embed: int, depths: tuple[int, ...], window: int) -> tuple[Path, Any]:
+        path = tmp_path_factory.mktemp("written") / "look.pt.zip"
+        return path, write_official(path, embed=embed, depths=depths, window=window)
+
+    return write
+
+
 @pytest.mark.parametrize("order", ["pool_first", "pool_last"])
 @pytest.mark.parametrize(("embed", "depths", "window"), [(8, (2, 2, 2, 2), 4), (16, (2, 4, 2), 3), (8, (2, 2), 8)])
 @pytest.mark.parametrize("size", [(64, 64), (33, 40), (61, 175), (150, 101), (160, 192)])
 def test_equals_torchvision(
-    tmp_path: Path, order: str, embed: int, depths: tuple[int, ...], window: int, size: tuple[int, int]
+    written: Written, order: str, embed: int, depths: tuple[int, ...], window: int, size: tuple[int, int]
 ) -> None:
     """Tiny (float64), padded, and so large that blocks work on a few windows at a time."""
-    path = tmp_path / "look.pt.zip"
-    network = write_official(path, embed=embed, depths=depths, window=window)
+    path, network = written(embed, depths, window)
     channels = embed * 2 ** (len(depths) - 1)
     images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
@@ -145,17 +162,16 @@ def test_tiny_images_are_computed_in_float64(tmp_path: Path, runtime: str) -> No
     assert not torch.equal(single, exact)
 
 
-def vectors(path: Path, images: torch.Tensor) -> torch.Tensor:
+def vectors(checkpoint: Checkpoint, images: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
-        return build_network(read_checkpoint(path), "pool_first")(images)
+        return build_network(checkpoint, "pool_first")(images)
 
 
 def test_the_parity_test_has_power(ref_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each deliberate mistake moves the result by more than the tolerance."""
-    path = ref_dir / "v104_swin_tiny_h512_cuda.pt.zip"
+    checkpoint = read_checkpoint(ref_dir / "v104_swin_tiny_h512_cuda.pt.zip")
     images = torch.from_numpy(np.load(ref_dir / "inputs.npz")["x_64x64"])
-    right = vectors(path, images)
-    checkpoint = read_checkpoint(path)
+    right = vectors(checkpoint, images)
 
     def moved(changed: torch.Tensor) -> float:
         return float((changed - right).abs().max())
@@ -169,13 +185,13 @@ def test_the_parity_test_has_power(ref_dir: Path, monkeypatch: pytest.MonkeyPatc
     gelu = torch.nn.functional.gelu
     with monkeypatch.context() as patch:
         patch.setattr(swin.functional, "gelu", lambda x: gelu(x, approximate="tanh"))
-        assert moved(vectors(path, images)) > TOLERANCE
+        assert moved(vectors(checkpoint, images)) > TOLERANCE
     with monkeypatch.context() as patch:
         patch.setattr(swin, "_EPS", 1e-3)
-        assert moved(vectors(path, images)) > TOLERANCE
+        assert moved(vectors(checkpoint, images)) > TOLERANCE
     with monkeypatch.context() as patch:
         patch.setattr(windows, "_MASKED", 0.0)
         windows.window_geometry.cache_clear()
-        assert moved(vectors(path, images)) > TOLERANCE
+        assert moved(vectors(checkpoint, images)) > TOLERANCE
     windows.window_geometry.cache_clear()
-    assert moved(vectors(path, images)) == 0.0
+    assert moved(vectors(checkpoint, images)) == 0.0

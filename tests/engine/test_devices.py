@@ -104,7 +104,7 @@ def test_memory_that_runs_out_halves_once_and_is_recorded() -> None:
     sink, seconds = embed(LocalDevice(FakeGpu(3)))
     assert_complete(sink)
     assert seconds.images_at_once == 2
-    sink, seconds = embed(pool("gpu:1", "gpu:1"))
+    sink, seconds = embed(pool("gpu:1"))
     assert_complete(sink)
     assert seconds.images_at_once == 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import threading
 import time
 from pathlib import Path
@@ -14,10 +13,10 @@ import pytest
 import torch
 from fake_encoder import FakeEncoder, expected_features
 from fake_engine import fake_engine
-from fake_reader import FakePolicy, SlowPolicy, fake_source
+from fake_reader import FakePolicy, SlowPolicy, fake_source, named_semaphore, rows_of
 from fake_sink import Collected, expected
 
-from umedfeat.contract import Plan, Reader, Source
+from umedfeat.contract import Source
 from umedfeat.engine import loop
 from umedfeat.engine.device import LocalDevice
 from umedfeat.engine.local import pool
@@ -230,31 +229,21 @@ def test_plans_are_made_ahead_but_not_without_bound(monkeypatch: pytest.MonkeyPa
     assert 2 <= watching.most <= 8
 
 
-def _rows_of(source: Source, reader: Reader, plan: Plan) -> tuple[str, int]:
-    return source.id, len(reader.read(plan.regions))
-
-
 def test_visiting_alone() -> None:
     """A visitor sees planned and unplanned sources; what kills a decoder costs its own source."""
     planned = {source.id: plan for source, plan in plan_all([fake_source("a", 3)], FakePolicy(), workers=1)}
     sources = [fake_source("a", 3), fake_source("dies", read="segfault", read_at=0), fake_source("bad", plan="error")]
     pairs = [(source, planned.get(source.id)) for source in [*sources, fake_source("d", 2)]]
-    seen = {source.id: visited for source, visited in visit_all(pairs, _rows_of, FakePolicy(), workers=2)}
+    seen = {source.id: visited for source, visited in visit_all(pairs, rows_of, FakePolicy(), workers=2)}
     assert (seen["a"].value, seen["d"].value) == (("a", 3), ("d", 2))
     assert isinstance(seen["dies"].error, WorkerDied)
     assert seen["bad"].stage == "plan" and seen["bad"].error is not None
 
 
-def _named_semaphore(source: Source, reader: Reader, plan: Plan) -> str:
-    """As numcodecs makes one on import; it is cleared away when its process ends by itself."""
-    _named_semaphore.kept = multiprocessing.get_context("spawn").Lock()  # type: ignore[attr-defined]
-    return str(_named_semaphore.kept._semlock.name)  # type: ignore[attr-defined]
-
-
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="semaphores of Linux")
 def test_what_libraries_keep_in_a_reading_process_is_cleared_away() -> None:
     pairs = [(fake_source("a", 1), None), (fake_source("b", 1), None)]
-    names = [visited.value for _, visited in visit_all(pairs, _named_semaphore, FakePolicy(), workers=1)]
+    names = [visited.value for _, visited in visit_all(pairs, named_semaphore, FakePolicy(), workers=1)]
     assert all(names) and not any(Path(f"/dev/shm/sem.{name.removeprefix('/')}").exists() for name in names)
 
 

@@ -92,8 +92,12 @@ print(UmedfeatExtractor("efficientnet-lite0", device="cpu", workers=1).transform
 
 def test_a_script_without_a_main_guard_is_told_so(paths: list[str], tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    run = subprocess.run([sys.executable, script, *paths], capture_output=True, text=True, timeout=300, check=False)
+    script.write_text(
+        "import sys\nfrom umedfeat import RunSettings, extract\n"
+        "extract(sys.argv[1], sys.argv[2], encoder='efficientnet-lite0', run=RunSettings(workers=1))\n"
+    )
+    command = [sys.executable, script, Path(paths[0]).parent, tmp_path / "feats.h5"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert run.returncode == 1
     assert run.stderr.count("Traceback") == 1
     assert "if __name__ == '__main__':" in run.stderr

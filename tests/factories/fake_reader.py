@@ -6,6 +6,7 @@ Worker processes learn of the format because they unpickle a FakePolicy, which i
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import time
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from umedfeat.contract import Plan, RegionUnreadable, Source, make_regions
+from umedfeat.contract import Plan, Reader, RegionUnreadable, Source, make_regions
 from umedfeat.errors import UnreadableInput
 from umedfeat.policy import ImagePolicy, Policy, SlidePolicy
 from umedfeat.readers import READERS
@@ -121,3 +122,14 @@ def sniff(path: Path, head: bytes) -> bool:
 
 def open_source(source: Source, policy: Policy, prepared: Mapping[str, Any] | None = None) -> FakeReader:
     return FakeReader(source)
+
+
+def rows_of(source: Source, reader: Reader, plan: Plan) -> tuple[str, int]:
+    """A visit: how many regions it reads."""
+    return source.id, len(reader.read(plan.regions))
+
+
+def named_semaphore(source: Source, reader: Reader, plan: Plan) -> str:
+    """A visit: makes one, as numcodecs does on import; it is cleared away when its process ends by itself."""
+    named_semaphore.kept = multiprocessing.get_context("spawn").Lock()  # type: ignore[attr-defined]
+    return str(named_semaphore.kept._semlock.name)  # type: ignore[attr-defined]

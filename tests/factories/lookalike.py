@@ -99,9 +99,9 @@ def saved(thing: object) -> bytes:
     return buffer.getvalue()
 
 
-def write_archive(path: Path, members: dict[str, bytes]) -> Path:
+def write_archive(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
     """An outer zip as the original package writes it."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(path, "w", method, compresslevel=1) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
     return path

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -214,8 +215,8 @@ def refuse_strange(file: h5py.File, size: int, facts: Facts) -> None:
         file: open. size: of the file in bytes. facts: of the file.
     """
     datasets = dict(_datasets(file.id, "", [0], 0))
-    plain = sum(_bytes(node) for node in datasets.values() if not _filters(node))
-    packed = sum(_bytes(node) for node in datasets.values() if _filters(node))
+    plain = sum(each.bytes for each in datasets.values() if not each.filters)
+    packed = sum(each.bytes for each in datasets.values() if each.filters)
     if plain > size or packed > _MOST_EXPANSION * size + _SLACK_BYTES:
         raise _Strange(f"its datasets claim {plain + packed:,} bytes, and the file has {size:,}")
     if file.get("items/meta", getclass=True) is not h5py.Group:
@@ -223,8 +224,17 @@ def refuse_strange(file: h5py.File, size: int, facts: Facts) -> None:
     _refuse_other_shapes(datasets, facts)
 
 
-def _datasets(group: Any, place: str, seen: list[int], depth: int) -> Iterator[tuple[str, Any]]:
-    """(path, id) of all datasets; nothing is opened through a link that is not a hard one."""
+class _Stored(NamedTuple):
+    """A dataset that lies in the file, by its handle: asking HDF5 costs more than what is done with the answers."""
+
+    node: Any
+    shape: tuple[int, ...]
+    bytes: int
+    filters: set[int]
+
+
+def _datasets(group: Any, place: str, seen: list[int], depth: int) -> Iterator[tuple[str, _Stored]]:
+    """(path, dataset) of all; nothing is opened through a link that is not a hard one."""
     if depth > _DEEPEST:
         raise _Strange("groups nested in each other")
     seen[0] += group.get_num_objs()
@@ -238,39 +248,29 @@ def _datasets(group: Any, place: str, seen: list[int], depth: int) -> Iterator[t
         if isinstance(node, h5py.h5g.GroupID):
             yield from _datasets(node, name + "/", seen, depth + 1)
         elif isinstance(node, h5py.h5d.DatasetID):
-            _refuse_foreign_storage(node, name)
-            yield name, node
+            yield name, _stored(node, name)
         else:
             raise _Strange(f"{name} is no dataset")
 
 
-def _refuse_foreign_storage(node: Any, name: str) -> None:
+def _stored(node: Any, name: str) -> _Stored:
+    """A dataset whose values lie in the file itself and can be read without foreign code."""
     created = node.get_create_plist()
-    if created.get_layout() == h5py.h5d.VIRTUAL:
+    layout, value_bytes = created.get_layout(), int(node.get_type().get_size())
+    if layout == h5py.h5d.VIRTUAL:
         raise _Strange(f"{name} is a virtual dataset: its values lie in other files")
     if created.get_external_count():
         raise _Strange(f"{name}: its values lie in another file")
-    filters = _filters(node)
+    filters = {created.get_filter(number)[0] for number in range(created.get_nfilters())}
     if not filters <= _OWN_FILTERS:
         raise _Strange(f"{name}: stored with a filter that is not loaded")
-    if filters and created.get_layout() == h5py.h5d.CHUNKED and _chunk_bytes(node, created) > _SLACK_BYTES:
+    if filters and layout == h5py.h5d.CHUNKED and prod(created.get_chunk()) * value_bytes > _SLACK_BYTES:
         raise _Strange(f"{name}: compressed in blocks of more than {_SLACK_BYTES} bytes")
+    shape = node.shape
+    return _Stored(node, shape, prod(shape) * value_bytes, filters)
 
 
-def _filters(node: Any) -> set[int]:
-    created = node.get_create_plist()
-    return {created.get_filter(number)[0] for number in range(created.get_nfilters())}
-
-
-def _bytes(node: Any) -> int:
-    return int(np.prod([1, *node.shape], dtype=object)) * int(node.get_type().get_size())
-
-
-def _chunk_bytes(node: Any, created: Any) -> int:
-    return int(np.prod([1, *created.get_chunk()], dtype=object)) * int(node.get_type().get_size())
-
-
-def _refuse_other_shapes(datasets: Mapping[str, Any], facts: Facts) -> None:
+def _refuse_other_shapes(datasets: Mapping[str, _Stored], facts: Facts) -> None:
     rows, items = _length(datasets, "features"), _length(datasets, "items/id")
     wanted: dict[str, tuple[str, tuple[int, ...]]] = {
         "features": (facts.dtype, (rows, facts.dim)),
@@ -295,16 +295,17 @@ def _refuse_other_shapes(datasets: Mapping[str, Any], facts: Facts) -> None:
             raise _Strange(f"{name} is missing")
 
 
-def _length(datasets: Mapping[str, Any], name: str) -> int:
+def _length(datasets: Mapping[str, _Stored], name: str) -> int:
     if name not in datasets:
         raise _Strange(f"{name} is missing")
     shape = datasets[name].shape
     return int(shape[0]) if shape else -1  # a scalar has another shape than any that is wanted
 
 
-def _refuse_other_shape(name: str, node: Any, kind: str, shape: tuple[int, ...]) -> None:
-    if node.shape != shape:
-        raise _Strange(f"{name}: shape {node.shape}, expected {shape}")
-    text = h5py.check_string_dtype(node.dtype)
-    if (text is None or text.length is None) if kind == "str" else node.dtype != np.dtype(kind):
-        raise _Strange(f"{name}: type {node.dtype}, expected {'text of one length' if kind == 'str' else kind}")
+def _refuse_other_shape(name: str, stored: _Stored, kind: str, shape: tuple[int, ...]) -> None:
+    if stored.shape != shape:
+        raise _Strange(f"{name}: shape {stored.shape}, expected {shape}")
+    dtype = stored.node.dtype
+    text = h5py.check_string_dtype(dtype)
+    if (text is None or text.length is None) if kind == "str" else dtype != np.dtype(kind):
+        raise _Strange(f"{name}: type {dtype}, expected {'text of one length' if kind == 'str' else kind}")
