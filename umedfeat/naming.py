@@ -21,6 +21,7 @@ from umedfeat.keys import key_check
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "UTF16_MARKS",
     "Identity",
     "Pseudonyms",
     "content_sha256",
@@ -29,6 +30,7 @@ __all__ = [
     "normalised",
     "plain_cell",
     "printable",
+    "rounded_by_spreadsheet",
     "stem_of",
     "write_csv",
 ]
@@ -100,6 +102,11 @@ def normalised(identifier: str) -> str:
     return text.lstrip("0") or "0" if text.isdecimal() else text
 
 
+def rounded_by_spreadsheet(identifier: str) -> bool:
+    """Is it a number of which a spreadsheet has dropped the last digits, as 1.20E+10?"""
+    return re.fullmatch(r"\d([.,]\d+)?E\+\d\d+", identifier.strip()) is not None
+
+
 def stem_of(name: str) -> str:
     """A relative name without its image suffix ("a/b.nii.gz" → "a/b"); others stay ("1.2.840.7" is a name)."""
     folder, slash, base = name.rpartition("/")
@@ -153,6 +160,10 @@ def _csv_cell(cell: object) -> object:
 def plain_cell(text: str) -> str:
     """A cell of ``write_csv`` without the quote that keeps spreadsheets from computing it."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+#: How tables begin that a spreadsheet has saved as "Unicode text".
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Identity(NamedTuple):

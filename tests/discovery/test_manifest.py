@@ -70,6 +70,7 @@ def test_what_is_unambiguous_is_read(tmp_path: Path, encoding: str, delimiter: s
         (b"path,note\na.png,x\n" + b"n" * 5000 + b".png,y\n", None, "File name too long"),
         (b"path,note\n\na.png,x\n\nmissing.png,y\n", 5, "do not exist"),
         (b"path,note\na.png,x\n,y\n", 3, "empty path"),
+        (b"path,patient\na.png,1.20E+10\n", 2, "rounded the patient"),
     ],
 )
 def test_what_is_not_is_told_with_its_line(tmp_path: Path, content: bytes, line: int | None, fault: str) -> None:

@@ -90,7 +90,34 @@ def test_unmatched_rows_and_items_are_counted_and_no_value_is_told(export: Path)
 
 def test_two_rows_of_one_identifier_are_refused(export: Path) -> None:
     given = table_of(export, "PatientID", [*SPELLED["PatientID"], f"{7310550000}.0"])
-    with pytest.raises(CohortError, match="rows 2 and 12 have the same PatientID"):
+    with pytest.raises(CohortError, match="lines 2 and 12 have the same PatientID"):
+        labelled(export, given)
+
+
+@pytest.mark.parametrize("spelled", ["'{}", '"=""{}"""'], ids=["quote", "formula"])
+def test_texts_as_spreadsheets_hold_them_are_matched(export: Path, spelled: str) -> None:
+    values = [spelled.format(patient_id(k)) for k in range(PATIENTS)]
+    assert len(labelled(export, table_of(export, "PatientID", values)).items) == 2 * PATIENTS
+
+
+@pytest.mark.parametrize("text", ["7.31E+09", '"7,31E+09"'])
+def test_a_number_that_a_spreadsheet_has_rounded_is_refused(export: Path, text: str) -> None:
+    """Two patients would become one, and keeping one row of each identifier would keep a wrong label."""
+    with pytest.raises(CohortError, match="line 2: a spreadsheet has rounded the PatientID") as caught:
+        labelled(export, table_of(export, "PatientID", [text] * 2))
+    assert "7.31" not in str(caught.value)
+
+
+def test_blank_rows_and_utf_16_are_read_and_shifted_cells_refused(export: Path) -> None:
+    given = table_of(export, "PatientID", SPELLED["PatientID"])
+    text = given.path.read_text().replace("\n", "\n,\n", 1) + ",\n"
+    given.path.write_text(text, encoding="utf-16")
+    assert len(labelled(export, given).items) == 2 * PATIENTS
+    given.path.write_text(text.replace(",pos", ",0,5,pos"))  # a comma of decimals moves the label
+    with pytest.raises(CohortError, match="line 4: more cells than the 2 columns"):
+        labelled(export, given)
+    given.path.write_text(text.replace(",pos", ',"pos', 1))
+    with pytest.raises(CohortError, match="the table cannot be read"):
         labelled(export, given)
 
 

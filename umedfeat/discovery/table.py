@@ -13,7 +13,7 @@ from typing import TextIO
 
 from umedfeat.disk.regular import open_regular
 from umedfeat.errors import SetupError
-from umedfeat.naming import plain_cell, printable
+from umedfeat.naming import UTF16_MARKS, plain_cell, printable, rounded_by_spreadsheet
 
 __all__ = ["COLUMNS", "ManifestRow", "has_path_column", "read_rows"]
 
@@ -21,7 +21,6 @@ __all__ = ["COLUMNS", "ManifestRow", "has_path_column", "read_rows"]
 COLUMNS = frozenset({"path", "id", "patient", "mpp", "modality"})
 
 _HEADER_BYTES = 65536
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _AS_UTF8 = "save the table as 'CSV UTF-8' (in a spreadsheet: Save As)"
 _QUOTES = "look for a quote that is not closed"
 _SHARED_CELLS = 100_000
@@ -55,7 +54,7 @@ def has_path_column(path: Path) -> bool:
     """Does the first line name a column ``path`` (or ``file``)?"""
     with open_regular(path) as stream:
         raw = stream.read(_HEADER_BYTES)
-    encoding = "utf-16" if raw.startswith(_UTF16) else "utf-8-sig"
+    encoding = "utf-16" if raw.startswith(UTF16_MARKS) else "utf-8-sig"
     header = raw.decode(encoding, errors="replace").replace("\0", "").partition("\n")[0]
     cells = header.replace("\t", ",").replace(";", ",").split(",")
     return bool({"path", "file"} & {cell.strip().strip('"').lower() for cell in cells})
@@ -69,7 +68,7 @@ def read_rows(path: Path) -> list[ManifestRow]:
             with more cells than columns.
     """
     with open_regular(path) as stream:
-        encoding = "utf-16" if stream.read(2) in _UTF16 else "utf-8-sig"
+        encoding = "utf-16" if stream.read(2) in UTF16_MARKS else "utf-8-sig"
         stream.seek(0)
         text = io.TextIOWrapper(stream, encoding=encoding, newline="")
         try:
@@ -149,6 +148,9 @@ def _row(places: Mapping[str, int], cells: Sequence[str], shared: dict[str, str]
     row = ManifestRow(places, clean, line)
     if not row.get("path"):
         raise _fault(name, line, "empty path", "fill it in or remove the row")
+    if rounded_by_spreadsheet(row.get("patient", "")):
+        fault = "a spreadsheet has rounded the patient, as in 1.20E+10: several would become one"
+        raise _fault(name, line, fault, "make the table anew, with that column as text")
     return row
 
 

@@ -6,6 +6,7 @@ is stored, logged or named in an error; rows are told by their number in the tab
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from umedfeat.arrays import Ints
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.table import FeatureTable
 from umedfeat.keys import load_key
-from umedfeat.naming import Pseudonyms, normalised
+from umedfeat.naming import Pseudonyms, normalised, rounded_by_spreadsheet
 
 __all__ = ["IDENTIFIERS", "Identifier", "LabelTable", "is_identifying", "joined", "named_identifier"]
 
@@ -56,6 +57,7 @@ _SPELLINGS = {
 #: Columns that identify people and are of no use to a study: they go no further.
 _PRIVATE = {"patientname", "patientsname", "name", "birthdate", "patientbirthdate", "patientsbirthdate", "dob", "mrn"}
 _FEW = 5
+_AS_TEXT = re.compile(r"=\"([^\"]*)\"|'([^']+)")
 
 
 def named_identifier(columns: Sequence[str], by: str, place: str) -> tuple[str, Identifier] | None:
@@ -87,13 +89,13 @@ def is_identifying(column: str) -> bool:
 
 
 def joined(
-    table: FeatureTable, values: Sequence[str], identifier: Identifier, labels: LabelTable, unmatched: str
+    table: FeatureTable, values: Mapping[int, str], identifier: Identifier, labels: LabelTable, unmatched: str
 ) -> tuple[Ints, list[int]]:
     """Items, and the number of the row that describes each.
 
     Args:
         table: of the feature file.
-        values: the identifier in every row.
+        values: line of the table → the identifier there, row by row.
         identifier: which it is.
         labels: where the rows come from.
         unmatched: "stop" or "skip" rows without item and items without row.
@@ -107,10 +109,12 @@ def joined(
         message = f"{table.path.name}: its items have no {identifier.keyword}"
         raise CohortError(message, remedy="join by another identifier, or by id; extract again if the file is old")
     names = stored.tolist() if table.key_check != "readable" else [normalised(name) for name in stored.tolist()]
-    row_of = _rows(_hashed(table, values, identifier, labels), identifier, labels.path.name)
+    lines = list(values)
+    typed = [_typed(text, line, identifier, labels.path.name) for line, text in values.items()]
+    row_of = _rows(_hashed(table, typed, identifier, labels), lines, identifier, labels.path.name)
     pairs = {item: row_of[name] for item, name in enumerate(names) if name in row_of}
     used = set(pairs.values())
-    lost = [row for row in range(len(values)) if row not in used]
+    lost = [line for row, line in enumerate(lines) if row not in used]
     if not pairs or (unmatched == "stop" and (lost or len(pairs) < len(stored))):
         raise _unmatched(len(values), lost, len(stored), len(stored) - len(pairs), identifier, labels.path.name)
     return np.asarray(sorted(pairs), dtype=np.intp), [pairs[item] for item in sorted(pairs)]
@@ -127,11 +131,24 @@ def _hashed(table: FeatureTable, values: Sequence[str], identifier: Identifier, 
     return [pseudonyms.of(value, kind=identifier.kind) for value in values]
 
 
-def _rows(names: Sequence[str], identifier: Identifier, place: str) -> Mapping[str, int]:
+def _typed(text: str, line: int, identifier: Identifier, place: str) -> str:
+    """A cell as a person typed it: spreadsheets hold text as '0012 or ="0012".
+
+    Raises:
+        CohortError: a number of which a spreadsheet has dropped the last digits, as 1.20E+10.
+    """
+    if rounded_by_spreadsheet(text):
+        message = f"{place}, line {line}: a spreadsheet has rounded the {identifier.keyword}, as in 1.20E+10"
+        raise CohortError(message, remedy="export the table anew, and open it with that column as text")
+    quoted = _AS_TEXT.fullmatch(text)
+    return (quoted[1] or quoted[2]) if quoted else text
+
+
+def _rows(names: Sequence[str], lines: Sequence[int], identifier: Identifier, place: str) -> Mapping[str, int]:
     found: dict[str, int] = {}
     for row, name in enumerate(names):
         if name and found.setdefault(name, row) != row:
-            message = f"{place}: rows {found[name] + 2} and {row + 2} have the same {identifier.keyword}"
+            message = f"{place}: lines {lines[found[name]]} and {lines[row]} have the same {identifier.keyword}"
             raise CohortError(message, remedy="keep one row per identifier")
     return found
 
@@ -140,7 +157,7 @@ def _unmatched(
     rows: int, lost: Sequence[int], items: int, bare: int, identifier: Identifier, place: str
 ) -> CohortError:
     told = f"{len(lost)} of {rows} rows match no item by {identifier.keyword}, and {bare} of {items} items no row"
-    which = ", ".join(str(row + 2) for row in lost[:_FEW]) + (" …" if len(lost) > _FEW else "")
+    which = ", ".join(map(str, lost[:_FEW])) + (" …" if len(lost) > _FEW else "")
     lines = f" (lines {which})" if lost else ""
     remedy = "correct the table, or leave both out with --unmatched skip"
     return CohortError(f"{place}: {told}{lines}", remedy=remedy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.hospital import LabelTable, is_identifying, joined, named_identifier
 from umedfeat.fewshot.cohort.labelled import LABEL_COLUMNS, Labelled, candidates, only_column, some
 from umedfeat.fewshot.cohort.table import FeatureTable
-from umedfeat.naming import plain_cell, stem_of
+from umedfeat.naming import UTF16_MARKS, plain_cell, stem_of
 
 __all__ = ["from_csv"]
 
@@ -30,7 +30,7 @@ def from_csv(table: FeatureTable, given: LabelTable, label: str, unmatched: str)
     Raises:
         CohortError: not a table, no or several columns could be meant, or rows and items do not match.
     """
-    path, rows = given.path, _read_csv(given.path)
+    path, (rows, lines) = given.path, _read_csv(given.path)
     columns = list(rows[0])
     usual = next((found[0] for name in _KEY_COLUMNS if (found := candidates(dict.fromkeys(columns), (name,)))), "")
     identifier = named_identifier(columns, given.by, path.name) if given.by or not usual else None
@@ -48,7 +48,7 @@ def from_csv(table: FeatureTable, given: LabelTable, label: str, unmatched: str)
     if identifier is None:
         items, matched = _match(table, values, path.name, unmatched)
     else:
-        items, matched = joined(table, values, identifier[1], given, unmatched)
+        items, matched = joined(table, dict(zip(lines, values, strict=True)), identifier[1], given, unmatched)
     kept = [rows[k] for k in matched]
     meta = {name: values[items] for name, values in table.meta.items() if name != label}
     meta |= {name: np.asarray([row[name] for row in kept], dtype=np.str_) for name in rest if name != label}
@@ -61,23 +61,33 @@ def from_csv(table: FeatureTable, given: LabelTable, label: str, unmatched: str)
     return Labelled(f"{path.name}: {label}", items, texts, None, meta, ", ".join(left_out))
 
 
-def _read_csv(path: Path) -> list[dict[str, str]]:
+def _read_csv(path: Path) -> tuple[list[dict[str, str]], list[int]]:
+    """The rows that are not blank, and the line at which each ends."""
     text = _text_of(path)
     separator = max(",;\t", key=text.partition("\n")[0].count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
-    names = [(name or "").strip() for name in reader.fieldnames or ()]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise CohortError(
-            f"{path.name}: several columns are called {twice[0]!r}", remedy="give each column its own name"
-        )
-    rows = [
-        {(k or "").strip(): plain_cell((v or "").strip()) for k, v in row.items() if isinstance(v, str | None)}
-        for row in reader
-    ]
-    if not rows:
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        found = list(_rows_of(reader, path.name))
+    except csv.Error as error:
+        message = f"{path.name}, line {reader.line_num}: the table cannot be read ({error})"
+        raise CohortError(message, remedy="look for a quote that is not closed") from error
+    if not found:
         raise CohortError(f"{path.name}: no rows", remedy="give a CSV file with a header and one row per item")
-    return rows
+    return [row for row, _ in found], [line for _, line in found]
+
+
+def _rows_of(reader: csv.DictReader[str], name: str) -> Iterator[tuple[dict[str, str], int]]:
+    names = [(column or "").strip() for column in reader.fieldnames or ()]
+    twice = [column for column, count in Counter(names).items() if count > 1]
+    if twice:
+        raise CohortError(f"{name}: several columns are called {twice[0]!r}", remedy="give each column its own name")
+    for row in reader:
+        if any(row.pop(None, ())):
+            message = f"{name}, line {reader.line_num}: more cells than the {len(names)} columns"
+            raise CohortError(message, remedy="put a value that holds the delimiter in quotes")
+        cells = {column.strip(): plain_cell((cell or "").strip()) for column, cell in row.items()}
+        if any(cells.values()):
+            yield cells, reader.line_num
 
 
 def _text_of(path: Path) -> str:
@@ -89,7 +99,7 @@ def _text_of(path: Path) -> str:
     if content.startswith(_SPREADSHEETS):
         raise CohortError(f"{path.name}: a spreadsheet, not a CSV file", remedy="save the sheet as 'CSV UTF-8'")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-16" if content.startswith(UTF16_MARKS) else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise CohortError(
