@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.utils.estimator_checks import check_estimator
 
 from umedfeat import UmedfeatExtractor
 from umedfeat.errors import SetupError
@@ -61,6 +63,23 @@ def test_a_pipeline_clones_and_pickles() -> None:
     copy = clone(model[0]).set_params(fit_image="crop")
     assert copy.get_params()["encoder"] == LITE
     assert not np.array_equal(copy.transform(pictures()), model[0].transform(pictures()))
+
+
+def test_it_keeps_scikit_learns_conventions() -> None:
+    """All but those that feed it tables of numbers, which are no pictures: those are told so."""
+    checks = check_estimator(UmedfeatExtractor(LITE, device="cpu"), on_fail=None, on_skip=None)
+    faults = {str(check["check_name"]): str(check["exception"]) for check in checks if check["status"] == "failed"}
+    faults.pop("check_estimator_sparse_tag", "")  # fit looks at nothing
+    assert {name: text for name, text in faults.items() if "holds no pictures" not in text} == {}
+    assert sum(check["status"] == "passed" for check in checks) >= 15
+
+
+@pytest.mark.filterwarnings("ignore:--encoder random")
+def test_settings_are_searched_like_any_others() -> None:
+    model = Pipeline([("embed", UmedfeatExtractor("random", device="cpu")), ("classify", LogisticRegression())])
+    grid = {"embed__fit_image": ["pad", "crop"], "classify__C": [0.1, 1.0]}
+    search = GridSearchCV(model, grid, cv=2, error_score="raise").fit(pictures(8), ["dark", "bright"] * 4)
+    assert search.best_score_ == 1.0 and len(search.cv_results_["params"]) == 4
 
 
 @pytest.mark.parametrize(
