@@ -57,7 +57,7 @@ def test_facts(feats: Path) -> None:
     ]
     assert [each.item for each in found.outliers] == ["film07"] and found.outliers[0].times > 5
     assert found.empty == ("slide-empty",) and found.judged == 41
-    assert found.failures[0][0] == "broken.svs" and found.skipped == {"not an image": 2}
+    assert found.failures[0][:2] == ("broken.svs", "truncated") and found.skipped == {"not an image": 2}
     assert list(found.columns) == ["finding", "modality"]
     assert len(found.tissue) == 5
 
@@ -73,7 +73,8 @@ def test_the_page_holds_them_and_nothing_from_elsewhere(feats: Path, tmp_path: P
         "different patients",
         "film07",
         "slide-empty",
-        "broken.svs: truncated",
+        "broken.svs truncated",
+        "2 not an image",
     ):
         assert said in words
     assert "39.75 to 49.5" in words or "to 69" in words  # a column of many numbers is shown by its quarters
@@ -124,6 +125,18 @@ def test_groups_that_are_numbers_stand_in_their_order() -> None:
     groups = np.array(["11 to 14", "0 to 9", "1,400 to 2,700", "9 to 11", "other"] * 4)
     _, key = embedding_map(np.random.default_rng(0).normal(size=(20, 2)), (0.5, 0.2), groups, "Items by label")
     assert [name for _, name in key] == ["0 to 9", "9 to 11", "11 to 14", "1,400 to 2,700", "other"]
+
+
+def test_a_short_logarithmic_axis_has_more_than_one_tick() -> None:
+    figure = str(histogram(np.array([2.0, 7.0, 51.0]), "regions of an item", "items", log=True))
+    ticks = re.findall(r">([\d,]+)</text>", figure)
+    assert [tick for tick in ("2", "5", "10", "20", "50") if tick not in ticks] == []
+
+
+def test_items_of_one_region_do_not_hide_the_others(tmp_path: Path) -> None:
+    items = [item(f"slide{k}", 2 + k) for k in range(3)] + [item(f"film{k}", 1, slide=False) for k in range(30)]
+    umedfeat.overview(write(tmp_path / "feats.h5", items, settings=header()), tmp_path / "page.html")
+    assert "30 items of one region are not drawn" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_powers_of_ten_are_the_ticks_of_a_logarithmic_axis() -> None:

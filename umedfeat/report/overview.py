@@ -130,7 +130,7 @@ def overview_of(path: Path, by: Sequence[str] = ()) -> Overview:
             tissue=_tissue(file),
             per_item=np.asarray(items["count"][kept], np.intp),
             empty=tuple(np.asarray(items["id"], np.str_)[items["count"] == 0].tolist()),
-            failures=tuple(zip(*(file.failures[c].tolist() for c in ("source", "message", "remedy")), strict=True)),
+            failures=_failures(file),
             skipped=_counted(file.skipped["reason"]),
             flagged_scale=int((items["mpp_source"] == "flag").sum()),
             unknown_patients=int((patients == "").sum()),
@@ -175,6 +175,12 @@ def _tissue(file: FeatureFile) -> Floats:
     return np.asarray(file.tiles("tissue"), np.float64)[tiled]
 
 
+def _failures(file: FeatureFile) -> tuple[tuple[str, str, str], ...]:
+    """Input, what was wrong, remedy; the input is not named twice."""
+    told = zip(*(file.failures[column].tolist() for column in ("source", "message", "remedy")), strict=True)
+    return tuple((source, message.removeprefix(f"{source}: "), remedy) for source, message, remedy in told)
+
+
 # ---- columns ------------------------------------------------------------------------------------------------------
 
 
@@ -193,6 +199,7 @@ def _grouped(file: FeatureFile, name: str) -> Texts:
     values = file.labels(name)
     unknown = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=np.bool_)
     texts = np.where(unknown, "", np.asarray([str(value).strip() for value in values], np.str_))
+    texts = np.where((texts == "unknown") & (name == "modality"), "", texts)
     if len(set(texts.tolist())) <= _MOST_GROUPS:
         return texts
     try:
@@ -250,9 +257,12 @@ def _within(rows: Floats32, patients: Texts, modality: Texts) -> tuple[Floats, B
         there = np.flatnonzero(modality == name)
         if len(there) >= FEWEST:
             distances = loneliness(rows[there], patients[there])
+            finite = np.isfinite(distances)
+            if not finite.any():  # all of one patient: there is no other to be far from
+                continue
             far = far_out(distances)
             judged[there] = True
-            times[there[far]] = distances[far] / np.median(distances[np.isfinite(distances)])
+            times[there[far]] = distances[far] / np.median(distances[finite])
     return times, judged
 
 

@@ -95,6 +95,7 @@ def render_overview(found: Overview, preview: Path | None = None) -> str:
         empty=found.empty[:_SHOWN_NAMES],
         empty_remedy=EMPTY_REMEDY,
         failures=found.failures[:_SHOWN_NAMES],
+        skipped=list(found.skipped.items())[:_SHOWN_NAMES],
     )
 
 
@@ -154,9 +155,12 @@ def _figures(found: Overview) -> list[tuple[Markup, str]]:
     if len(found.tissue):
         bars = histogram(found.tissue, "share of tissue", "tiles", (0.0, 1.0))
         figures.append((bars, "Tissue of the tiles, as the mask saw it. Tiles below the limit are not in the file."))
-    if len(found.per_item) > 1 and found.per_item.max() > 1:
-        bars = histogram(found.per_item.astype(np.float64), "regions of an item", "items", log=True)
-        figures.append((bars, "Regions of each item, on a logarithmic axis."))
+    several = found.per_item[found.per_item > 1]
+    if len(several) > 1:
+        bars = histogram(several.astype(np.float64), "regions of an item", "items", log=True)
+        single = len(found.per_item) - len(several)
+        left_out = f"; {_many(single, 'item')} of one region {_are(single)} not drawn" if single else ""
+        figures.append((bars, f"Regions of each item, on a logarithmic axis{left_out}."))
     return figures
 
 

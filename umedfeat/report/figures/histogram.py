@@ -23,7 +23,7 @@ def histogram(
     Args:
         values: finite, at least one. name: of the axis, with its unit. counted: what is counted.
         span: ends of the axis; None: those of the values.
-        log: the values are positive, the axis is logarithmic with a tick at every power of ten.
+        log: the values are positive, the axis is logarithmic, its ticks are powers of ten (see ``_powers``).
     """
     values = np.log10(values) if log else values
     low, high = span or (float(values.min()), float(values.max()))
@@ -40,5 +40,9 @@ def histogram(
 
 
 def _powers(low: float, high: float) -> list[tuple[float, str]]:
-    """Powers of ten between two logarithms."""
-    return [(float(k), f"{10**k:,}") for k in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)]
+    """Powers of ten between two logarithms; where there is one at most, twice and five times them too."""
+    decades = range(math.floor(low), math.floor(high + 1e-9) + 1)
+    values = [factor * 10.0**k for k in decades for factor in (1, 2, 5)]
+    inside = [value for value in values if low - 1e-9 <= math.log10(value) <= high + 1e-9]
+    powers = [value for value in inside if math.log10(value).is_integer()]
+    return [(math.log10(value), f"{value:,.6g}") for value in (powers if len(powers) > 1 else inside)]
