@@ -42,9 +42,9 @@ def test_bits_do_not_depend_on_the_batch(encoder: Encoder, size: tuple[int, int]
 def test_reference_weights_too(ref_dir: Path) -> None:
     weights = ref_dir / "v163_swin_tiny_skel.pt.zip"
     encoder = load_encoder("umedpt", weights=weights, device="cpu", runtime="torch")
-    images = torch.rand(5, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    images = torch.rand(3, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     together = encoder(images)
-    assert torch.equal(together, torch.cat([encoder(images[k : k + 1]) for k in range(5)]))
+    assert torch.equal(together, torch.cat([encoder(images[k : k + 1]) for k in range(3)]))
     assert torch.equal(together.flip(0), encoder(images.flip(0)))
 
 

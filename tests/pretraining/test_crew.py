@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from crew_member import add_up
 from drawn_tasks import draw_images, write_tasks
 from safetensors.torch import load_file
 from tiny_backbone import TinyBackbone, batch_of, task_of
-from torch import distributed, multiprocessing
+from torch import multiprocessing
 
 import umedfeat
 from umedfeat.errors import SetupError
@@ -30,33 +31,27 @@ def tasks_and_model() -> tuple[list[Task], Model]:
     return tasks, Model(TinyBackbone(), [*tasks, task_of("classification", "idle")], 0)
 
 
-def part_of_a_round(rank: int, address: str, folder: str) -> None:
-    """One of two processes: its tasks, and what both have found afterwards."""
-    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    try:
-        crew, (tasks, model) = Crew(rank, 2), tasks_and_model()
-        own = deal(tasks, 8, 2)[rank]
-        for place in own:
-            accumulate(model, tasks[place], batch_of(tasks[place]), 1 / len(tasks))
-        crew.add_gradients(list(model.parameters()))
-        torch.save([parameter.grad for parameter in model.parameters()], f"{folder}/{rank}.pt")
-        assert crew.gather(own) == deal(tasks, 8, 2)
-    finally:
-        distributed.destroy_process_group()
+def gradients_of(places: list[int], of: int) -> list[tuple[torch.Size, torch.Tensor | None]]:
+    """(shape, gradient) of every parameter after a round's tasks at these places."""
+    tasks, model = tasks_and_model()
+    for place in places:
+        accumulate(model, tasks[place], batch_of(tasks[place]), 1 / of)
+    return [(parameter.shape, parameter.grad) for parameter in model.parameters()]
 
 
 def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
-    multiprocessing.spawn(part_of_a_round, (f"file://{tmp_path}/meeting", str(tmp_path)), nprocs=2)
+    tasks = tasks_and_model()[0]
+    shares = deal(tasks, 8, 2)
+    for rank, places in enumerate(shares):
+        torch.save(gradients_of(places, len(tasks)), tmp_path / f"{rank}.own.pt")
+    multiprocessing.spawn(add_up, (f"file://{tmp_path}/meeting", str(tmp_path), shares), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    tasks, model = tasks_and_model()
-    for task in tasks:
-        accumulate(model, task, batch_of(task), 1 / len(tasks))
-    for parameter, ours, theirs in zip(model.parameters(), first, second, strict=True):
-        if parameter.grad is None:  # of the head whose task had no batch: none is invented
+    for (_, joint), ours, theirs in zip(gradients_of([*range(len(tasks))], len(tasks)), first, second, strict=True):
+        if joint is None:  # of the head whose task had no batch: none is invented
             assert ours is theirs is None
             continue
         assert torch.equal(ours, theirs)
-        torch.testing.assert_close(ours, parameter.grad, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(ours, joint, rtol=1e-4, atol=1e-6)
     assert first.count(None) == 2
 
 
