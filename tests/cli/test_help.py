@@ -57,6 +57,20 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert run.stderr.split() == []
 
 
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_help_says_limits_not_kinds_of_ranges(name: str, command: click.Command) -> None:
+    with command.make_context(name, [], resilient_parsing=True) as context:
+        assert " RANGE" not in command.get_help(context)
+
+
+def test_what_a_group_says_is_left_out_and_a_sentence_is_left() -> None:
+    command = root.get_command(click.Context(root), "extract")
+    assert command is not None
+    with command.make_context("extract", [], resilient_parsing=True) as context:
+        told = command.get_help(context)
+    assert "Pixels shared by neighbours." in told and "Slides: pixels" not in told
+
+
 def test_public_names() -> None:
     assert set(umedfeat.__all__) == {
         "EncoderChoice",

@@ -18,8 +18,9 @@ import umedfeat
 from umedfeat.cli import run
 from umedfeat.encoders.slides import list_slide_encoders, load_slide_encoder
 from umedfeat.errors import SetupError
-from umedfeat.extraction.alike import features_like
+from umedfeat.extraction.alike import features_like, slides_place
 from umedfeat.extraction.like import header_of
+from umedfeat.extraction.settings import RunSettings
 
 MODULE = """
 import numpy as np
@@ -210,6 +211,26 @@ def test_images_come_to_the_same_vectors(tmp_path: Path) -> None:
         with umedfeat.FeatureFile(again) as other:
             assert other.fingerprint == slides.fingerprint
             assert np.array_equal(other.embeddings, slides.embeddings) and slides.embeddings.any()
+
+
+@pytest.mark.usefixtures("installed")
+def test_shards_are_aggregated_one_by_one(tmp_path: Path) -> None:
+    """Each beside its tiles, under the names that ``merge`` looks for; together they are those of an undivided run."""
+    items = [item(f"{k:02d}/slide", 2 + k) for k in range(6)]
+    made = []
+    for number in (1, 2):
+        tiles = write(tmp_path / "feats.h5", items[number - 1 :: 2], settings=header(), shard=(number, 2))
+        place = slides_place(tmp_path / "feats.h5", RunSettings(shard=(number, 2)))
+        made.append(umedfeat.aggregate(tiles, place, "middles").out)
+    assert [path.relative_to(tmp_path).as_posix() for path in made] == [
+        "feats.slides.h5.shards/1-of-2.h5",
+        "feats.slides.h5.shards/2-of-2.h5",
+    ]
+    with pytest.raises(SetupError, match="missing"):
+        umedfeat.merge(made[:1], tmp_path / "half.h5")
+    merged = umedfeat.merge(made, tmp_path / "merged.h5").out
+    whole = write(tmp_path / "whole.h5", items, settings=header())
+    assert merged.read_bytes() == umedfeat.aggregate(whole, tmp_path / "slides.h5", "middles").out.read_bytes()
 
 
 @pytest.mark.usefixtures("installed")

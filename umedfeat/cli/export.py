@@ -71,6 +71,7 @@ A feature file of one slide needs no export for tools that read features and coo
 @click.option(
     "--val",
     type=click.FloatRange(0, 0.9),
+    metavar="FLOAT",
     default=0.2,
     show_default=True,
     help="Share of a pool's patients for tools that want a validation set.",

@@ -78,7 +78,11 @@ def _readable(title: str, flags: str, text: str) -> tuple[str, str]:
     limits = _LIMITS.search(text)
     if limits is not None and all(abs(float(end)) >= _NOBODY for end in limits.groups()):
         text = text[: limits.start()].rstrip() + text[limits.end() :]
-    return flags.replace(" RANGE", ""), text.removeprefix(f"{title}: ")
+    known, told = f"{title}: ", text
+    if text.startswith(known):
+        told = text[len(known) :]
+        told = told[:1].upper() + told[1:]
+    return flags.replace(" RANGE", ""), told
 
 
 _LIMITS = re.compile(r"\[(-[\d.]+)<=x<=([\d.]+)\]")

@@ -33,7 +33,8 @@ Examples:
   umedfeat predict new.h5 --model probe/model.safetensors --labels truth.csv
 
 The model is what `umedfeat probe` leaves in probe/model.safetensors. Features of other settings are refused; images
-are embedded with the model's encoder and policy, resumed if they were begun.
+are embedded with the model's encoder and policy, resumed if they were begun. Of a slide encoder's model (`umedfeat
+aggregate`) tiles will do.
 
 Beside predictions.csv lie patients.csv and index.html; of slides heatmaps/: PNG, QuPath GeoJSON and OME-TIFF. Where
 labels are known (--labels, or the column that the model was trained on), validation.csv and the page tell how good

@@ -36,8 +36,15 @@ looked at. With --images the hits are read again from the images, so that the pa
 @click.option(
     "--unit", type=click.Choice(["item", "tile"]), default="item", show_default=True, help="Whole items or regions."
 )
-@click.option("--row", type=click.IntRange(0), help="Region of the query item asked about.  [default: its mean]")
-@click.option("--top", type=click.IntRange(1, 10_000), default=12, show_default=True, help="Number of hits.")
+@click.option(
+    "--row",
+    type=click.IntRange(0),
+    metavar="INTEGER",
+    help="Region of the query item asked about.  [default: its mean]",
+)
+@click.option(
+    "--top", type=click.IntRange(1, 10_000), metavar="INTEGER", default=12, show_default=True, help="Number of hits."
+)
 @click.option("--other-patients", is_flag=True, help="Leave out everything of the query's patient.")
 @click.option("--images", type=click.Path(path_type=Path, exists=True), help="The images, for pictures of regions.")
 @click.option(

@@ -156,7 +156,8 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         type=click.Choice(["mean", "max", "mean+std", "abmil"]),
         default="mean",
         show_default=True,
-        help="Tiles to item; abmil adds a trained gated attention beside the others, which see the mean.",
+        help="Tiles to item; abmil adds a trained gated attention beside the others, which see the mean. "
+        "Slide encoders: umedfeat aggregate.",
     ),
     click.option(
         "--scale",

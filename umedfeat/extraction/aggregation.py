@@ -91,17 +91,19 @@ def aggregate(
         if not isinstance(loaded, SlideEncoder):
             loaded = load_slide_encoder(loaded, weights=weights, device=device, precision=precision)
         _refuse_unexpected(loaded, file)
-        header = _header(loaded, file.header)
+        header = _header(loaded, file)
         if like is not None:
             refuse_other(like, header, loaded.name)
         with FeatureStore(Path(out), header, dim=loaded.dim, overwrite=overwrite) as store:
             return _made(file, store, loaded, progress)
 
 
-def _header(encoder: SlideEncoder, tiles: Header) -> Header:
+def _header(encoder: SlideEncoder, file: FeatureFile) -> Header:
     """What the output says of itself; whether tokens stand beside the tiles makes no difference."""
-    made_of = {"encoder": dict(tiles.of_features.encoder), "dtype": tiles.dtype}
-    return Header({**encoder.described, "tiles": made_of}, tiles.policy, key_check=tiles.key_check)
+    tiles = file.header.of_features
+    made_of = {"encoder": dict(tiles.encoder), "dtype": tiles.dtype}
+    settings = {**encoder.described, "tiles": made_of}
+    return Header(settings, tiles.policy, key_check=tiles.key_check, shard=file.shard)
 
 
 def _refuse_aggregated(file: FeatureFile) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 
 from umedfeat.errors import SetupError
-from umedfeat.extraction.alike import features_like, slides_beside
+from umedfeat.extraction.alike import features_like, slides_beside, slides_place
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.naming import Pseudonyms
 from umedfeat.prediction.apply import OnRows, Predicted, apply_probe
@@ -67,7 +67,7 @@ def predict(
             progress=progress,
         )
     else:
-        path = slides_beside(path, Path(features or path), probe.header, device)
+        path = slides_beside(path, slides_place(Path(features or path)), probe.header, device)
     return apply_probe(probe, path, on_rows)
 
 
