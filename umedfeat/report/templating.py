@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib.resources import files
 
 from jinja2 import BaseLoader, Environment, FunctionLoader, StrictUndefined
@@ -18,7 +19,13 @@ __all__ = ["page_environment", "render"]
 
 def render(name: str, **content: object) -> str:
     """The page of one template."""
-    return page_environment(FunctionLoader(_source)).get_template(name).render(version=__version__, **content)
+    return _own_templates().get_template(name).render(version=__version__, **content)
+
+
+@cache
+def _own_templates() -> Environment:
+    """Kept, because compiling a template costs as much as filling it."""
+    return page_environment(FunctionLoader(_source))
 
 
 def page_environment(loader: BaseLoader | None = None) -> Environment:
