@@ -20,6 +20,7 @@ from umedfeat._version import __version__
 from umedfeat.cli.guardian import guarded
 from umedfeat.errors import SetupError, UmedfeatError
 from umedfeat.naming import printable
+from umedfeat.terminal.streams import outlive_readers
 
 __all__ = ["COMMANDS", "main", "root"]
 
@@ -137,6 +138,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
+    if argv is None:
+        outlive_readers()
     if debug or argv is not None:
         sys.exit(run(arguments, debug=debug))
 
@@ -164,8 +167,6 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         return 130
     except UmedfeatError as error:
         return report_error(error, error.exit_code, debug, as_json="--log-json" in arguments)
-    except BrokenPipeError:
-        return 0
     except OSError as error:
         return report_error(error, 2, debug, as_json="--log-json" in arguments)
     except MemoryError:
