@@ -97,6 +97,8 @@ def decode_frame(dataset: pydicom.Dataset, frame: int, name: str) -> tuple[npt.N
             # unused bits stay: padding may be told with them, and what is in them is recorded
             options: dict[str, Any] = {"decoding_plugin": plugin, "raw": False, "correct_unused_bits": False}
             values, _ = decoder.as_array(dataset, index=frame, **options)
+        except MemoryError:  # a lack here, no damage there
+            raise
         except Exception as error:  # noqa: BLE001 - every codec has errors of its own
             fault = error
             continue
@@ -150,6 +152,8 @@ def _refuse_strange_codestream(dataset: pydicom.Dataset, syntax: UID, frame: int
     frames = int(dataset.get("NumberOfFrames", 1) or 1)
     try:
         stream = get_frame(dataset.PixelData, frame, number_of_frames=frames)
+    except MemoryError:  # a lack here, no damage there
+        raise
     except Exception as error:  # whatever a damaged encapsulation leads to
         raise _undecodable(syntax, name, error) from error
     begin = 0 if stream.startswith(_J2K_START) else _begin_of_codestream(stream)

@@ -28,7 +28,7 @@ def parsing(name: str) -> Iterator[None]:
     try:
         with without_warnings():
             yield
-    except (UmedfeatError, RegionUnreadable):
+    except (UmedfeatError, RegionUnreadable, MemoryError):  # the last: a lack here, no damage there
         raise
     except Exception as error:
         message = f"{name}: the DICOM file is damaged ({type(error).__name__})"

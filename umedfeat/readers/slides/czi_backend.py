@@ -121,6 +121,8 @@ class CziBackend(PieceBackend):
         if held is None:
             try:
                 held = _decoded(block, self._stored(block))
+            except MemoryError:  # a lack here, no damage there
+                raise
             except Exception as error:  # codecs raise their own kinds
                 message = f"the sub-block at {block.corner[0]}, {block.corner[1]} is damaged ({type(error).__name__})"
                 raise RegionUnreadable(message) from error

@@ -81,6 +81,8 @@ class IsyntaxBackend(PieceBackend):
         wide, high = min(_PIECE, width - x), min(_PIECE, height - y)
         try:
             pixels = self._slide.read_region(x, y, wide, high, level)
+        except MemoryError:  # a lack here, no damage there
+            raise
         except Exception as error:  # the library raises its own kinds
             message = f"the region at {x}, {y} of level {level} is damaged ({type(error).__name__})"
             raise RegionUnreadable(message) from error

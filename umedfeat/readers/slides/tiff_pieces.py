@@ -128,7 +128,7 @@ class PagePieces:
         """
         try:
             return self._decoded(index)
-        except RegionUnreadable:
+        except (RegionUnreadable, MemoryError):  # the latter: a lack here, no damage there
             raise
         except Damaged as error:
             raise RegionUnreadable(f"piece {index} is damaged ({error})") from error

@@ -99,6 +99,8 @@ class VsiBackend(PieceBackend):
             if len(data) < stored.length:
                 raise ValueError("cut off")
             return self._decoded(data)
+        except MemoryError:  # a lack here, no damage there
+            raise
         except Exception as error:  # codecs raise their own kinds
             message = f"tile {place[0]}, {place[1]} of level {level} is damaged ({type(error).__name__})"
             raise RegionUnreadable(message) from error

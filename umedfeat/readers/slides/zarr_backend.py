@@ -72,6 +72,8 @@ class ZarrBackend(PieceBackend):
         left, top = column * held.piece[0], row * held.piece[1]
         try:
             planes = self._planes(level, parts, left, top)
+        except MemoryError:  # a lack here, no damage there
+            raise
         except Exception as error:  # codecs raise their own kinds
             raise RegionUnreadable(f"chunk {row}, {column} is damaged ({type(error).__name__})") from error
         if planes is None:

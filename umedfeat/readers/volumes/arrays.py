@@ -163,7 +163,7 @@ def _read_minc(path: Path, name: str, max_voxels: int) -> ItkVolume:
         _refuse_shape(shape, name, max_voxels)
         values = np.asanyarray(image.dataobj)
         affine = _RAS_TO_LPS @ image.affine[:, [2, 1, 0, 3]]
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # nibabel, netCDF and HDF5 raise whatever damaged bytes lead to
         raise UnreadableInput(f"{name}: the MINC file is damaged ({type(error).__name__})", remedy=_AGAIN) from error
