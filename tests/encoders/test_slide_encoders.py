@@ -107,6 +107,17 @@ def test_one_row_a_slide(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("installed")
+def test_info_tells_whose_it_is_and_what_it_was_made_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = umedfeat.aggregate(_tiles(tmp_path / "feats.h5"), tmp_path / "slides.h5", "middles").out
+    assert run(["info", str(made)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "encoder middles, 6 values" in told and "weights sha256 aaaaaaaaaaaa…" in told
+    assert "package slide-middles 1.2" in told and "of tiles by umedpt, sha256 000000000000…" in told
+    assert run(["aggregate", str(tmp_path / "feats.h5"), "-e", "middles", "-o", str(made)]) == 0
+    assert "23 slides (23 were there), 6 values by middles" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("installed")
 def test_again_makes_what_is_new_and_forgets_what_is_gone(tmp_path: Path) -> None:
     out = tmp_path / "slides.h5"
     umedfeat.aggregate(_tiles(tmp_path / "one.h5", range(4, 20)), out, "middles")

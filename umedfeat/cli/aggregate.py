@@ -68,10 +68,11 @@ def command(
 
 
 def _told(done: Aggregated) -> list[str]:
+    from umedfeat.terminal.words import counted
+
     there = f" ({done.resumed:,} were there)" if done.resumed else ""
-    lines = [
-        f"{done.out}: {done.made + done.resumed:,} slides{there}, {done.dim} values by {done.encoder} ({done.package})"
-    ]
+    slides = counted(done.made + done.resumed, "slide")
+    lines = [f"{done.out}: {slides}{there}, {done.dim} values by {done.encoder} ({done.package})"]
     if done.empty:
         lines.append(f"{len(done.empty)} without a tile: {', '.join(done.empty[:3])}{' …' * (len(done.empty) > 3)}")
     if done.failures:

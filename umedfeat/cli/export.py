@@ -121,9 +121,10 @@ def _tables(report: ExportReport) -> list[str]:
 
 def _text(report: ExportReport) -> str:
     from umedfeat.store.info import EMPTY_REMEDY
+    from umedfeat.terminal.words import counted
 
     done = report.exported
-    lines = [f"{done.folder}: {done.items:,} items"]
+    lines = [f"{done.folder}: {counted(done.items, 'item')}"]
     if report.tables:
         lines.append(f"  tables: {', '.join(_tables(report))}")
     if done.empty:

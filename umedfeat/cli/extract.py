@@ -144,23 +144,24 @@ def summary_dict(summary: Summary) -> dict[str, object]:
 def summary_text(summary: Summary) -> str:
     """The summary for people."""
     from umedfeat.terminal.tables import render_facts, render_table
+    from umedfeat.terminal.words import counted
 
     rows: list[list[object]] = [[name, n, r] for name, (n, r) in summary.by_modality.items()]
     parts = [render_table(["modality", "inputs", "regions"], rows)] if rows else []
-    facts: list[tuple[str, object]] = [("embedded", f"{summary.embedded} inputs"), *_odd_ones(summary)]
+    facts: list[tuple[str, object]] = [("embedded", counted(summary.embedded, "input")), *_odd_ones(summary)]
     if summary.resumed:
-        facts.append(("kept", f"{summary.resumed} inputs from an earlier run"))
+        facts.append(("kept", f"{counted(summary.resumed, 'input')} from an earlier run"))
     if summary.changed:
-        facts.append(("changed", f"{len(summary.changed)} inputs that are not what was embedded before"))
+        facts.append(("changed", f"{counted(len(summary.changed), 'input')}, not what was embedded before"))
     if summary.gone:
-        facts.append(("gone", f"{len(summary.gone)} items whose inputs are no longer given"))
+        facts.append(("gone", f"{counted(len(summary.gone), 'item')} whose input is no longer given"))
     if summary.skipped:
-        facts.append(("skipped", f"{len(summary.skipped)} files (umedfeat info --skipped lists them)"))
+        facts.append(("skipped", f"{counted(len(summary.skipped), 'file')} (umedfeat info --skipped lists them)"))
         reasons = Counter(skipped.reason for skipped in summary.skipped).most_common()
         facts += [("", f"{count} × {reason}") for reason, count in reasons[:_FEW]]
         facts += [("", f"… and {len(reasons) - _FEW} more reasons")] if len(reasons) > _FEW else []
     if summary.failures:
-        facts.append(("failed", f"{len(summary.failures)} inputs (reasons in {summary.out}.failures.csv)"))
+        facts.append(("failed", f"{counted(len(summary.failures), 'input')} (reasons in {summary.out}.failures.csv)"))
     facts += [("note", f"{count} × {hint}") for hint, count in summary.hints.items()]
     facts += [("encoder", f"{summary.encoder} on {summary.device}, {summary.dim} values"), ("time", _time(summary))]
     facts.append(("written", str(summary.out)))
@@ -174,11 +175,14 @@ def summary_text(summary: Summary) -> str:
 def _odd_ones(summary: Summary) -> list[tuple[str, object]]:
     """Inputs that gave nothing, and inputs that are there twice."""
     from umedfeat.store.info import EMPTY_REMEDY
+    from umedfeat.terminal.words import counted
 
     lines: list[tuple[str, object]] = []
     if summary.empty:
         names = _some(summary.empty)
-        lines.append(("empty", f"{len(summary.empty)} inputs without a single region, not embedded: {names}"))
+        lines.append(
+            ("empty", f"{counted(len(summary.empty), 'input')} without a single region, not embedded: {names}")
+        )
         lines.append(("", f"→ {EMPTY_REMEDY}"))
     same = [("identical", f"{_some(group)} have the same content") for group in summary.identical[:_FEW]]
     return [*lines, *same]

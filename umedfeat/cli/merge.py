@@ -38,14 +38,15 @@ twice, or of another list of inputs.
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
 def command(files: tuple[Path, ...], out: Path, overwrite: bool, partial: bool, as_json: bool) -> None:
     """Pack shards or several feature files of the same settings into one, sorted by id."""
+    from umedfeat.terminal.words import counted
     from umedfeat.workflows.merging import merge
 
     done = merge(files, out, overwrite=overwrite, partial=partial)
     if as_json:
         click.echo(json.dumps(done._asdict() | {"out": str(done.out)}, indent=2))
         return
-    told = [f"{done.out}: {done.items:,} items, {done.rows:,} rows from {done.files} files"]
+    held = f"{counted(done.items, 'item')}, {counted(done.rows, 'row')} from {counted(done.files, 'file')}"
+    told = [f"{done.out}: {held}"]
     if done.failed:
-        inputs = "input" if done.failed == 1 else "inputs"
-        told.append(f"{done.failed} {inputs} had failed; `umedfeat info {done.out} --failures` tells why")
+        told.append(f"{counted(done.failed, 'input')} had failed; `umedfeat info {done.out} --failures` tells why")
     click.echo(printable("\n".join(told), keep="\n"))

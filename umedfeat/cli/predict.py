@@ -139,13 +139,14 @@ def command(
 
 def _text(report: PredictionReport) -> str:
     from umedfeat.report.prediction_tables import render_predictions, render_validation
+    from umedfeat.terminal.words import counted
 
     table = report.predicted.table
     lines = [render_predictions(report.predicted)]
     if table.empty:
-        lines.append(f"{table.empty} inputs without features (no tissue) were not predicted")
+        lines.append(f"not predicted: {counted(table.empty, 'input')} without features (no tissue)")
     if table.failed:
-        lines.append(f"{table.failed} inputs failed: umedfeat info {table.path} lists them")
+        lines.append(f"{counted(table.failed, 'input')} failed: umedfeat info {table.path} lists them")
     if report.validation is not None:
         lines.append("\n" + render_validation(report.validation))
     return "\n".join([*lines, "", f"Table: {report.table}", f"Page:  {report.page}"])

@@ -77,6 +77,7 @@ def command(
     if not paths and not inputs:
         raise click.UsageError("nothing to look at: name a file, a folder or a manifest, e.g. umedfeat preview slides/")
     from umedfeat.report.preview import preview
+    from umedfeat.terminal.words import counted
 
     summary = preview(
         (*paths, *inputs),
@@ -105,5 +106,6 @@ def command(
         )
     else:
         failed = f", {len(summary.failures)} failed" if summary.failures else ""
-        click.echo(f"{printable(str(summary.page))}: {summary.shown} inputs, {summary.regions:,} regions{failed}")
+        shown = f"{counted(summary.shown, 'input')}, {counted(summary.regions, 'region')}"
+        click.echo(f"{printable(str(summary.page))}: {shown}{failed}")
     return summary.exit_code

@@ -35,6 +35,7 @@ def command(files: tuple[Path, ...], as_json: bool) -> int:
     """Check feature files: schema, ranges, checksums."""
     from umedfeat.store import verify
     from umedfeat.terminal.bar import Bar
+    from umedfeat.terminal.words import counted
 
     results = []
     for path in files:
@@ -47,7 +48,8 @@ def command(files: tuple[Path, ...], as_json: bool) -> int:
             for fault in found.faults:
                 click.echo(printable(f"{path.name}: {fault.removeprefix(f'{path}: ')}"))
             if not found.faults:
-                click.echo(f"{printable(path.name)}: whole ({found.items:,} items, {found.rows:,} rows)")
+                held = f"{counted(found.items, 'item')}, {counted(found.rows, 'row')}"
+                click.echo(f"{printable(path.name)}: whole ({held})")
     return 1 if any(found.faults for _, found in results) else 0
 
 

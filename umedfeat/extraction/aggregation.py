@@ -136,7 +136,7 @@ def _made(file: FeatureFile, store: FeatureStore, encoder: SlideEncoder, progres
                 store.skip(Skipped(source.name, _NO_SLIDE))
             elif source.id in done:
                 store.describe(source)
-                outcome["resumed"] += 1
+                outcome["resumed"] += bool(file.items["count"][number])
             elif failure := _add(file, number, source, store, encoder):
                 store.fail(failure)
                 failures.append(failure)

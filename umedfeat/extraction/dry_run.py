@@ -25,6 +25,7 @@ from umedfeat.readers import settled
 from umedfeat.store.info import EMPTY_REMEDY
 from umedfeat.terminal.progress import Progress
 from umedfeat.terminal.tables import human_bytes, human_seconds, render_facts, render_table
+from umedfeat.terminal.words import counted
 
 __all__ = ["Forecast", "forecast"]
 
@@ -75,7 +76,7 @@ class Forecast:
         parts = [render_table(["modality", "inputs", "regions"], rows)] if rows else ["nothing to embed"]
         about = f"about {human_seconds(self.regions / self.per_second)}" if self.per_second else f"unknown: {self.note}"
         facts = [
-            ("to embed", f"{self.regions:,} regions"),
+            ("to embed", counted(self.regions, "region")),
             ("to write", human_bytes(self.output_bytes)),
             ("time", about),
         ]
@@ -83,7 +84,9 @@ class Forecast:
         parts += [f"note: {count} × {printable(hint)}" for hint, count in self.hints.items()]
         if self.empty:
             names = ", ".join(map(printable, self.empty[:_NAMED])) + (" …" if len(self.empty) > _NAMED else "")
-            parts.append(f"empty: {len(self.empty)} inputs without a single region: {names}\n      → {EMPTY_REMEDY}")
+            parts.append(
+                f"empty: {counted(len(self.empty), 'input')} without a single region: {names}\n      → {EMPTY_REMEDY}"
+            )
         if self.failures:
             lines = [f"  ✗ {printable(f.message)}\n      → {printable(f.remedy)}" for f in self.failures]
             parts.append("\n".join([f"would fail: {len(self.failures)}", *lines]))

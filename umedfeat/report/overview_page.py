@@ -16,6 +16,7 @@ from umedfeat.report.overview import Kind, Overview, overview_of
 from umedfeat.report.templating import render
 from umedfeat.report.thumbnails import data_uri, thumbnail
 from umedfeat.store.info import EMPTY_REMEDY
+from umedfeat.terminal.words import counted
 
 __all__ = ["notes_of", "overview", "render_overview"]
 
@@ -104,29 +105,30 @@ def notes_of(found: Overview) -> list[str]:
     notes = []
     if crossing := sum(pair.apart for pair in found.pairs):
         notes.append(
-            f"{_many(crossing, 'pair')} of items of different patients {_are(crossing)} one image: if they are one "
+            f"{counted(crossing, 'pair')} of items of different patients {_are(crossing)} one image: if they are one "
             "patient's, training and test of a study may share it."
         )
     if found.outliers:
-        notes.append(f"{_many(len(found.outliers), 'item')} lie{_s(len(found.outliers))} far from all others (below).")
+        notes.append(
+            f"{counted(len(found.outliers), 'item')} lie{_s(len(found.outliers))} far from all others (below)."
+        )
     if found.empty:
-        notes.append(f"{_many(len(found.empty), 'item')} without a region {_are(len(found.empty))} not embedded.")
+        notes.append(f"{counted(len(found.empty), 'item')} without a region {_are(len(found.empty))} not embedded.")
     if found.failures:
-        notes.append(f"{_many(len(found.failures), 'input')} failed.")
+        notes.append(f"{counted(len(found.failures), 'input')} failed.")
     if found.flagged_scale:
-        notes.append(f"The scale of {_many(found.flagged_scale, 'item')} was given by --source-mpp.")
+        notes.append(f"The scale of {counted(found.flagged_scale, 'item')} was given by --source-mpp.")
     if found.unknown_patients and found.patients:
-        notes.append(f"{_many(found.unknown_patients, 'item')} {_have(found.unknown_patients)} no patient.")
+        notes.append(f"{counted(found.unknown_patients, 'item')} {_have(found.unknown_patients)} no patient.")
     return notes
 
 
 def _headline(found: Overview) -> str:
     embedded = found.items - len(found.empty)
-    who = f" of {_many(found.patients, 'patient')}" if found.patients else ", patients unknown"
+    who = f" of {counted(found.patients, 'patient')}" if found.patients else ", patients unknown"
     inputs = found.items + len(found.failures)
-    return (
-        f"{embedded:,} of {_many(inputs, 'input')}{who}: {_many(found.regions, 'region')} embedded by {found.encoder}."
-    )
+    regions = counted(found.regions, "region")
+    return f"{embedded:,} of {counted(inputs, 'input')}{who}: {regions} embedded by {found.encoder}."
 
 
 def _kind_row(kind: Kind) -> list[str]:
@@ -159,7 +161,7 @@ def _figures(found: Overview) -> list[tuple[Markup, str]]:
     if len(several) > 1:
         bars = histogram(several.astype(np.float64), "regions of an item", "items", log=True)
         single = len(found.per_item) - len(several)
-        left_out = f"; {_many(single, 'item')} of one region {_are(single)} not drawn" if single else ""
+        left_out = f"; {counted(single, 'item')} of one region {_are(single)} not drawn" if single else ""
         figures.append((bars, f"Regions of each item, on a logarithmic axis{left_out}."))
     return figures
 
@@ -176,10 +178,6 @@ def _gallery(
 
 def _pictured(name: str, preview: Path | None, note: str = "") -> Pictured:
     return Pictured(name, data_uri(thumbnail(name, preview, _LARGEST_PICTURE)), note)
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def _are(count: int) -> str:

@@ -13,8 +13,10 @@ from umedfeat.errors import OutputError, SetupError
 from umedfeat.naming import printable, write_csv
 from umedfeat.store.guard import naming_damage
 from umedfeat.store.read import FeatureFile
+from umedfeat.store.schema import Header
 from umedfeat.store.table import Table
 from umedfeat.terminal.tables import human_bytes, render_facts, render_table
+from umedfeat.terminal.words import counted
 
 __all__ = ["EMPTY_REMEDY", "describe", "listing", "overview", "policy_in_words", "write_items"]
 
@@ -94,6 +96,7 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, object]]:
     lines: list[tuple[str, object]] = [
         ("encoder", f"{encoder.get('name', 'unknown')}, {facts['dim']} values ({facts['dtype']})"),
         ("weights", f"sha256 {weights}…" if weights else "none recorded"),
+        *_of_tiles(encoder),
     ]
     if facts.get("tokens"):
         rows, columns, values = facts["tokens"]
@@ -105,21 +108,27 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, object]]:
     if facts["without_rows"]:
         more = " …" if facts["without_rows"] > len(facts["empty"]) else ""
         names = ", ".join(map(printable, facts["empty"])) + more
-        lines.append(("empty", f"{_many(facts['without_rows'], 'item')} without a region, not embedded: {names}"))
+        lines.append(("empty", f"{counted(facts['without_rows'], 'item')} without a region, not embedded: {names}"))
         lines.append(("", f"→ {EMPTY_REMEDY}"))
     if facts["dropped"]:
-        lines.append(("dropped", f"{_many(facts['dropped'], 'region')} that could not be read (--dropped)"))
+        lines.append(("dropped", f"{counted(facts['dropped'], 'region')} that could not be read (--dropped)"))
     if facts["failed"]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in facts["failures"].items())
-        lines.append(("failed", f"{_many(facts['failed'], 'input')}: {kinds} (--failures)"))
+        lines.append(("failed", f"{counted(facts['failed'], 'input')}: {kinds} (--failures)"))
     if facts["skipped"]:
-        lines.append(("skipped", f"{_many(facts['skipped'], 'file')} without an image to embed (--skipped)"))
+        lines.append(("skipped", f"{counted(facts['skipped'], 'file')} without an image to embed (--skipped)"))
     lines.append(("file", f"{human_bytes(facts['bytes'])}, fingerprint {facts['fingerprint'][:12]}…"))
     return lines
 
 
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+def _of_tiles(encoder: dict[str, Any]) -> list[tuple[str, object]]:
+    """Of a slide encoder: the package that it is from, and what embedded the tiles."""
+    tiles = Header(encoder, {}).of_tiles
+    if tiles is None:
+        return []
+    weights = str(tiles.encoder.get("weights_sha256", ""))[:12]
+    told = f"sha256 {weights}…" if weights else "weights not recorded"
+    return [("package", encoder.get("package", "")), ("of tiles by", f"{tiles.encoder.get('name', 'unknown')}, {told}")]
 
 
 def policy_in_words(facts: dict[str, Any]) -> list[str]:

@@ -41,7 +41,7 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_an_empty_slide_does_not_count_as_embedded(extracted: tuple[Path, str]) -> None:
     out, said = extracted
     assert "embedded   3 inputs" in said
-    assert "empty      1 inputs without a single region, not embedded: white.tif" in said
+    assert "empty      1 input without a single region, not embedded: white.tif" in said
     assert "--tissue none" in said
     with FeatureFile(out) as file:
         assert len(file) == 4
