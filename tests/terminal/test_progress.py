@@ -141,3 +141,12 @@ def test_a_cluster_shows_its_nodes_and_what_was_given_out_again() -> None:
     progress.close()
     told = json.loads(stream.getvalue().splitlines()[-1])
     assert (told["nodes"], told["leases_lost"]) == (2, 4)
+
+
+@pytest.mark.parametrize("kind", [BarProgress, LineProgress, JsonProgress])
+def test_a_file_that_is_packed_without_a_run(kind: type[Progress]) -> None:
+    """Files were only touched, or pruned: nothing begins, and the file is packed anew."""
+    stream = io.StringIO()
+    progress = kind(stream)  # type: ignore[call-arg]
+    progress.packed(3)
+    progress.close()

@@ -190,6 +190,10 @@ class _Paced(_Counting):
 
     every = 1.0
 
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self._last = self._begin  # a file may be packed anew without a run that begins
+
     def begin(self, sources: int) -> None:
         super().begin(sources)
         self._last = time.monotonic()
