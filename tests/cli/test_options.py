@@ -33,3 +33,12 @@ def test_the_legal_values_are_listed(
     told = capsys.readouterr().err
     assert option in told and legal in told and "Traceback" not in told
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [["probe"], ["similar", "an-item"]])
+def test_a_second_feature_file_is_not_dropped_in_silence(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, "-f", "a.h5", "--in", "b.h5"]) == 2
+    told = capsys.readouterr().err
+    assert "--features takes one file and is given 2" in told and "umedfeat merge" in told

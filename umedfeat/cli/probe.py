@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from umedfeat.cli.long_help import LongCommand
+from umedfeat.cli.one_file import OneFile
 from umedfeat.cli.study_options import command_line, labelling_of, settings_of, study_options
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ Exit codes: 0 done, 2 no study can be made of this, 3 leakage or a failed --sani
     "--features",
     "--in",
     "features",
+    cls=OneFile,
     type=click.Path(path_type=Path),
     default="feats.h5",
     show_default=True,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from umedfeat.cli.one_file import OneFile
+
 __all__ = ["command"]
 
 EPILOG = """\b
@@ -28,6 +30,7 @@ looked at. With --images the hits are read again from the images, so that the pa
     "--in",
     "--features",
     "features",
+    cls=OneFile,
     default="feats.h5",
     show_default=True,
     type=click.Path(path_type=Path),
