@@ -10,17 +10,20 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from umedfeat.machine import usable_cores
+from umedfeat.machine import CORES_VARIABLE, usable_cores
+
+_CORES = usable_cores()
 
 # One thread for each of the parallel tests and what they start: with as many as there are cores, they wait for each
-# other in busy loops, which doubled the time of all tests. Set before torch and numpy read it.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+# other in busy loops, which doubled the time of all tests. Set before torch and numpy read it. One core for our own
+# commands too: what a test has to say about several threads or processes, it says with their number.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", CORES_VARIABLE):
     os.environ.setdefault(_variable, "1")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One more than there are cores: a sixth of the time of tests is waiting, for processes that start or clean up."""
-    return usable_cores() + 1
+    return _CORES + 1
 
 
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
