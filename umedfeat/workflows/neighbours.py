@@ -81,6 +81,6 @@ def _pictures(
 ) -> dict[Place, bytes]:
     """PNGs of the regions that were found, as far as their images are there."""
     places = [Place(match.item, match.x, match.y, match.slice) for match in matches if match.row >= 0]
-    if images is None or not places:
+    if images is None or not places or file.header.of_tiles is not None:  # a row of those is no region
         return {}
     return dict(region_pictures(Path(images), places, Policy.from_json(json.dumps(file.policy)), pseudonyms))
