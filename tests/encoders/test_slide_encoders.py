@@ -249,3 +249,14 @@ def test_like_slides_means_like_their_tiles(tmp_path: Path) -> None:
     path = _tiles(tmp_path / "feats.h5")
     made = umedfeat.aggregate(path, tmp_path / "slides.h5", "middles").out
     assert header_of(made).fingerprint == header_of(path).fingerprint
+
+
+@pytest.mark.usefixtures("installed")
+def test_no_region_is_drawn_of_what_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("a row of a slide encoder was read as a tile")
+
+    monkeypatch.setattr("umedfeat.workflows.neighbours.region_pictures", read)
+    made = umedfeat.aggregate(_tiles(tmp_path / "feats.h5"), tmp_path / "slides.h5", "middles").out
+    report = umedfeat.similar_and_report("01/slide", made, tmp_path / "similar", unit="tile", images=tmp_path)
+    assert report.page.is_file() and report.found.matches
