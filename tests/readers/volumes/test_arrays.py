@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from nifti_factory import RAS, phantom, reordered, write
 
 from umedfeat.discovery import discover
-from umedfeat.errors import InputError, UnreadableInput
+from umedfeat.errors import InputError, UnreadableInput, UnsupportedInput
 from umedfeat.naming import Pseudonyms
 from umedfeat.policy import ImagePolicy, Limits, Policy, VolumePolicy
 from umedfeat.readers import open_reader
@@ -76,6 +77,14 @@ def test_four_dimensions_and_damage_are_refused_by_name(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             seen(path)
         assert path.name in caught.value.message and caught.value.remedy
+
+
+def test_an_encoding_that_is_not_read_is_no_damage(tmp_path: Path) -> None:
+    header = b"NRRD0004\ntype: short\ndimension: 3\nsizes: 4 4 4\nendian: little\nencoding: bzip2\n\n"
+    (tmp_path / "a.nrrd").write_bytes(header + bz2.compress(bytes(128)))
+    with pytest.raises(UnsupportedInput, match="bzip2 encoding") as caught:
+        seen(tmp_path / "a.nrrd")
+    assert "gzip" in caught.value.remedy
 
 
 def test_limits(tmp_path: Path) -> None:

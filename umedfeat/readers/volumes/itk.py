@@ -20,6 +20,8 @@ _AGAIN = "copy it again from its origin"
 _COMPRESSION = 1100  # deflate cannot expand further than 1032 : 1
 _META_KEYS = (b"ObjectType", b"NDims", b"Comment", b"ID")
 #: Where NRRD and MetaImage headers name the file of the voxels.
+_ENCODING = re.compile(rb"(?mi)^encoding:[ \t]*(\w+)")
+_UNREAD = (b"bzip2", b"bz2")
 _DATA_FILE = re.compile(rb"^(?:data ?file|ElementDataFile)\s*[:=]\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
 _WITHIN = {"LOCAL", "LIST"}
 
@@ -83,7 +85,9 @@ def read_itk(path: Path, name: str, max_voxels: int = Limits.max_voxels) -> ItkV
         raise UnsupportedInput(f"{name}: no reader for it", remedy="pip install 'umedfeat[itk]'") from error
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     with path.open("rb") as stream:
-        voxels = data_file(path, stream.read(1 << 16), name)
+        head = stream.read(1 << 16)
+    voxels = data_file(path, head, name)
+    _refuse_unread_encoding(head, name)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -95,6 +99,14 @@ def read_itk(path: Path, name: str, max_voxels: int = Limits.max_voxels) -> ItkV
     values = sitk.GetArrayFromImage(image)
     tags = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
     return ItkVolume(values if image.GetDimension() == 3 else values[None], _affine(image), tags)
+
+
+def _refuse_unread_encoding(head: bytes, name: str) -> None:
+    """Encodings of NRRD that ITK does not decode; it would call the file damaged."""
+    told = _ENCODING.search(head.partition(b"\n\n")[0])
+    if told and told[1].lower() in _UNREAD:
+        message = f"{name}: NRRD in {told[1].decode()} encoding is not read here"
+        raise UnsupportedInput(message, remedy="save it with gzip or raw encoding")
 
 
 def _refuse_claims(reader: Any, stored: int, name: str, max_voxels: int) -> None:
