@@ -274,6 +274,8 @@ def test_faults_are_told_with_a_remedy(tmp_path: Path) -> None:
         "is empty": {"mask": empty.name},
         "100% of the point lies outside": {"point": "200,0,30"},
         "of the box lies outside": {"box": "0,0,0,100,100,40"},
+        "a box of 4 numbers, and it is an image in the patient": {"box": "0,0,10,10"},
+        "a point of 2 numbers": {"point": "0,0"},
         "cannot be read": {"mask": "missing.nii"},
         "no such region": {"mask": ball_mask(tmp_path / "ball.nii").name, "roi": "7"},
     }
@@ -302,6 +304,8 @@ def test_flat_images_are_cropped_too(tmp_path: Path) -> None:
     row = {"path": "a.png", "mpp": "500", "box": "30,5,50,25"}
     _, boxed = seen(manifest(tmp_path, [row]), how(size=40))
     assert np.array_equal(boxed, squares)
+    with pytest.raises(UnsupportedInput, match="a box of 6 numbers, and it is a flat image"):
+        seen(manifest(tmp_path, [row | {"box": "30,5,0,50,25,9"}]), how(size=40))  # three corners in the plane
 
 
 def test_a_slide_takes_its_regions_another_way(tmp_path: Path) -> None:

@@ -76,7 +76,12 @@ def _of_mask(roi: Roi, facts: StackFacts) -> Extent:
 
 def _of_corners(roi: Roi, facts: StackFacts) -> Extent:
     kind = "box" if roi.box else "point"
-    corners = np.array(roi.box or roi.point).reshape(-1, 3 if facts.affine is not None else 2)
+    numbers, dimensions = roi.box or roi.point, 3 if facts.affine is not None else 2
+    if len(numbers) != dimensions * (2 if roi.box else 1):
+        what = "an image in the patient" if dimensions == 3 else "a flat image, without a place in the patient"
+        message = f"{facts.name}: a {kind} of {len(numbers)} numbers, and it is {what}"
+        raise UnsupportedInput(message, remedy=f"{dimensions} numbers for each corner of a box, or for a point")
+    corners = np.array(numbers).reshape(-1, dimensions)
     voxels = _voxels(corners, facts, kind)
     low, high = voxels.min(axis=0), voxels.max(axis=0)
     _refuse_beside(low, high, facts, kind)
