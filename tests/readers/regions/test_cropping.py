@@ -139,6 +139,25 @@ def test_a_mask_of_any_kind_gives_the_same_crop(tmp_path: Path, kind: str) -> No
     assert isinstance(region, dict) and region["from"] == "mask" and region["numbers"] == [1]
 
 
+@pytest.mark.parametrize("kind", ["rtstruct", "seg"])
+def test_a_region_under_another_one_is_taken_whole(tmp_path: Path, kind: str) -> None:
+    """A tumour within its planning target volume, which has the higher number."""
+    images = scan(tmp_path / "ct")
+    if kind == "rtstruct":
+        drawn = {"GTV": [circle(20.0), circle(25.0)], "PTV": [circle(z) * [1.5, 1.5, 1] for z in (15.0, 20.0, 25.0)]}
+        alone = structure_set(tmp_path / "alone.dcm", {"GTV": drawn["GTV"]})
+        both = structure_set(tmp_path / "both.dcm", drawn)
+    else:
+        tumour, target = np.zeros((2, 16, 128, 128), np.uint8)
+        tumour[5:7, 40:60, 40:60], target[4:8, 50:70, 30:70] = 1, 1
+        alone = segmentation(tmp_path / "alone.dcm", images, {"GTV": tumour})
+        both = segmentation(tmp_path / "both.dcm", images, {"GTV": tumour, "PTV": target})
+    (one, first), (two, second) = (
+        seen(manifest(tmp_path, [{"path": "ct", "mask": mask.name, "roi": "GTV"}]), how()) for mask in (alone, both)
+    )
+    assert np.array_equal(first, second) and one.detail == two.detail
+
+
 def test_a_fixed_field_of_view_is_exact(tmp_path: Path) -> None:
     """64 pixels of 0.75 mm centred on a point: the ball is 24 mm wide, its centre in the middle to a tenth of a mm."""
     scan(tmp_path / "ct")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +43,10 @@ class Contours:
     def numbers(self) -> list[int]:
         """Numbers of the regions."""
         return sorted(self.names)
+
+    def only(self, numbers: Collection[int]) -> Contours:
+        """The same without other regions, which may lie over these."""
+        return replace(self, contours=tuple(contour for contour in self.contours if contour.number in numbers))
 
     def points(self, numbers: Collection[int]) -> Points:
         """(n, 3) LPS millimetres of all corners of some regions."""

@@ -57,6 +57,7 @@ def _marks(roi: Roi, facts: StackFacts) -> tuple[Mask, list[int]]:
     name = f"mask of {facts.name}"
     mask = open_mask(roi.mask, name)
     numbers = chosen(mask, roi.label, name)
+    mask = mask.only(numbers)
     if not isinstance(mask, FlatMask):
         refuse_off_image(mask, numbers, facts, name)
     return np.isin(on_image(mask, facts, name), numbers), numbers

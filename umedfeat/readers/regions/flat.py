@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,10 @@ class FlatMask:
     def numbers(self) -> list[int]:
         """Numbers that occur, without 0."""
         return sorted(self.polygons) if self.values is None else sorted(set(np.unique(self.values).tolist()) - {0})
+
+    def only(self, numbers: Collection[int]) -> FlatMask:
+        """The same without other classes, whose polygons may lie over these."""
+        return replace(self, polygons={n: polygons for n, polygons in self.polygons.items() if n in numbers})
 
     def on_pixels(self, shape: tuple[int, int, int], name: str) -> npt.NDArray[np.int64]:
         """(1, rows, columns) of numbers.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,21 @@ class LabelVolume:
         values: (slices, rows, columns) whole numbers; 0 is nothing.
         affine: (4, 4), (column, row, slice, 1) to LPS millimetres.
         names: number → name, where the file tells.
+        painted: the values of some numbers alone, of a file whose regions may overlap; None where they cannot.
     """
 
     values: npt.NDArray[Any]
     affine: npt.NDArray[np.float64]
     names: Mapping[int, str] = field(default_factory=dict)
+    painted: Callable[[Collection[int]], npt.NDArray[Any]] | None = None
 
     def numbers(self) -> list[int]:
         """Numbers that occur or have a name, without 0."""
         return sorted({int(value) for value in np.unique(self.values)} - {0} | set(self.names))
+
+    def only(self, numbers: Collection[int]) -> LabelVolume:
+        """The same without other regions, which may lie over these."""
+        return self if self.painted is None else replace(self, values=self.painted(numbers))
 
     def on(self, grid: Grid) -> npt.NDArray[Any]:
         """(slices, rows, columns): the number at every voxel centre of a grid (nearest voxel), 0 beside the mask."""

@@ -54,6 +54,10 @@ class Mask(Protocol):
         """Numbers that there are, without 0."""
         ...
 
+    def only(self, numbers: Collection[int]) -> Mask:
+        """The same without other regions, which may lie over these."""
+        ...
+
     def on(self, grid: Grid) -> npt.NDArray[Any]:
         """(slices, rows, columns) of numbers at the voxel centres of a grid; 0 is nothing."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,12 +44,20 @@ def read_segmentation(dataset: pydicom.Dataset, name: str) -> LabelVolume:
         raise UnsupportedInput(f"{name}: its frames lie in several directions", remedy=_REMEDY)
     places, affine, count = _stacked(frames, name)
     pixels = dataset.pixel_array.reshape(len(frames), int(dataset.Rows), int(dataset.Columns))
-    values = np.zeros((count, *pixels.shape[1:]), np.uint16)
-    order = sorted(range(len(frames)), key=lambda k: frames[k].segment)
-    for k in order:
-        _paint(values[places[k]], pixels[k], frames[k].segment, dataset)
     names = {whole_of(one, "SegmentNumber") or 0: str(one.get("SegmentLabel", "")) for one in dataset.SegmentSequence}
-    return LabelVolume(values, affine, {number: label for number, label in names.items() if number})
+    order = sorted(range(len(frames)), key=lambda k: frames[k].segment)
+    layered = str(dataset.get("SegmentationType", "BINARY")) != "LABELMAP"
+
+    def painted(numbers: Collection[int]) -> npt.NDArray[np.uint16]:
+        values = np.zeros((count, *pixels.shape[1:]), np.uint16)
+        for k in order:
+            if not layered or frames[k].segment in numbers:
+                _paint(values[places[k]], pixels[k], frames[k].segment, dataset)
+        return values
+
+    every = {frame.segment for frame in frames}
+    named = {number: label for number, label in names.items() if number}
+    return LabelVolume(painted(every), affine, named, painted if layered else None)
 
 
 def _paint(plane: npt.NDArray[np.uint16], pixels: npt.NDArray[Any], segment: int, dataset: pydicom.Dataset) -> None:
