@@ -98,3 +98,9 @@ def test_a_pipe_is_no_feature_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.h5")
     with pytest.raises(SetupError, match="no such feature file"):
         FeatureFile(tmp_path / "pipe.h5")
+
+
+def test_a_folder_of_images_is_told_as_one(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="a folder, no feature file") as caught:
+        FeatureFile(tmp_path)
+    assert "--dry-run" in caught.value.remedy

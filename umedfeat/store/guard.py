@@ -100,6 +100,9 @@ def open_guarded(path: Path) -> tuple[h5py.File, Facts]:
         SetupError: there is no such file, or it may not be read.
         OutputError: not a feature file, incomplete, newer than this version, damaged, or it points out of itself.
     """
+    if path.is_dir():
+        remedy = "`umedfeat extract --dry-run --input` tells what is in it"
+        raise SetupError(f"{path}: a folder, no feature file", remedy=remedy)
     if not path.is_file():
         raise SetupError(f"{path}: no such feature file", remedy="write one with `umedfeat extract`, or give its path")
     try:

@@ -64,6 +64,13 @@ def test_colours_that_are_not_read_are_refused_by_name(tmp_path: Path, told: str
     assert "Jane" not in str(caught.value) and "damaged" not in str(caught.value)
 
 
+def test_tags_without_which_nothing_is_decoded_are_named(tmp_path: Path) -> None:
+    dataset = image("DX", RAMP)
+    del dataset.BitsStored, dataset.SamplesPerPixel
+    with pytest.raises(UnreadableInput, match="its header lacks SamplesPerPixel, BitsStored"):
+        one(tmp_path, dataset)
+
+
 @pytest.mark.parametrize(("rgb", "told"), [(False, "RGB"), (True, "YBR_FULL_422")])
 def test_a_jpeg_that_says_other_colours_than_its_header_is_told(tmp_path: Path, rgb: bool, told: str) -> None:
     pixels = np.zeros((16, 16, 3), np.uint8)

@@ -53,6 +53,8 @@ _NEWER = {
     "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
     "1.2.840.10008.1.2.4.112": "JPEG XL",
 }
+#: Without these no pixels can be decoded (PS3.3 C.7.6.3).
+_NEEDED = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation")
 _DICOM_ROOT = "1.2.840.10008."
 _KEPT_BYTES = 64 << 20
 _JP2_START = b"\x00\x00\x00\x0cjP  "
@@ -103,6 +105,10 @@ def decode_frame(dataset: pydicom.Dataset, frame: int, name: str) -> tuple[npt.N
             fault = error
             continue
         return aligned(dataset, np.asarray(values)), plugin or "none"
+    lacking = [tag for tag in _NEEDED if isinstance(fault, AttributeError) and dataset.get(tag) is None]
+    if lacking:
+        message = f"{name}: its header lacks {', '.join(lacking)}"
+        raise UnreadableInput(message, remedy="export it again from the archive") from fault
     raise _undecodable(syntax, name, fault) from fault
 
 
