@@ -6,18 +6,21 @@
   same classifiers, different patients: the headline of ``--external`` and ``--loco``.
 - "difference": two encoders of the same patients, one with noise added; the same draws, the same test patients: the
   rows of ``umedfeat compare``.
+- "equal encoders": both equally noisy: how often p <= 0.05.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections import defaultdict
 from functools import partial
 
 import numpy as np
-from probe_calibration import SETTINGS, Recorded, cohort_of, options_of, studied, table_head, table_rows, truths
+from probe_calibration import SETTINGS, Line, Recorded, cohort_of, options_of, studied, table_head, table_rows, truths
 
 import umedfeat.fewshot.classifiers.fitting as fitting
+from umedfeat.fewshot.classifiers.linear import LinearProbe
 from umedfeat.fewshot.cohort.build import build_cohort
 from umedfeat.fewshot.compare import compare_cohorts
 from umedfeat.fewshot.settings import ProbeSettings
@@ -32,6 +35,8 @@ DIFFERENCES = {  # name: patients, distance of the classes, standard deviation o
     "difference, 30 test patients": (100, 1.5, 1.0),
     "difference, 18 test patients": (60, 2.5, 1.0),
 }
+#: Name: patients, distance of the classes.
+NULLS = {"equal encoders, 90 test patients": (300, 1.0), "equal encoders, 18 test patients": (60, 2.0)}
 Found = list[tuple[str, str, float, float, float, float]]
 
 
@@ -87,8 +92,33 @@ def difference_study(patients: int, distance: float, noise: float, seed: int) ->
     return found
 
 
+def null_study(patients: int, distance: float, seed: int) -> list[Line]:
+    """(classifier, budget, metric, p) of every difference between two encoders that are equally noisy."""
+    settings = ProbeSettings(**{**SETTINGS, "classifiers": ("linear", "prototype"), "scale": "unit"}, seed=seed)
+    rows, labels, names = cohort_of(patients, distance, seed)
+    rng = np.random.default_rng([seed, 3])
+    ids = [f"i{k:05d}" for k in range(len(rows))]
+    cohorts = {}
+    for name in ("one", "other"):
+        noisy = rows + rng.normal(0, 1, rows.shape).astype(np.float32)
+        cohorts[name] = build_cohort(noisy, np.arange(len(rows)), labels, settings, ids=ids, patients=names)
+    found = compare_cohorts(cohorts, settings, baseline="one", jobs=1).differences
+    return [(row.classifier, row.budget, row.metric, row.p) for row in found]
+
+
+def null_rows(name: str, lines: list[Line]) -> None:
+    """Share of small p, a line a classifier, budget and metric."""
+    found: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for *key, p in lines:
+        found[tuple(map(str, key))].append(float(p))
+    for key, each in found.items():
+        p = np.asarray(each)[np.isfinite(each)]
+        shares = " | ".join(f"{(p <= level + 1e-9).mean():.1%}" for level in (0.05, 0.1, 0.5))
+        print(f"| {name} | {' | '.join(key)} | {len(p)} | {shares} |", flush=True)
+
+
 def main() -> None:
-    """Print a Markdown table."""
+    """Print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="scenarios whose name holds this")
     options = options_of(parser)
@@ -101,6 +131,11 @@ def main() -> None:
         if options.only in name:
             one = partial(difference_study, patients, distance, noise)
             table_rows(name, studied(name, one, options))
+    fitting.LinearProbe = LinearProbe
+    print("\n| scenario | probe | data | metric | studies | p <= 0.05 | <= 0.1 | <= 0.5 |\n|" + "---|" * 8)
+    for name, (patients, distance) in NULLS.items():
+        if options.only in name:
+            null_rows(name, studied(name, partial(null_study, patients, distance), options))
 
 
 if __name__ == "__main__":

@@ -52,6 +52,13 @@ def test_differences_are_those_of_the_estimates(comparison):
     assert best.p < 0.05
 
 
+def test_what_few_patients_bias_is_not_compared(comparison):
+    """ECE and the calibration slope have a difference, but no p that is small by chance as often as it says."""
+    metrics = {row.metric for row in comparison.differences}
+    assert {"brier", "log_loss"} <= metrics and not metrics & {"ece", "calibration_slope"}
+    assert "ece" in {estimate.metric for estimate in comparison.results[0].estimates}
+
+
 def test_pairing_narrows_the_interval(comparison):
     """Against the interval of two independent samples of test patients."""
     good, poor = comparison.results
