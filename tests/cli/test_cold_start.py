@@ -63,8 +63,10 @@ def test_a_radiograph_needs_no_other_formats_libraries(radiograph: Path) -> None
     assert "torch" in modules
 
 
-@pytest.mark.parametrize("device", ["cpu", "auto"])
-@pytest.mark.parametrize("encoder", ["umedpt", "efficientnet-lite0", "umedfeat-open"])
+@pytest.mark.parametrize(
+    ("encoder", "device"),
+    [("umedpt", "auto"), ("umedpt", "cpu"), ("efficientnet-lite0", "auto"), ("umedfeat-open", "auto")],
+)
 def test_on_openvino_no_torch_is_needed(radiograph: Path, encoder: str, device: str) -> None:
     pytest.importorskip("openvino")
     if may_have_gpu() and device == "auto":

@@ -46,7 +46,7 @@ def write_images(folder: Path, count: int = 6) -> Path:
 
 
 def test_slide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_demo_slide(tmp_path / "in", np.random.default_rng(0), side=2560)
+    write_demo_slide(tmp_path / "in", np.random.default_rng(0), side=1800)
     options = ["--mpp", "1.0", "--preview", str(tmp_path / "look"), "--geojson"]
     assert extract(tmp_path / "in", tmp_path / "f.h5", *options) == 0
     grid = json.loads(next((tmp_path / "look" / "geojson").rglob("*.geojson")).read_text())
