@@ -85,7 +85,7 @@ _TWO_CLASSES = "simulated studies of two classes with {tests} test patients"
 OF_CLASSES = {
     "patients and draws": Coverage("patients and draws", _DRAWS, _TWO_CLASSES.format(tests="12 to 90"), 93, 96),
     "patients": Coverage("patients", _SINGLE, _TWO_CLASSES.format(tests="12 to 90"), 93, 98),
-    "folds": Coverage("folds", _FOLDS, "simulated noise of 5 to 60 patients a class", 94, 99),
+    "folds": Coverage("folds", _FOLDS, "simulated noise of 5 to 60 patients a class", 92, 99),
     "model": Coverage("model", _MODEL, _TWO_CLASSES.format(tests="12 to 90"), 93, 98),
     "drop": Coverage("drop", _DROP, _TWO_CLASSES.format(tests="18 to 60"), 94, 100),
     "difference": Coverage("difference", _DIFFERENCE, _TWO_CLASSES.format(tests="18 to 30"), 93, 99),
