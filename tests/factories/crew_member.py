@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import distributed
 
-from umedfeat.pretraining.crew import Crew
+from umedfeat.pretraining.crew import Crew, leave
 
 __all__ = ["add_up"]
 
@@ -22,4 +22,4 @@ def add_up(rank: int, address: str, folder: str, shares: list[list[int]]) -> Non
         torch.save([weight.grad for weight in weights], f"{folder}/{rank}.pt")
         assert crew.gather(shares[rank]) == shares
     finally:
-        distributed.destroy_process_group()
+        leave()

@@ -181,7 +181,7 @@ def test_eva_stacks_the_tiles_of_a_slide(exported: Path) -> None:
     table = pd.read_csv(exported / "pt" / "manifest_0.csv")
     assert set(table["split"]) == {"train", "val", "test"} and table["wsi_id"].is_unique
     for row in table.itertuples():
-        tensor = torch.load(exported / "pt" / row.embeddings, map_location="cpu")
+        tensor = torch.load(exported / "pt" / row.embeddings, map_location="cpu", weights_only=True)
         assert tensor.ndim == 2 and len(tensor) and np.asarray(row.target, np.int64) in (0, 1)
 
 

@@ -7,6 +7,7 @@ else is shared: each reads, draws and evaluates by itself, and the first alone w
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from umedfeat.encoders.runtimes.choosing import choose_device
 from umedfeat.errors import SetupError
 from umedfeat.pretraining.examples import Task
 
-__all__ = ["ALONE", "Crew", "assembled", "deal", "is_first"]
+__all__ = ["ALONE", "Crew", "assembled", "deal", "is_first", "leave"]
 
 _T = TypeVar("_T")
 
 _PATIENCE = timedelta(hours=2)  # for a process that looks at held-out images or chooses α
+_MOMENT = 0.2  # seconds
 _DENSE = 1.5  # masks and boxes cost about so much more than labels, per image
 
 
@@ -96,7 +98,14 @@ def assembled() -> Iterator[Crew]:
     try:
         yield Crew(distributed.get_rank(), size, local, place)
     finally:
-        distributed.destroy_process_group()
+        leave()
+
+
+def leave() -> None:
+    """Leave the other processes. Torch 2.4 waits here for gloo's thread with Python's lock in its hands, and for ever
+    where that thread still has to let go of a tensor of Python's: it gets a moment first."""
+    time.sleep(_MOMENT)
+    distributed.destroy_process_group()
 
 
 def deal(tasks: Sequence[Task], batch: int, size: int) -> list[list[int]]:
