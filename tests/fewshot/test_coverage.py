@@ -36,6 +36,19 @@ def test_what_is_said_of_intervals_is_what_the_tables_show(kind):
     assert (told.low, told.high) == (round(min(shares)), round(max(shares)))
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "end"),
+    [
+        (94, 97, "held the truth."),
+        (94, 99, "a real difference may hide in them."),
+        (92, 97, "some are too narrow."),
+        (92, 99, "some are too narrow, others too wide."),
+    ],
+)
+def test_both_ways_to_be_wrong_are_said(low, high, end):
+    assert OF_CLASSES["folds"]._replace(low=low, high=high).sentence.endswith(end)
+
+
 @pytest.mark.parametrize(("patients", "distance"), [(24, 1.5), (20, 2.6), (80, 1.0)])
 def test_intervals_cover_the_closed_form_truth(patients, distance):
     """Patients with 1 to 4 items that share half the variance of a Gaussian score."""

@@ -26,7 +26,7 @@ __all__ = [
 
 #: Percent of simulated studies from which on, and up to which, 95 % intervals are neither too narrow nor too wide, as
 #: far as some hundred studies tell.
-_RIGHT = (92, 98)
+_RIGHT = (93, 98)
 
 
 class Coverage(NamedTuple):
@@ -61,7 +61,9 @@ class Coverage(NamedTuple):
         narrow, wide = self.low < _RIGHT[0], self.high > _RIGHT[1]
         if wide and not narrow:
             return ": rather too wide than too narrow, so a real difference may hide in them"
-        return ": some are too narrow" if narrow else ""
+        if narrow:
+            return f": some are too narrow{', others too wide' if wide else ''}"
+        return ""
 
 
 _DRAWS = "Intervals of several draws say what to expect on new patients of the same kind, whoever had been labelled"
