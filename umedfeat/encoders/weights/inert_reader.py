@@ -44,14 +44,27 @@ _INERT = (
     "torch.nn.modules.",
     "pydantic.",
 )
+_NAMES = {operation.code.encode("latin-1"): operation.name for operation in pickletools.opcodes}
+_CODES = {name: code for code, name in _NAMES.items()}
+_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def _read_global(stream: IO[bytes]) -> tuple[str, str]:
+    """Two lines of plain text: a module and a name in it.
+
+    The standard library's reader of them decodes escapes, which unpickling does not, and warns of unknown ones.
+    """
+    lines = [stream.readline(_MAX_NAME) for _ in range(2)]
+    if not all(line.endswith(b"\n") for line in lines):
+        raise ValueError("a name without an end")
+    return lines[0][:-1].decode("ascii"), lines[1][:-1].decode("ascii")
+
+
 #: What reads an operation's argument, by the operation's byte; None where it has none.
 _READERS: dict[bytes, Callable[[IO[bytes]], Any] | None] = {
     operation.code.encode("latin-1"): operation.arg.reader if operation.arg else None
     for operation in pickletools.opcodes
-}
-_NAMES = {operation.code.encode("latin-1"): operation.name for operation in pickletools.opcodes}
-_CODES = {name: code for code, name in _NAMES.items()}
-_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+} | {_CODES["GLOBAL"]: _read_global}
 
 
 @dataclass(frozen=True)
@@ -281,8 +294,8 @@ class _Machine:
             raise self.refused(f"a {type(key).__name__} as a key")
         return key
 
-    def _global(self, argument: str) -> None:
-        module, _, attribute = argument.partition(" ")
+    def _global(self, names: tuple[str, str]) -> None:
+        module, attribute = names
         name = f"{module}.{attribute}"
         known = name in _REBUILD or name in _PLAIN or name in _STORAGES or ClassName(name).inert
         if not known or not _NAME.fullmatch(module) or not attribute.isidentifier():
