@@ -11,6 +11,7 @@ from PIL import Image
 
 from umedfeat.errors import EmptyImage, SetupError
 from umedfeat.policy import CT_WINDOWS, ImagePolicy, IntensityPolicy, VolumePolicy
+from umedfeat.readers.stacks import intensity, percentiles
 from umedfeat.readers.stacks.intensity import (
     Range,
     fit_square,
@@ -55,6 +56,29 @@ def test_padding_and_nonfinite_values_are_left_out_and_counted():
     mask[1, 3] = True
     got = statistics(values, masks=(mask,))
     assert (got.minimum, got.maximum, got.counted, got.nonfinite) == (1, 4, 4, 3)
+
+
+@pytest.mark.parametrize("kind", ["whole", "wide", "fractions", "fractions later"])
+def test_blocks_of_any_size_make_no_difference(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    values = np.rint(rng.normal(scale=2e5 if kind == "wide" else 300, size=(9, 50))).astype(np.float32)
+    values[{"fractions": 0, "fractions later": 7}.get(kind, slice(0, 0))] += np.float32(0.25)
+    values[rng.random(values.shape) < 0.1] = np.nan
+    padding = rng.random(values.shape) < 0.2
+    padding[4] = True  # blocks without a value that counts
+    kept = values[~padding & np.isfinite(values)].astype(np.float64)
+    shown, voi = to_unit(values, Range(-200, 300, ""), padding), through_voi(values, linear_voi(0, 20), padding)
+    for size in (1, 7, 64, 1000):
+        monkeypatch.setattr(percentiles, "_BLOCK", size)
+        monkeypatch.setattr(intensity, "_BLOCK", size)
+        got = statistics(values, masks=(padding,))
+        np.testing.assert_allclose([got.low, got.high], np.percentile(kept, [2.5, 97.5]), rtol=1e-6)
+        assert (got.minimum, got.maximum, got.counted) == (kept.min(), kept.max(), kept.size)
+        assert got.nonfinite == np.isnan(values[~padding]).sum()
+        np.testing.assert_array_equal(to_unit(values, Range(-200, 300, ""), padding), shown)
+        np.testing.assert_array_equal(through_voi(values, linear_voi(0, 20), padding), voi)
+    plain = np.clip((values - np.float32(-200)) / np.float32(500), 0, 1)
+    np.testing.assert_array_equal(shown, np.where(padding | np.isnan(values), 0, plain))
 
 
 def test_the_second_pass_happens_only_for_values_that_are_not_whole():

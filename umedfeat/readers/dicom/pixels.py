@@ -151,7 +151,8 @@ def _rescaled(stored: npt.NDArray[Any], rescale: Rescale) -> Floats32:
     exact = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2 and rescale.slope == 1
     if exact and rescale.intercept.is_integer() and abs(rescale.intercept) < 1 << 23:
         values = stored.astype(np.float32)
-        values += np.float32(rescale.intercept)
+        if rescale.intercept:
+            values += np.float32(rescale.intercept)
         return values
     with np.errstate(over="ignore", invalid="ignore"):
         return (stored.astype(np.float64) * rescale.slope + rescale.intercept).astype(np.float32)

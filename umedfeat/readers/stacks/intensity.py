@@ -33,6 +33,7 @@ __all__ = [
     "to_unit",
 ]
 
+_BLOCK = 1 << 16  # values
 #: A window or look-up table stored with the image: values of one slice to [0, 1] (before inversion).
 StoredVoi = Callable[[Floats32], Floats32]
 
@@ -52,15 +53,21 @@ def to_unit(values: Floats32, limits: Range, padding: Mask | None = None, *, inv
     """
     span = limits.high - limits.low
     kind = np.float32 if 1e-30 < span < 1e30 else np.float64  # narrower or wider spans leave float32
+    low, width = kind(limits.low), kind(span)
+
+    def scaled(block: Floats32) -> Floats32:
+        shown = block.astype(kind)
+        shown -= low
+        shown /= width
+        return shown.astype(np.float32, copy=False)
+
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = ((values.astype(kind) - kind(limits.low)) / kind(span)).astype(np.float32)
-    return _displayed(scaled, ~np.isfinite(values), padding, invert)
+        return _displayed(values, scaled, padding, invert)
 
 
 def through_voi(values: Floats32, voi: StoredVoi, padding: Mask | None = None, *, invert: bool = False) -> Floats32:
     """Like ``to_unit`` with a stored window or look-up table instead of limits."""
-    background = ~np.isfinite(values)
-    return _displayed(voi(np.where(background, np.float32(0), values)), background, padding, invert)
+    return _displayed(values, voi, padding, invert)
 
 
 def linear_voi(low: float, high: float) -> StoredVoi:
@@ -69,11 +76,20 @@ def linear_voi(low: float, high: float) -> StoredVoi:
     return lambda values: to_unit(values, limits)
 
 
-def _displayed(scaled: Floats32, background: Mask, padding: Mask | None, invert: bool) -> Floats32:
-    image = np.clip(scaled, np.float32(0), np.float32(1))
-    if invert:
-        image = np.float32(1) - image
-    image[background] = 0
-    if padding is not None:
-        image[padding] = 0
+def _displayed(values: Floats32, shown_as: StoredVoi, padding: Mask | None, invert: bool) -> Floats32:
+    """Block by block: what one step leaves in the processor's caches, the next one finds there."""
+    image = np.empty(values.shape, np.float32)
+    rows = max(1, _BLOCK // max(1, values[:1].size))
+    for begin in range(0, len(values), rows):
+        part = slice(begin, begin + rows)
+        finite = np.isfinite(values[part])
+        whole = bool(finite.all())
+        block = image[part]
+        np.clip(shown_as(values[part] if whole else np.where(finite, values[part], np.float32(0))), 0, 1, out=block)
+        if invert:
+            np.subtract(np.float32(1), block, out=block)
+        if not whole:
+            block[~finite] = 0
+        if padding is not None:
+            block[padding[part]] = 0
     return image

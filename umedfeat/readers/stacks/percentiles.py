@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ __all__ = ["Statistics", "percentile_statistics"]
 
 _WHOLE = 1 << 20  # whole numbers up to this magnitude are counted one by one
 _HALF = 1 << 16
-_BLOCK = 1 << 16
+_BLOCK = 1 << 17  # values that are counted at a time: they stay in the processor's caches
 
 
 class Statistics(NamedTuple):
@@ -45,37 +45,43 @@ def percentile_statistics(
     """
     counts = _WholeCounts()
     fine: _PatternCounts | None = None
-    for values in (_kept(*item, counts) for item in slices()):
-        if fine is None and not counts.add(values):
+    for kept in (counts.kept(*block) for block in _blocks(slices())):
+        if fine is None and not counts.add(kept):
             fine = _PatternCounts.taking_over(counts)
         if fine is not None:
-            fine.add(values)
+            fine.add(kept.values)
     if not counts.total:
         return Statistics(np.nan, np.nan, np.nan, np.nan, 0, counts.nonfinite)
     ranks = [p / 100 * (counts.total - 1) for p in percentiles]
     if fine is None:
         low, high = (_interpolated(rank, counts.at) for rank in ranks)
     else:
-        fine.refine((_finite(*item) for item in slices()), ranks)
+        fine.refine((_finite(*block) for block in _blocks(slices())), ranks)
         low, high = (_interpolated(rank, fine.at) for rank in ranks)
     return Statistics(low, high, counts.minimum, counts.maximum, counts.total, counts.nonfinite)
 
 
+def _blocks(slices: Iterable[tuple[Floats32, Mask | None]]) -> Iterator[tuple[Floats32, Mask | None]]:
+    for values, padding in slices:
+        flat, mask = values.ravel(), None if padding is None else padding.ravel()
+        for begin in range(0, len(flat), _BLOCK):
+            part = slice(begin, begin + _BLOCK)
+            yield flat[part], None if mask is None else mask[part]
+
+
 def _finite(values: Floats32, padding: Mask | None) -> Floats32:
-    kept = values.ravel() if padding is None else values[~padding]
+    kept = values if padding is None else values[~padding]
     finite = np.isfinite(kept)
     plain: Floats32 = (kept if finite.all() else kept[finite]) + np.float32(0)  # -0 becomes +0
     return plain
 
 
-def _kept(values: Floats32, padding: Mask | None, counts: _WholeCounts) -> Floats32:
-    kept = _finite(values, padding)
-    counts.nonfinite += int(values.size - (0 if padding is None else padding.sum()) - kept.size)
-    if kept.size:
-        counts.minimum = min(counts.minimum, float(kept.min()))
-        counts.maximum = max(counts.maximum, float(kept.max()))
-        counts.total += kept.size
-    return kept
+class _Kept(NamedTuple):
+    """Values that count, and the lowest and highest of them."""
+
+    values: Floats32
+    low: float
+    high: float
 
 
 def _interpolated(rank: float, at: Callable[[int], float]) -> float:
@@ -92,25 +98,33 @@ class _WholeCounts:
         self.minimum, self.maximum = np.inf, -np.inf
         self.total = self.nonfinite = 0
 
-    def add(self, values: Floats32) -> bool:
+    def kept(self, values: Floats32, padding: Mask | None) -> _Kept:
+        """The finite values that are not padding; the others are numbered."""
+        kept = _finite(values, padding)
+        self.nonfinite += int(values.size - (0 if padding is None else padding.sum()) - kept.size)
+        self.total += kept.size
+        if not kept.size:
+            return _Kept(kept, np.inf, -np.inf)
+        low, high = float(kept.min()), float(kept.max())
+        self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
+        return _Kept(kept, low, high)
+
+    def add(self, kept: _Kept) -> bool:
         """Count; False (nothing counted) where a value is no whole number in the range."""
+        values, first, last = kept
         if not values.size:
             return True
-        first, last = float(values.min()), float(values.max())
         if first < -_WHOLE or last > _WHOLE:
             return False
-        span = int(last - first) + 1
-        size = _BLOCK if span <= _BLOCK else len(values)  # blocks stay in the processor's caches
-        counted = np.zeros(span, np.int64)
-        for begin in range(0, len(values), size):
-            block = values[begin : begin + size]
-            whole = block.astype(np.int32)
-            if not np.array_equal(whole, block):
-                return False
+        whole = values.astype(np.int32)
+        if not np.array_equal(whole.astype(np.float32), values):
+            return False
+        start, span = int(first) + _WHOLE, int(last - first) + 1
+        if span > _BLOCK:
+            np.add.at(self.counts, whole + _WHOLE, 1)
+        else:
             whole -= int(first)
-            counted += np.bincount(whole, minlength=span)
-        start = int(first) + _WHOLE
-        self.counts[start : start + span] += counted
+            self.counts[start : start + span] += np.bincount(whole, minlength=span)
         return True
 
     def at(self, rank: int) -> float:
