@@ -49,9 +49,9 @@ def frame(z: float, *, axes: list[int] = AXIAL, slope: float | None = None, time
     return groups
 
 
-def enhanced(path: Path, frames: list[Dataset], pixels: np.ndarray, modality: str = "MR") -> Path:
-    dataset = image(modality, pixels[0])
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+def enhanced(path: Path, frames: list[Dataset], pixels: np.ndarray, modality: str = "MR", **tags: Any) -> Path:
+    dataset = image(modality, pixels[0], **{"SOPClassUID": EnhancedMRImageStorage, **tags})
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     for name in ("RescaleSlope", "RescaleIntercept"):
         if name in dataset:
             delattr(dataset, name)

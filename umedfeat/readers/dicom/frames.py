@@ -16,7 +16,15 @@ from umedfeat.readers.dicom.numbers import number_of, numbers_of, texts_of, whol
 from umedfeat.readers.dicom.repeats import Spot, alike, volumes_at_places
 from umedfeat.readers.stacks.stack import volumes_of
 
-__all__ = ["FrameVolume", "NoPlace", "chosen_volume", "functional_group", "volume_count", "volumes_in"]
+__all__ = [
+    "FrameVolume",
+    "NoPlace",
+    "chosen_volume",
+    "functional_group",
+    "functional_groups",
+    "volume_count",
+    "volumes_in",
+]
 
 
 class NoPlace(Exception):
@@ -63,13 +71,17 @@ _NEAR_MM = 1e-2
 
 def functional_group(dataset: pydicom.Dataset, frame: int, sequence: str) -> pydicom.Dataset | None:
     """A frame's own item of a functional group, the shared one, or None."""
+    return next(iter(functional_groups(dataset, frame, sequence)), None)
+
+
+def functional_groups(dataset: pydicom.Dataset, frame: int, sequence: str) -> list[pydicom.Dataset]:
+    """All items of a functional group: a frame's own, else the shared ones."""
     own = dataset.get("PerFrameFunctionalGroupsSequence") or []
     shared = dataset.get("SharedFunctionalGroupsSequence") or []
     for holder in [*own[frame : frame + 1], *shared[:1]]:
         if holder.get(sequence):
-            found: pydicom.Dataset = holder[sequence].value[0]
-            return found
-    return None
+            return list(holder[sequence].value)
+    return []
 
 
 def volumes_in(dataset: pydicom.Dataset) -> list[FrameVolume]:

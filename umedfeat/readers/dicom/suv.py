@@ -7,9 +7,7 @@ images are decay-corrected (DecayCorrection, PS3.3 C.8.9.1).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime, timedelta
-from math import exp, log
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,25 +15,30 @@ import numpy as np
 import pydicom
 
 from umedfeat.contract import Json
-from umedfeat.readers.dicom.numbers import number_of, texts_of
+from umedfeat.errors import UnreadableInput
+from umedfeat.readers.dicom.decay import (
+    Acquisition,
+    NotInSuv,
+    decay_seconds,
+    first_acquisition,
+    moment_of,
+    seconds_since_injection,
+)
+from umedfeat.readers.dicom.frames import functional_groups
+from umedfeat.readers.dicom.numbers import number_of, texts_of, whole_of
+from umedfeat.readers.dicom.pixels import rescale_of
 from umedfeat.readers.stacks.intensity import StoredVoi
 
-__all__ = ["Acquisition", "NotInSuv", "Suv", "first_acquisition", "suv_facts", "suv_of", "voi_in_suv"]
+__all__ = ["Suv", "suv_facts", "suv_of", "voi_in_suv"]
 
 _LEAST_DOSE = 1e5  # becquerel: a smaller number was written in megabecquerel
 _WEIGHTS = (0.3, 600.0)  # kilograms
-_MOST_HALF_LIVES = 20
 _SUV_TYPES = {"BSA", "LBM", "LBMJAMES128", "LBMJANMA", "IBW"}
-_FIRST_TAGS = ["AcquisitionDate", "AcquisitionTime", "FrameReferenceTime", "ActualFrameDuration"]
-_GE, _PHILIPS = (0x0009, "GEMS_PETD_01"), (0x7053, "Philips PET Private Group")
-
-
+_PHILIPS = (0x7053, "Philips PET Private Group")
+_IN_SUV, _IN_ACTIVITY = "{suvbw}g/ml", "bq/ml"  # units of CID 84, in small letters
+_MEGA = 1e6
 #: The defined term of PS3.3 C.8.9.1, and how QIBA's formula spells it.
 _DECAY = {"DECY", "DECAY"}
-
-
-class NotInSuv(Exception):
-    """The values of a PET cannot be told in SUV; the message says what is missing."""
 
 
 class Suv(NamedTuple):
@@ -66,28 +69,6 @@ def voi_in_suv(voi: StoredVoi | None, factor: float | None) -> StoredVoi | None:
     return lambda values: voi(values / np.float32(factor))
 
 
-class Acquisition(NamedTuple):
-    """The earliest of a series: when it began, its reference time and duration in milliseconds (None without)."""
-
-    moment: datetime
-    reference: float | None
-    duration: float | None
-
-
-def first_acquisition(files: Iterable[Path]) -> Acquisition | None:
-    """The earliest acquisition of all files of a series (bed positions follow each other), None where none tells."""
-    headers = (pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_FIRST_TAGS, force=True) for path in files)
-    found = [acquisition for acquisition in map(_acquisition, headers) if acquisition is not None]
-    return min(found, key=lambda one: one.moment) if found else None
-
-
-def _acquisition(header: pydicom.Dataset) -> Acquisition | None:
-    moment = _moment(header, "AcquisitionDate", "AcquisitionTime")
-    if moment is None:
-        return None
-    return Acquisition(moment, number_of(header, "FrameReferenceTime"), number_of(header, "ActualFrameDuration"))
-
-
 def suv_of(dataset: pydicom.Dataset, first: Acquisition | None) -> Suv:
     """How the values of a PET image become SUV.
 
@@ -99,6 +80,8 @@ def suv_of(dataset: pydicom.Dataset, first: Acquisition | None) -> Suv:
         NotInSuv: what is missing, without values of tags.
     """
     units = next(iter(texts_of(dataset, "Units")), "")
+    if not units and dataset.get("PerFrameFunctionalGroupsSequence"):
+        return _enhanced(dataset)
     if units == "GML":
         kind = next(iter(texts_of(dataset, "SUVType")), "BW")
         if kind != "BW":
@@ -126,16 +109,75 @@ def _by_dose(dataset: pydicom.Dataset, first: Acquisition | None, to_activity: f
     for known, what in (({"ATTN"}, "attenuation"), (_DECAY, "decay")):
         if not corrections & known:
             raise NotInSuv(f"CorrectedImage does not name the correction for {what}")
+    tracer = _only_tracer(dataset)
+    dose = _positive(tracer, "RadionuclideTotalDose", (_LEAST_DOSE, 1e12))
+    half_life = _positive(tracer, "RadionuclideHalfLife", (1.0, 1e9))
+    weight = _positive(dataset, "PatientWeight", _WEIGHTS)
+    seconds, reference = decay_seconds(dataset, tracer, first, half_life)
+    factor = to_activity * _uptake(weight, dose, seconds / half_life)
+    return Suv(factor, {"units": units, "decay_seconds": seconds, "corrected_to": reference})
+
+
+def _only_tracer(dataset: pydicom.Dataset) -> pydicom.Dataset:
     tracers = dataset.get("RadiopharmaceuticalInformationSequence") or []
     if len(tracers) != 1:
         raise NotInSuv(f"{len(tracers)} radiopharmaceuticals")
-    dose = _positive(tracers[0], "RadionuclideTotalDose", (_LEAST_DOSE, 1e12))
+    tracer: pydicom.Dataset = tracers[0]
+    return tracer
+
+
+def _uptake(weight: float, dose: float, half_lives: float) -> float:
+    """SUV of one becquerel per millilitre; weight in kilograms, dose in becquerel."""
+    return weight * 1000 / (dose * 2**-half_lives)
+
+
+def _enhanced(dataset: pydicom.Dataset) -> Suv:
+    """An enhanced PET tells the units of its frames as real-world values, and corrections by tags of their own (PS3.3
+    C.8.22)."""
+    frames = range(whole_of(dataset, "NumberOfFrames") or 1)
+    for units in (_IN_SUV, _IN_ACTIVITY):
+        scales = [next(_scales(dataset, frame, units), None) for frame in frames]
+        told = [scale for scale in scales if scale is not None]
+        if len(told) < len(frames):
+            continue
+        if not np.allclose(told, told[0], rtol=1e-6, atol=0):
+            raise NotInSuv("its frames are scaled differently")
+        return Suv(told[0], {"units": "SUVbw"}) if units == _IN_SUV else _enhanced_by_dose(dataset, told[0])
+    raise NotInSuv("RealWorldValueMappingSequence tells neither SUVbw nor Bq/ml")
+
+
+def _scales(dataset: pydicom.Dataset, frame: int, units: str) -> Iterator[float]:
+    """Real-world value of one rescaled unit, of every mapping of a frame that is in these units."""
+    try:
+        rescale = rescale_of(dataset, frame, "")
+    except UnreadableInput as error:  # reading the frame says it with the file's name
+        raise NotInSuv("a rescale that cannot be true") from error
+    for mapping in functional_groups(dataset, frame, "RealWorldValueMappingSequence"):
+        codes = mapping.get("MeasurementUnitsCodeSequence") or []
+        slope, intercept = number_of(mapping, "RealWorldValueSlope"), number_of(mapping, "RealWorldValueIntercept")
+        if not slope or [str(code.get("CodeValue", "")).lower() for code in codes] != [units]:
+            continue
+        scale = slope / rescale.slope
+        if scale > 0 and np.isclose(intercept or 0.0, scale * rescale.intercept, rtol=1e-6, atol=1e-6 * scale):
+            yield scale
+
+
+def _enhanced_by_dose(dataset: pydicom.Dataset, to_activity: float) -> Suv:
+    for keyword in ("AttenuationCorrected", "DecayCorrected"):
+        if texts_of(dataset, keyword) != ("YES",):
+            raise NotInSuv(f"{keyword} is not YES")
+    corrected_to = moment_of("".join(texts_of(dataset, "DecayCorrectionDateTime")))
+    if corrected_to is None:
+        raise NotInSuv("no DecayCorrectionDateTime")
+    tracer = _only_tracer(dataset)
+    dose = _positive(tracer, "RadionuclideTotalDose", (0.1, 1e12))
+    half_life = _positive(tracer, "RadionuclideHalfLife", (1.0, 1e9))
     weight = _positive(dataset, "PatientWeight", _WEIGHTS)
-    half_life = _positive(tracers[0], "RadionuclideHalfLife", (1.0, 1e9))
-    seconds, reference = _decay_seconds(dataset, tracers[0], first, half_life)
-    left = dose * 2 ** (-seconds / half_life)
-    factor = to_activity * weight * 1000 / left
-    return Suv(factor, {"units": units, "decay_seconds": seconds, "corrected_to": reference})
+    seconds = seconds_since_injection(tracer, corrected_to, half_life)
+    # here the standard asks for megabecquerel, of the plain object for becquerel; both are found, none for the other
+    becquerel = dose * _MEGA if dose < _LEAST_DOSE else dose
+    factor = to_activity * _uptake(weight, becquerel, seconds / half_life)
+    return Suv(factor, {"units": "Bq/ml", "decay_seconds": seconds, "corrected_to": "decay correction time"})
 
 
 def _positive(holder: pydicom.Dataset, keyword: str, limits: tuple[float, float]) -> float:
@@ -147,72 +189,6 @@ def _positive(holder: pydicom.Dataset, keyword: str, limits: tuple[float, float]
     return number
 
 
-def _decay_seconds(
-    dataset: pydicom.Dataset, tracer: pydicom.Dataset, first: Acquisition | None, half_life: float
-) -> tuple[float, str]:
-    """Seconds from the injection to the moment to which the images are corrected, and which that is."""
-    correction = next(iter(texts_of(dataset, "DecayCorrection")), "")
-    if correction == "ADMIN":
-        return 0.0, "administration"
-    if correction != "START":
-        raise NotInSuv("DecayCorrection is neither START nor ADMIN")
-    scan, what = _scan_start(dataset, first, half_life)
-    injected = _injection(tracer, scan)
-    seconds = (scan - injected).total_seconds()
-    if not 0 <= seconds <= _MOST_HALF_LIVES * half_life:
-        raise NotInSuv("the injection does not lie before the scan")
-    return seconds, what
-
-
-def _scan_start(dataset: pydicom.Dataset, first: Acquisition | None, half_life: float) -> tuple[datetime, str]:
-    """The series' time unless it lies behind the acquisition: then it tells when the series was made, not scanned."""
-    series = _moment(dataset, "SeriesDate", "SeriesTime")
-    if first is None:
-        raise NotInSuv("no AcquisitionDate and AcquisitionTime")
-    if series is not None and series <= first.moment:
-        return series, "series time"
-    private = _private_moment(dataset)
-    if private is not None:
-        return private, "scan time (GE)"
-    if first.reference and first.duration and first.reference > 0 and first.duration > 0:
-        rate = log(2) / half_life
-        decayed = rate * first.duration / 1000
-        average = log(decayed / (1 - exp(-decayed))) / rate  # seconds into the frame at which the mean rate occurs
-        return first.moment - timedelta(seconds=first.reference / 1000 - average), "frame reference time"
-    return first.moment, "earliest acquisition"
-
-
-def _injection(tracer: pydicom.Dataset, scan: datetime) -> datetime:
-    """By date and time where both are told and precede the scan; else the last such time of day before the scan.
-
-    Anonymisers shift dates, and not always all of them alike.
-    """
-    full = _parsed("".join(texts_of(tracer, "RadiopharmaceuticalStartDateTime")))
-    if full is not None and full <= scan:
-        return full
-    time = next(iter(texts_of(tracer, "RadiopharmaceuticalStartTime")), "")
-    clock = _parsed("20000101" + time) if time else full
-    if clock is None:
-        raise NotInSuv("no RadiopharmaceuticalStartTime")
-    injected = datetime.combine(scan.date(), clock.time())
-    return injected if injected <= scan else injected - timedelta(days=1)
-
-
-def _moment(dataset: pydicom.Dataset, date: str, time: str) -> datetime | None:
-    day, clock = (next(iter(texts_of(dataset, keyword)), "") for keyword in (date, time))
-    return _parsed(day + clock) if day and clock else None
-
-
-def _parsed(text: str) -> datetime | None:
-    """DICOM's YYYYMMDDHHMMSS.FFFFFF, whatever is left out of the time; a time zone is not looked at."""
-    digits, _, fraction = text.replace(":", "").partition("&")[0].partition("+")[0].partition(".")
-    try:
-        moment = datetime.strptime(digits.strip().ljust(14, "0")[:14], "%Y%m%d%H%M%S")
-    except ValueError:
-        return None
-    return moment + timedelta(seconds=float(f"0.{fraction}")) if fraction.isdecimal() else moment
-
-
 def _private(dataset: pydicom.Dataset, group: int, creator: str, element: int) -> float | None:
     try:
         value = dataset.private_block(group, creator)[element].value
@@ -220,11 +196,3 @@ def _private(dataset: pydicom.Dataset, group: int, creator: str, element: int) -
     except (KeyError, ValueError, TypeError):
         return None
     return number if number > 0 else None
-
-
-def _private_moment(dataset: pydicom.Dataset) -> datetime | None:
-    try:
-        value = dataset.private_block(*_GE)[0x0D].value
-    except KeyError:
-        return None
-    return _parsed(value.decode("latin-1") if isinstance(value, bytes) else str(value))
