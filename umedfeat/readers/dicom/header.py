@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from umedfeat.contract import Found
 from umedfeat.errors import TooLarge, UnreadableInput
 from umedfeat.naming import Pseudonyms
 from umedfeat.readers.dicom.deflate import refuse_bomb
+from umedfeat.readers.dicom.diffusion import B_VALUE_TAGS, b_value
 from umedfeat.readers.dicom.modalities import known_modality
 from umedfeat.readers.dicom.names import IDENTIFYING, identifiers_of, without
 from umedfeat.readers.dicom.numbers import numbers_of, texts_of, whole_of
@@ -49,14 +51,14 @@ _MARKS = (
     "ConvolutionKernel", "KVP", "AcquisitionTime", "ContentTime",
 )  # fmt: skip
 
-_TAGS = [
+_TAGS = [Tag(keyword) for keyword in (
     *IDENTIFYING, "SOPClassUID", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
     "PhotometricInterpretation", "PresentationLUTShape", "BitsStored", "PixelRepresentation", "RescaleSlope",
     "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "Units",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
     *_MARKS, "PerFrameFunctionalGroupsSequence", "InstanceNumber", "PresentationIntentType",
     "ViewPosition", "ImageLaterality", "Laterality",
-]  # fmt: skip
+)] + B_VALUE_TAGS  # fmt: skip
 
 #: Digital X-ray, mammography and intra-oral images come in two kinds (PS3.4 B.5).
 _INTENTS = {f"1.2.840.10008.5.1.4.1.1.1.{kind}": "FOR PRESENTATION" for kind in (1, 2, 3)}
@@ -180,7 +182,7 @@ def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
         orientation=_place(dataset, "ImageOrientationPatient", 6, file.name),
         spacing=_numbers(dataset, "PixelSpacing", 2),
         photometric=str(dataset.get("PhotometricInterpretation", "") or ""),
-        order=(("ImageType", "/".join(image_type)), *((tag, "\\".join(texts_of(dataset, tag))) for tag in _MARKS)),
+        order=(("ImageType", "/".join(image_type)), *((tag, _mark(dataset, tag, modality)) for tag in _MARKS)),
         number=whole_of(dataset, "InstanceNumber"),
         intent=intent_of(dataset),
         view=_first(dataset, "ViewPosition"),
@@ -188,6 +190,10 @@ def _header_of(file: Found, dataset: pydicom.Dataset) -> DicomHeader:
         unit=_unit(dataset, modality),
         identifiers=identifiers_of(dataset),
     )
+
+
+def _mark(dataset: pydicom.Dataset, tag: str, modality: str) -> str:
+    return b_value(dataset) if (tag, modality) == ("DiffusionBValue", "MR") else "\\".join(texts_of(dataset, tag))
 
 
 def _unit(dataset: pydicom.Dataset, modality: str) -> tuple[str, ...]:
