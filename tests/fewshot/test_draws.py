@@ -14,7 +14,7 @@ from umedfeat.errors import CohortError, LeakageError
 from umedfeat.fewshot.cohort.build import build_cohort
 from umedfeat.fewshot.draws.orders import labelling_order
 from umedfeat.fewshot.settings import ProbeSettings, default_repeats
-from umedfeat.fewshot.study import Study
+from umedfeat.fewshot.study import Study, plan_warnings
 
 
 def _cohort(cases, chosen, **columns):
@@ -236,3 +236,33 @@ def test_a_split_column_without_values_is_no_split():
     assert asked.settled({"split": np.array([""] * 20)}).split == ""
     assert asked.settled({"split": np.array(["train", "test"] * 10)}).split == "split"
     assert _plan(cases, asked, meta={"split": [""] * 20}).folds[0].name == "hold-out"
+
+
+@pytest.mark.parametrize("way", [{}, {"loco": "centre"}, {"external": "centre=B"}])
+def test_items_on_both_sides_are_no_patient_of_one_side_when_pooled(way):
+    """The first item of a patient would speak for all."""
+    cases = gaussian_cases(12, 2, 4)
+    side = ["test" if k > 16 or k == 3 else "train" for k in range(24)]
+    chosen = ProbeSettings(unit="patient", **way)
+    with pytest.raises(CohortError, match="p001 has items of several values of"):
+        _plan(cases, chosen, meta={"split": side, "centre": ["AB"[name == "test"] for name in side]})
+    assert set(_cohort(cases, chosen, meta={"centre": side}).meta["centre"]) == {"test", "train", "test and train"}
+
+
+def test_everybody_is_drawn_once():
+    cases = gaussian_cases(20, 1, 4)
+    plan = _plan(cases, ProbeSettings(fractions=(0.5, 0.98, 1.0)))
+    assert [(budget.n_patients, budget.repeats) for budget in plan.budgets] == [(7, 20), (14, 1), (14, 1)]
+
+
+def test_a_split_column_is_found_in_any_case_and_who_is_on_neither_side_is_said():
+    cases = gaussian_cases(24, 1, 4)
+    plan = _plan(cases, meta={"Split": ["train"] * 12 + ["val"] * 3 + [""] + ["test"] * 8})
+    assert plan.settings.split == "Split"
+    assert "4 patients are neither in training nor in test (Split: empty, val)." in plan_warnings(plan)
+
+
+def test_the_floor_of_values_is_no_class():
+    cases = gaussian_cases(20, 1, 4)
+    plan = _plan(cases, ProbeSettings(fractions=(0.01,), task="regression"), labels=[k / 7 for k in range(20)])
+    assert plan.budgets[0].note == "1 % of 14 patients is 0.14: 2 used, the fewest that can be learned from"

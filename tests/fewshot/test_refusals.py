@@ -33,6 +33,7 @@ BOTH: list[tuple[dict[str, Any], list[str]]] = [
     ({"label_of": "tile"}, ["--label-of", "tile"]),
     ({"on_missing_class": "guess"}, ["--on-missing-class", "guess"]),
     ({"cv": 3, "external": "centre=B"}, ["--cv", "3", "--external", "centre=B"]),
+    ({"cv": 3, "test_size": 0.2}, ["--cv", "3", "--test-size", "0.2"]),
     ({"fractions": (0.5,), "shots": (2,)}, ["--fraction", "0.5", "--shots", "2"]),
     ({"train": "centre=A"}, ["--train", "centre=A"]),
 ]

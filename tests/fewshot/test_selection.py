@@ -10,6 +10,7 @@ from study_cases import gaussian_cases
 
 from umedfeat.errors import CohortError
 from umedfeat.fewshot import ProbeResult, probe
+from umedfeat.fewshot.cohort.selection import listed
 
 CASES = gaussian_cases(48, 2, 6, classes=3, shift=3.0)
 CENTRE = ["ABC"[int(p[1:]) // 3 % 3] for p in CASES.patients]
@@ -85,3 +86,33 @@ def test_a_patient_with_most_of_the_items_is_noted() -> None:
         **QUICK,
     )
     assert any("Patient p000 has 61 of the 80 items" in warning for warning in result.warnings)
+
+
+def test_names_may_hold_what_separates_them() -> None:
+    names = {"class0": "HER2+", "class1": "HER2++", "class2": "none, or few"}
+    labels = [names[label] for label in CASES.labels]
+    assert study(labels, merge=("HER2++HER2++=positive",)).cohort.classes == ("none, or few", "positive")
+    order = ("none", "or few", "HER2+", "HER2++")  # as the command line splits it
+    assert study(labels, order=order, task="ordinal").cohort.classes == ("none, or few", "HER2+", "HER2++")
+    assert listed("Rome, IT,Paris, FR", ",", {"Paris, FR", "Rome, IT"}) == ["Rome, IT", "Paris, FR"]
+
+
+def test_classes_are_asked_for_as_the_table_writes_them() -> None:
+    labels = [f"{label[-1]}.0" for label in CASES.labels]
+    assert study(labels, drop_class=("1.0",)).cohort.classes == ("0", "2")
+    assert study(labels, merge=("0.0+1.0=low",)).cohort.classes == ("2", "low")
+    assert study(labels, order=("2.0", "1.0", "0.0")).cohort.classes == ("2", "1", "0")
+
+
+def test_several_centres_may_be_external() -> None:
+    fold = study(external="centre = B, C").folds[0]
+    assert list(fold.tests) == ["internal (without centre=B,C)", "external centre=B,C"]
+
+
+@pytest.mark.parametrize("labels", [np.arange(96) / 7.0, np.eye(2, dtype=int)[np.arange(96) % 2]])
+def test_where_holds_for_every_kind_of_label(labels: Any) -> None:
+    options = QUICK | {"classifiers": ("knn",), "task": "regression" if labels.ndim == 1 else "multilabel"}
+    result = probe(
+        CASES.features, labels, CASES.patients, meta={"centre": CENTRE}, where=("centre=A",), label_of="item", **options
+    )
+    assert set(result.cohort.meta["centre"]) == {"A"} and len(result.cohort.ids) == 36

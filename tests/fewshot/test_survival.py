@@ -14,6 +14,7 @@ from umedfeat.cli import run
 from umedfeat.errors import CohortError
 from umedfeat.fewshot import probe
 from umedfeat.fewshot.classifiers.cox import CoxProbe
+from umedfeat.fewshot.cohort.labels import encode
 from umedfeat.fewshot.metrics.concordance import concordance, kaplan_meier
 from umedfeat.report.methods import methods_text
 from umedfeat.report.study_page import render_report
@@ -137,3 +138,18 @@ def test_one_patient_has_one_outcome() -> None:
     rows, outcome = cases(20)
     with pytest.raises(CohortError, match="different times or events"):
         probe(rows, outcome, [f"p{k // 2}" for k in range(20)], task="survival", fractions=(1.0,))
+
+
+@pytest.mark.parametrize("censored", [0, 1])
+def test_nobody_need_be_censored(censored: int) -> None:
+    rows, outcome = cases(40)
+    outcome[:, 1] = 1
+    outcome[:censored, 1] = 0
+    result = probe(rows, outcome, task="survival", fractions=(0.01, 1.0), repeats=2, bootstrap=100)
+    assert result.estimate("linear", "100 %", "c_index").value > 0.6
+    assert result.budgets[0].n_patients == 2
+
+
+def test_events_may_be_written_as_numbers() -> None:
+    texts = [f"{k + 1};{event}" for k, event in enumerate(["1.0", "0.0", "1", "yes"])]
+    assert encode(texts, "survival").truth[:, 1].tolist() == [1, 0, 1, 1]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from study_cases import gaussian_cases
 
@@ -83,3 +84,16 @@ def test_r_finds_the_metrics_in_the_predictions(study: Path) -> None:
     rows = compared(ran("Rscript", str(ROOT / "examples" / "join_results.R"), str(study)), [-2, -1])
     assert len(rows) == 6
     assert all(row[0] == pytest.approx(row[1], abs=1e-5) for row in rows)
+
+
+@pytest.mark.parametrize("task", ["regression", "survival"])
+def test_truth_and_predictions_are_read_back_as_they_were(task: str, tmp_path: Path) -> None:
+    cases = gaussian_cases(40, 1, 8)
+    values = 1234567.0 + cases.features[:, 0].astype(float) / 3
+    labels = values if task == "regression" else np.stack([values, np.arange(40) % 2], axis=1)
+    result = umedfeat.probe(cases.features, labels, task=task, fractions=(1.0,), classifiers=("linear",), bootstrap=100)
+    write_study(result, tmp_path)
+    part, rows = result.predictions[0], rows_of(tmp_path / "predictions.csv")
+    assert [float(row["truth"].rstrip("+")) for row in rows] == values[part.items].tolist()
+    predicted = "predicted" if task == "regression" else "log_hazard"
+    assert np.array_equal(np.float32([row[predicted] for row in rows]), part.values[0, :, 0])

@@ -116,15 +116,14 @@ def _cohort(
     columns = {name: np.asarray(column, dtype=np.str_) for name, column in (meta or {}).items()}
     if len(names) != len(rows):
         raise CohortError(f"{len(names)} ids for {len(rows)} rows of features", remedy="give one for each row")
-    keep, texts, note = np.ones(len(rows), dtype=bool), labels, ""
-    if np.asarray(labels, dtype=object).ndim == 1 and settings.task not in ("regression", "multilabel", "survival"):
-        refuse_shapes(names, {"labels": labels, "groups": groups, **columns})
-        keep, texts, note = select(as_text(labels), columns, settings)
+    refuse_shapes(names, {"labels": labels, "groups": groups, **columns})
+    single = np.asarray(labels, dtype=object).ndim == 1
+    keep, texts, note = select(as_text(labels) if single else [""] * len(names), columns, settings)
     kept = np.flatnonzero(keep)
     return build_cohort(
         rows[kept],
         np.arange(len(kept)),
-        texts,
+        texts if single else np.asarray(labels)[kept],
         settings,
         ids=[names[k] for k in kept],
         patients=None if groups is None else [str(groups[k]) for k in kept.tolist()],

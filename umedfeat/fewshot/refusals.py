@@ -75,6 +75,9 @@ def _refuse_combinations(values: Mapping[str, Any]) -> None:
         raise SetupError(f"--fraction and --shots {what}", remedy="give one of them")
     if bool(values["train"]) != bool(values["test"]):
         raise SetupError("--train and --test belong together", remedy="e.g. --train centre=A --test centre=B")
+    told = [f"--{name}" for name in ("split", "cv", "train") if values[name]]
+    if values["test_size"] is not None and told and values["splits"] is None:
+        raise SetupError(f"--test-size means nothing with {told[0]}", remedy="leave one of them out")
     ways = [f"--{name}" for name in _WAYS if values[name]]
     if len(ways) > 1 and values["splits"] is None:
         raise SetupError(f"{' and '.join(ways)} are different ways to choose the test set", remedy="give one")

@@ -217,11 +217,15 @@ class ProbeSettings:
         return TEST_SIZE if self.test_size is None else self.test_size
 
     def settled(self, meta: Mapping[str, npt.NDArray[np.str_]]) -> ProbeSettings:
-        """The same for a cohort with these columns: one called "split" counts where nothing is said about the tests,
-        and the usual subgroups where nothing is said about them."""
+        """The same for a cohort with these columns: one called "split", in any case, counts where nothing is said about
+        the tests, and the usual subgroups where nothing is said about them."""
         said = (self.split, self.cv, self.external, self.loco, self.train, self.test_size, self.splits)
-        told = bool((meta.get(SPLIT_COLUMN, np.empty(0, np.str_)) != "").any())  # an empty column says nothing
-        found = replace(self, split=SPLIT_COLUMN) if told and not any(said) else self
+        told = [
+            name for name in meta if name.lower() == SPLIT_COLUMN and (meta[name] != "").any()
+        ]  # empty says nothing
+        found = (
+            replace(self, split=min(told, key=lambda name: name != SPLIT_COLUMN)) if told and not any(said) else self
+        )
         return found if self.subgroups is not None else replace(found, subgroups=_usual_subgroups(meta))
 
     def described(self) -> dict[str, object]:

@@ -322,6 +322,7 @@ def plan_warnings(study: Study) -> list[str]:
     if not cohort.patients_known:
         found.append(NO_PATIENTS)
     found += confounding_notes(cohort)
+    found += _left_over(study)
     found += [budget.note for budget in study.budgets if budget.note]
     found += _few_features(study)
     lost = [name for name in study.settings.classifiers if name not in study.classifiers]
@@ -330,6 +331,19 @@ def plan_warnings(study: Study) -> list[str]:
     if study.settings.cv:
         found.append(_FOLDS_NOTE)
     return [*found, *_small_tests(study)]
+
+
+def _left_over(study: Study) -> list[str]:
+    """Patients whom a split column or earlier splits put on neither side."""
+    cohort, settings = study.cohort, study.settings
+    used = [patients for fold in study.folds for patients in (fold.pool, *fold.tests.values())]
+    lost = np.setdiff1d(np.arange(cohort.n_patients), np.concatenate(used))
+    if settings.train or not len(lost):
+        return []
+    marked = sorted(set(cohort.meta[settings.split][cohort.items_of(lost)].tolist())) if settings.split else []
+    why = f" ({settings.split}: {', '.join(value or 'empty' for value in marked)})" if marked else ""
+    some = "patient is" if len(lost) == 1 else "patients are"
+    return [f"{len(lost)} {some} neither in training nor in test{why}."]
 
 
 def _small_tests(study: Study) -> list[str]:

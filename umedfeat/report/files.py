@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from umedfeat.errors import OutputError
 from umedfeat.fewshot.coverage import covered_differences, covered_study
 from umedfeat.fewshot.draws.saved import splits_of
@@ -156,21 +158,25 @@ def _each_prediction(result: ProbeResult) -> Iterator[Sequence[object]]:
     for part in result.predictions:
         budget = budgets[part.budget]
         asked = [result.encoder or _UNNAMED, part.classifier, part.budget, _share(budget.fraction), budget.shots]
-        for draw, values in enumerate(part.values.tolist()):
-            for item, row in zip(part.items.tolist(), values, strict=True):
-                shown = [f"{value:.6g}" for value in row]
-                yield [*asked, draw, part.test_set, ids[item], patients[item], truth[item], *shown]
+        for draw, values in enumerate(part.values):
+            for item, row in zip(part.items.tolist(), values.astype(np.str_).tolist(), strict=True):
+                yield [*asked, draw, part.test_set, ids[item], patients[item], truth[item], *row]
 
 
 def _truth_texts(result: ProbeResult) -> list[str]:
     classes, truth = result.cohort.classes, result.cohort.truth
     if result.task == "regression":
-        return [f"{value:g}" for value in truth.tolist()]
+        return [_written(value) for value in truth.tolist()]
     if result.task == "survival":  # "12.5", and "12.5+" where the event was not seen, as survival tables have it
-        return [f"{time:g}" + "+" * (not seen) for time, seen in truth.tolist()]
+        return [_written(time) + "+" * (not seen) for time, seen in truth.tolist()]
     if result.task == "multilabel":
         return ["|".join(n for n, has in zip(classes, row, strict=True) if has) for row in truth.tolist()]
     return [classes[code] for code in truth.tolist()]
+
+
+def _written(number: float) -> str:
+    """All of its digits, "12" for 12.0."""
+    return repr(number).removesuffix(".0")
 
 
 def summary_of(result: ProbeResult) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from umedfeat.arrays import Bools, Floats, Floats32, Ints, Rows, Texts
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.cohort import Cohort, FlowStep
+from umedfeat.fewshot.cohort.doubts import doubts
 from umedfeat.fewshot.cohort.labels import MISSING, Target, as_text, encode, encode_known, survival_target
-from umedfeat.fewshot.cohort.selection import twin_notes
+from umedfeat.fewshot.cohort.selection import order_of
 from umedfeat.fewshot.cohort.twins import find_twins, screened
 from umedfeat.fewshot.settings import ProbeSettings, Task
 
@@ -153,8 +154,8 @@ def refuse_shapes(ids: Sequence[str], columns: Mapping[str, Any]) -> None:
 
 def _notes(target: Target, settings: ProbeSettings, patient: Ints, names: Texts) -> list[str]:
     """What looks wrong and need not be."""
-    found = twin_notes(target.classes)
-    absent = [name for name in settings.order if name not in target.classes]
+    found = doubts(target)
+    absent = [name for name in order_of(settings.order, target.classes) if name not in target.classes]
     if absent:
         found.append(f"Nobody carries {', '.join(map(repr, absent))}: left out of the classes.")
     counts = np.bincount(patient)
@@ -239,6 +240,8 @@ def _carries(target: Target, patient: Ints, n_patients: int) -> Bools:
         return _quartiles(target.truth.astype(np.float64), patient, n_patients)
     if target.task == "survival":
         both = np.equal.outer(target.truth[:, 1], (0, 1))
+        if len(set(patient[both[:, 0]].tolist())) < 2:  # nobody need be censored, and one cannot stand on both sides
+            both = np.ones((len(patient), 1), dtype=bool)
     elif target.task == "multilabel":
         both = np.stack([target.truth == 1, target.truth == 0], axis=-1).reshape(len(target.truth), -1)
     else:
@@ -307,17 +310,31 @@ def _as_unit(cohort: Cohort, settings: ProbeSettings) -> Cohort:
         truth = np.bincount(cohort.patient, cohort.truth.astype(np.float64)) / np.bincount(cohort.patient)
     rows = _pooled(cohort.embedding, cohort.patient, cohort.n_patients)
     everyone = np.arange(cohort.n_patients)
+    meta = {name: _of_patients(column, cohort.patient) for name, column in cohort.meta.items()}
+    several = {name: np.flatnonzero(column != cohort.meta[name][first]) for name, column in meta.items()}
     return replace(
         cohort,
         ids=cohort.names,
         patient=everyone,
         truth=truth,
-        meta={name: column[first] for name, column in cohort.meta.items()},
+        meta=meta,
+        torn={name: str(cohort.names[torn[0]]) for name, torn in several.items() if len(torn)},
         facts={name: column[first] for name, column in cohort.facts.items()},
         embedding=rows,
         rows=rows,
         row_item=everyone,
         flow=(*cohort.flow, FlowStep("pooled into patients", cohort.n_patients, cohort.n_patients)),
+    )
+
+
+def _of_patients(column: Texts, patient: Ints) -> Texts:
+    """(P,) the value of each patient; all of them, "A and B", where its items differ."""
+    found: list[set[str]] = [set() for _ in range(int(patient.max()) + 1)]
+    for number, value in zip(patient.tolist(), column.tolist(), strict=True):
+        found[number].add(value)
+    return np.asarray(
+        [" and ".join(sorted(value or "missing" for value in own)) if len(own) > 1 else own.pop() for own in found],
+        dtype=np.str_,
     )
 
 

@@ -75,6 +75,7 @@ class Cohort:
         flow: how many items and patients were left out before. warnings: full sentences.
         bags: the tiles of each item, for attention pooling alone.
         facts: size, kind and brightness of the files by name, each (I,) of str; {} for arrays.
+        torn: where items were pooled into patients, columns in which a patient's items differ → such a patient.
     """
 
     ids: Texts
@@ -95,6 +96,7 @@ class Cohort:
     warnings: tuple[str, ...] = ()
     bags: Bags | None = None
     facts: Mapping[str, Texts] = field(default_factory=dict)
+    torn: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def patients(self) -> Texts:
@@ -115,7 +117,7 @@ class Cohort:
     def requirement_names(self) -> tuple[str, ...]:
         """Names of the columns of ``carries``, for messages."""
         if self.task == "survival":
-            return ("without event", "with event")
+            return ("without event", "with event")[-self.carries.shape[1] :]
         if self.task == "regression":
             return tuple(f"quartile {q + 1}" for q in range(self.carries.shape[1]))
         if self.task == "multilabel":

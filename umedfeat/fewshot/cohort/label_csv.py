@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from umedfeat.arrays import Ints
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.hospital import LabelTable, is_identifying, joined, named_identifier
-from umedfeat.fewshot.cohort.labelled import LABEL_COLUMNS, Labelled, candidates, only_column, some
+from umedfeat.fewshot.cohort.labelled import LABEL_COLUMNS, Labelled, candidates, only_column
+from umedfeat.fewshot.cohort.matching import matched_items
 from umedfeat.fewshot.cohort.table import FeatureTable
-from umedfeat.naming import UTF16_MARKS, plain_cell, stem_of
+from umedfeat.naming import UTF16_MARKS, plain_cell
 
 __all__ = ["from_csv"]
 
 _KEY_COLUMNS = ("id", "item", "path", "file", "filename", "image", "slide", "source", "name")
+#: First line in which Excel is told the delimiter; what stands in quotes.
+_DECLARED = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+_QUOTED = re.compile('"[^"]*"')
 #: How .xlsx and .ods (zip), and .xls files begin.
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
@@ -46,7 +50,7 @@ def from_csv(table: FeatureTable, given: LabelTable, label: str, unmatched: str)
     label = only_column(rest, label, LABEL_COLUMNS, path.name, "--label")
     values = [row[key] for row in rows]
     if identifier is None:
-        items, matched = _match(table, values, path.name, unmatched)
+        items, matched = matched_items(table, values, path.name, unmatched)
     else:
         items, matched = joined(table, dict(zip(lines, values, strict=True)), identifier[1], given, unmatched)
     kept = [rows[k] for k in matched]
@@ -64,30 +68,36 @@ def from_csv(table: FeatureTable, given: LabelTable, label: str, unmatched: str)
 def _read_csv(path: Path) -> tuple[list[dict[str, str]], list[int]]:
     """The rows that are not blank, and the line at which each ends."""
     text = _text_of(path)
-    separator = max(",;\t", key=text.partition("\n")[0].count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    declared = _DECLARED.match(text)
+    head = _QUOTED.sub("", re.split(r"[\r\n]", text, maxsplit=1)[0])
+    separator = declared[1] if declared else max(",;\t|", key=head.count)
+    body = io.StringIO(text[declared.end() :] if declared else text, newline="")
+    reader = csv.DictReader(body, delimiter=separator, strict=True)
     try:
-        found = list(_rows_of(reader, path.name))
+        found = list(_rows_of(reader, path.name, int(bool(declared))))
     except csv.Error as error:
-        message = f"{path.name}, line {reader.line_num}: the table cannot be read ({error})"
+        message = f"{path.name}, line {reader.line_num + bool(declared)}: the table cannot be read ({error})"
         raise CohortError(message, remedy="look for a quote that is not closed") from error
     if not found:
         raise CohortError(f"{path.name}: no rows", remedy="give a CSV file with a header and one row per item")
     return [row for row, _ in found], [line for _, line in found]
 
 
-def _rows_of(reader: csv.DictReader[str], name: str) -> Iterator[tuple[dict[str, str], int]]:
+def _rows_of(reader: csv.DictReader[str], name: str, before: int) -> Iterator[tuple[dict[str, str], int]]:
+    """Cells of each row, and its line; ``before``: lines before the header."""
     names = [(column or "").strip() for column in reader.fieldnames or ()]
-    twice = [column for column, count in Counter(names).items() if count > 1]
+    twice = [column for column, count in Counter(names).items() if count > 1 and column]
     if twice:
         raise CohortError(f"{name}: several columns are called {twice[0]!r}", remedy="give each column its own name")
     for row in reader:
         if any(row.pop(None, ())):
-            message = f"{name}, line {reader.line_num}: more cells than the {len(names)} columns"
+            message = f"{name}, line {reader.line_num + before}: more cells than the {len(names)} columns"
             raise CohortError(message, remedy="put a value that holds the delimiter in quotes")
         cells = {column.strip(): plain_cell((cell or "").strip()) for column, cell in row.items()}
+        if not names[-1]:  # columns that a spreadsheet has added
+            cells.pop("")
         if any(cells.values()):
-            yield cells, reader.line_num
+            yield cells, reader.line_num + before
 
 
 def _text_of(path: Path) -> str:
@@ -105,55 +115,3 @@ def _text_of(path: Path) -> str:
         raise CohortError(
             f"{path.name}: line {line} is not UTF-8 text", remedy="save the table as 'CSV UTF-8' (in Excel: Save As)"
         ) from error
-
-
-def _match(table: FeatureTable, keys: Sequence[str], name: str, unmatched: str) -> tuple[Ints, list[int]]:
-    """Items and the rows that describe them, both ways complete unless skipping is allowed."""
-    index: dict[str, set[int]] = {}
-    for item, (identity, source) in enumerate(zip(table.ids, table.sources, strict=True)):
-        for form in {*_forms(str(identity)), *_forms(str(source))}:
-            index.setdefault(form, set()).add(item)
-    pairs: dict[int, int] = {}
-    lost = []
-    for row, key in enumerate(keys):
-        candidates: set[int] = next((index[form] for form in _forms(key) if form in index), set())
-        if len(candidates) > 1:
-            raise CohortError(
-                f"{name}: {key!r} fits {len(candidates)} items", remedy="name items by id or relative path"
-            )
-        if not candidates:
-            lost.append(key)
-            continue
-        item = next(iter(candidates))
-        if item in pairs:
-            raise CohortError(f"{name}: two rows describe {str(table.ids[item])!r}", remedy="keep one row per item")
-        pairs[item] = row
-    bare = [str(table.ids[item]) for item in range(len(table.ids)) if item not in pairs]
-    if unmatched == "stop" or not pairs:
-        _refuse_unmatched(name, lost, bare, len(keys), len(table.ids))
-    items = sorted(pairs)
-    return np.asarray(items, dtype=np.intp), [pairs[item] for item in items]
-
-
-def _forms(key: str) -> list[str]:
-    """Ways to write an item, the most specific first: path, stem, then shorter and shorter ends of both."""
-    path = key.strip().replace("\\", "/").removeprefix("./")
-    pieces = path.split("/")
-    forms = []
-    for start in range(len(pieces)):
-        end = "/".join(pieces[start:])
-        forms += [end, stem_of(end)]
-    return list(dict.fromkeys(form for form in forms if form))
-
-
-def _refuse_unmatched(name: str, lost: Sequence[str], bare: Sequence[str], n_rows: int, n_items: int) -> None:
-    if lost:
-        raise CohortError(
-            f"{name}: {len(lost)} of {n_rows} rows name no item of the features: {some(lost)}",
-            remedy="correct the names, or leave such rows out with --unmatched skip",
-        )
-    if bare:
-        raise CohortError(
-            f"{name}: {len(bare)} of {n_items} items have no label row: {some(bare)}",
-            remedy="add their labels, or leave such items out with --unmatched skip",
-        )

@@ -22,7 +22,7 @@ class Labelled:
         name: of the label column, "class folders", or "file.csv: column".
         items: (J,) items that have a label. labels: (J,) text. patients: (J,) or None for "nobody knows".
         meta: further columns, each (J,).
-        left_out: what was skipped, for the cohort flow.
+        left_out: what was skipped, for the cohort flow. notes: full sentences for the reader of the study.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Labelled:
     patients: Texts | None
     meta: Mapping[str, Texts]
     left_out: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def kept_of(found: Labelled, keep: Bools, note: str) -> Labelled:
@@ -42,6 +43,7 @@ def kept_of(found: Labelled, keep: Bools, note: str) -> Labelled:
         None if found.patients is None else found.patients[keep],
         {name: values[keep] for name, values in found.meta.items()},
         ", ".join(filter(None, [found.left_out, note])),
+        found.notes,
     )
 
 

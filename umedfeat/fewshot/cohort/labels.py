@@ -11,12 +11,16 @@ import numpy.typing as npt
 
 from umedfeat.arrays import Floats
 from umedfeat.errors import CohortError
+from umedfeat.fewshot.cohort.selection import order_of
 from umedfeat.fewshot.settings import Task
 
-__all__ = ["MISSING", "Target", "as_text", "encode", "encode_known", "infer_task", "survival_target"]
+__all__ = ["MISSING", "Target", "as_text", "encode", "encode_known", "infer_task", "numbers_of", "survival_target"]
 
-#: Cells that mean "no label".
-MISSING = frozenset({"", "nan", "na", "n/a", "null", "?"})
+#: Cells that mean "no label", those of spreadsheets and registries among them.
+MISSING = frozenset(
+    {"", "nan", "na", "n/a", "n.a.", "n.a", "<na>", "null", "?", "missing", "not available", "[not available]"}
+    | {"#n/a", "#na", "#n/a n/a", "#value!", "#ref!", "#name?", "#div/0!", "#null!", "#num!"}
+)
 
 _MANY_CLASSES = 20
 
@@ -56,7 +60,7 @@ def infer_task(texts: Sequence[str]) -> Task:
     distinct = sorted(set(texts))
     if any("|" in text or ";" in text for text in distinct):
         return "multilabel"
-    numbers = _numbers(distinct)
+    numbers = numbers_of(distinct)
     if numbers is not None and len(distinct) > 2 and any(not number.is_integer() for number in numbers):
         return "regression"
     if numbers is not None and len(distinct) > _MANY_CLASSES:
@@ -111,7 +115,8 @@ def encode_known(texts: Sequence[str], task: Task, classes: tuple[str, ...]) -> 
     return Target(task, truth if task == "multilabel" else truth.argmax(axis=1), classes)
 
 
-def _numbers(texts: Sequence[str]) -> list[float] | None:
+def numbers_of(texts: Sequence[str]) -> list[float] | None:
+    """Finite numbers, None where one of the texts is none."""
     try:
         numbers = [float(text) for text in texts]
     except ValueError:
@@ -120,9 +125,9 @@ def _numbers(texts: Sequence[str]) -> list[float] | None:
 
 
 def _regression(texts: Sequence[str]) -> Floats:
-    numbers = _numbers(texts)
+    numbers = numbers_of(texts)
     if numbers is None:
-        wrong = next(text for text in texts if _numbers([text]) is None)
+        wrong = next(text for text in texts if numbers_of([text]) is None)
         raise CohortError(
             f"--task regression needs numbers, and {wrong!r} is none", remedy="choose another column with --label"
         )
@@ -131,7 +136,7 @@ def _regression(texts: Sequence[str]) -> Floats:
 
 def _classes(texts: Sequence[str], task: Task, order: Sequence[str]) -> Target:
     distinct = _ordered(set(texts), order)
-    if task == "ordinal" and not order and _numbers(distinct) is None:
+    if task == "ordinal" and not order and numbers_of(distinct) is None:
         raise CohortError(
             f"--ordinal needs numeric grades, and the labels are {', '.join(distinct[:5])}",
             remedy="write the grades as 0, 1, 2 …, or say their order: --order low,mid,high",
@@ -145,19 +150,25 @@ def _classes(texts: Sequence[str], task: Task, order: Sequence[str]) -> Target:
 
 
 #: How an event column says that the event was seen, and that it was not.
-_SEEN = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
+_SEEN = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 
 
 def _time_and_event(text: str) -> tuple[float, float]:
     """ "12.5;1" """
     time, _, event = text.partition(";")
-    numbers = _numbers([time])
-    if numbers is None or event.strip().lower() not in _SEEN:
+    numbers, seen = numbers_of([time]), _seen(event)
+    if numbers is None or seen is None:
         raise CohortError(
             f"--task survival needs a time and an event, and {text!r} is none",
             remedy="--label names the column of the times, --event that of the events (1 seen, 0 censored)",
         )
-    return numbers[0], _SEEN[event.strip().lower()]
+    return numbers[0], seen
+
+
+def _seen(event: str) -> float | None:
+    """1 or 0, as tables write them ("1.0" where cells are missing); None for anything else."""
+    number = numbers_of([event])
+    return number[0] if number in ([0.0], [1.0]) else _SEEN.get(event.strip().lower())
 
 
 def survival_target(outcome: npt.NDArray[np.generic]) -> Target:
@@ -176,13 +187,14 @@ def survival_target(outcome: npt.NDArray[np.generic]) -> Target:
     return Target("survival", truth, ())
 
 
-def _ordered(classes: set[str], order: Sequence[str]) -> list[str]:
+def _ordered(classes: set[str], asked: Sequence[str]) -> list[str]:
+    order = order_of(asked, classes)
     unknown = sorted(classes - set(order))
     if order and unknown:
         raise CohortError(f"--order leaves class {unknown[0]!r} out", remedy="name every class, or --drop-class it")
     if order:
         return [name for name in dict.fromkeys(order) if name in classes]
-    numbers = _numbers(sorted(classes))
+    numbers = numbers_of(sorted(classes))
     if numbers is None:
         return sorted(classes)
     return [text for _, text in sorted(zip(numbers, sorted(classes), strict=True))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from umedfeat.fewshot.cohort.labels import MISSING
 from umedfeat.fewshot.cohort.selection import select
 from umedfeat.fewshot.cohort.table import FeatureTable
 from umedfeat.fewshot.settings import ProbeSettings
-from umedfeat.naming import Pseudonyms
+from umedfeat.naming import Pseudonyms, normalised
 
 log = logging.getLogger("umedfeat")
 
@@ -156,6 +157,7 @@ def cohort_of(
         flow=flow_of(table, labelled),
         facts={name: values[labelled.items] for name, values in table.facts.items()},
     )
+    cohort = replace(cohort, warnings=(*labelled.notes, *cohort.warnings))
     if settings.pool != "abmil":
         return cohort
     tiles, _ = table.rows(labelled.items)
@@ -219,22 +221,36 @@ def _with_patients(table: FeatureTable, found: Labelled, patient: str) -> Labell
     stored = table.patients[found.items]
     if patient.lower() == "none":
         return replace(found, patients=None)
-    if patient and patient != "patient":
+    if patient and (patient in found.meta or patient != "patient"):
         column = only_column(found.meta, patient, (), "patients", "--patient")
         return replace(found, patients=_numbered(found.meta[column]))
-    if (stored != "").any():
-        return replace(found, patients=stored)
     usual = candidates(found.meta, PATIENT_COLUMNS)
+    if (stored != "").any():
+        return replace(found, patients=stored, notes=(*found.notes, *_torn_by(found.meta, usual, stored)))
     if len(usual) > 1:
         raise CohortError(f"several columns could name the patient: {', '.join(usual)}", remedy="choose with --patient")
     return replace(found, patients=_numbered(found.meta[usual[0]])) if usual else found
 
 
+def _torn_by(meta: Mapping[str, Texts], usual: Sequence[str], stored: Texts) -> list[str]:
+    """A sentence for each column that looks like the patient and joins items of which the features have several."""
+    found = []
+    for name in usual:
+        pairs = {(own, kept) for own, kept in zip(_numbered(meta[name]).tolist(), stored.tolist(), strict=True) if own}
+        several = sum(count > 1 for count in Counter(own for own, _ in pairs).values())
+        if several:
+            found.append(
+                f"Column {name!r} holds {several} patients whom the features keep as several: where they are one "
+                f"person, training and test may share it. --patient {name} takes the column."
+            )
+    return found
+
+
 def _numbered(names: Texts) -> Texts:
-    """Pseudonyms P0001 … by sorted name, so that no identifier of a table reaches an output."""
-    known = sorted({name for name in names.tolist() if name.lower() not in MISSING})
-    pseudonym = {name: f"P{number + 1:04d}" for number, name in enumerate(known)}
-    return np.asarray([pseudonym.get(name, "") for name in names.tolist()], dtype=np.str_)
+    """Pseudonyms P0001 … by sorted name, so that no identifier of a table reaches an output; "007" is "7"."""
+    written = [normalised(name) if name.lower() not in MISSING else "" for name in names.tolist()]
+    pseudonym = {name: f"P{number + 1:04d}" for number, name in enumerate(sorted({*written} - {""}))}
+    return np.asarray([pseudonym.get(name, "") for name in written], dtype=np.str_)
 
 
 def _without_gaps(table: FeatureTable, found: Labelled, unmatched: str) -> Labelled:

@@ -16,6 +16,8 @@ __all__ = ["NEAR", "Twins", "find_twins", "screened"]
 #: Distance, over the distance from the mean of the cohort, below which two embeddings are near-identical: the same
 #: picture stored again. It is a cosine of 0.99995 after centring, with lengths alike.
 NEAR = 0.01
+#: Features below which items are near each other by chance.
+_FEWEST_FEATURES = 5
 #: Dimensions in which near-identical items are looked for first.
 _DIRECTIONS = 16
 
@@ -51,7 +53,9 @@ def find_twins(embedding: Floats32, content: Texts) -> Twins:
 
 def _near(rows: Floats32) -> Ints:
     """(T, 2) pairs of different rows. A projection shortens distances, so that none is lost in a few dimensions, where
-    a tree finds candidates without comparing all pairs."""
+    a tree finds candidates without comparing all pairs. None of a few features, where many lie that near by chance."""
+    if rows.shape[1] < _FEWEST_FEATURES:
+        return np.empty((0, 2), dtype=np.intp)
     centred = rows - rows.mean(axis=0, dtype=np.float64)
     length = np.sqrt(np.einsum("nd,nd->n", centred, centred))
     length[length == 0] = 1.0

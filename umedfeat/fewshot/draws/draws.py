@@ -18,6 +18,14 @@ from umedfeat.fewshot.settings import ProbeSettings, SavedSplits, default_repeat
 __all__ = ["Draw", "plan_budgets", "plan_draws"]
 
 
+#: What the smallest draw needs; every class otherwise.
+_FLOORS = {
+    "regression": "the fewest that can be learned from",
+    "survival": "the floor that holds every outcome",
+    "multilabel": "the floor that holds every label, present and absent",
+}
+
+
 @dataclass(frozen=True)
 class Draw:
     """Training patients of one repeat in one fold. ``patients`` are cohort-wide numbers, in labelling order."""
@@ -83,6 +91,8 @@ def _spend(
                 if taken is None:
                     return None, []
                 draws.append(Draw(name, repeat, place, taken))
+    if all(len(draw.patients) == len(folds[draw.fold].pool) for draw in draws):  # there is one way to take everybody
+        draws, repeats = [draw for draw in draws if draw.repeat < partitions], partitions
     return _budget(cohort, folds, settings, name, amount, repeats, draws), draws
 
 
@@ -124,11 +134,11 @@ def _repeats(settings: ProbeSettings, amount: float, partitions: int) -> int:
 
 def _order(cohort: Cohort, fold: Fold, seed: int, place: int, repeat: int) -> _Order:
     rng = np.random.default_rng([seed, 2, place, repeat])
-    floor = 2
+    carries = cohort.carries[fold.pool]
     if cohort.task == "regression":  # quartiles only spread the order; no draw needs all of them
-        order, _ = labelling_order(cohort.carries[fold.pool][:, :0], cohort.stratum[fold.pool], rng)
-        return _Order(fold.pool[order], min(floor, len(order)))
-    order, least = labelling_order(cohort.carries[fold.pool], cohort.stratum[fold.pool], rng)
+        carries = carries[:, :0]
+    floor = 2 if cohort.task in ("regression", "survival") else 0
+    order, least = labelling_order(carries, cohort.stratum[fold.pool], rng, floor=floor)
     return _Order(fold.pool[order], least)
 
 
@@ -183,7 +193,8 @@ def _budget(
     asked = round(amount * len(pool), 2)
     note = ""
     if not settings.shots and used > _half_up(asked):
-        note = f"{name} of {len(pool)} patients is {asked:g}: {used} used, the floor that holds every class"
+        floor = _FLOORS.get(cohort.task, "the floor that holds every class")
+        note = f"{name} of {len(pool)} patients is {asked:g}: {used} used, {floor}"
     per_class = np.mean([cohort.per_class(draw.patients) for draw in draws], axis=0)
     items = np.bincount(cohort.patient)
     return Budget(

@@ -140,7 +140,7 @@ def _train_and_test(cohort: Cohort, settings: ProbeSettings) -> Fold:
     """Pool and test by conditions; the others take no part."""
     sides = []
     for text in (settings.train, settings.test):
-        column, values = condition_of(text)
+        column, values = condition_of(text, cohort.meta)
         of_patients = column_of_patients(cohort, column)
         unknown = values - set(of_patients.tolist())
         if unknown:
@@ -169,6 +169,11 @@ def column_of_patients(cohort: Cohort, name: str) -> Texts:
     if name not in cohort.meta:
         there = ", ".join(cohort.meta) or "none"
         raise CohortError(f"there is no column {name!r}", remedy=f"columns that the features carry: {there}")
+    if name in cohort.torn:
+        raise CohortError(
+            f"patient {cohort.torn[name]} has items of several values of {name}",
+            remedy="a patient needs one value in this column",
+        )
     column = cohort.meta[name]
     values = np.empty(cohort.n_patients, dtype=column.dtype)
     values[cohort.patient] = column
@@ -220,17 +225,17 @@ def _both_sides(cohort: Cohort, pool: Ints, test: Ints, what: str) -> None:
 
 
 def _external(cohort: Cohort, settings: ProbeSettings, rng: np.random.Generator) -> Fold:
-    column, sign, value = settings.external.partition("=")
-    if not sign:
-        raise CohortError(f"--external {settings.external}: not column=value", remedy="for example --external centre=B")
+    column, wanted = condition_of(settings.external, cohort.meta)
     values = _complete(cohort, column)
-    test = np.flatnonzero(values == value)
-    if not len(test) or len(test) == len(values):
+    outside = np.isin(values, sorted(wanted))
+    if not outside.any() or outside.all() or wanted - set(values.tolist()):
         found = ", ".join(sorted(set(values.tolist())))
         raise CohortError(
-            f"--external {settings.external}: {len(test)} of {len(values)} patients", remedy=f"values: {found}"
+            f"--external {settings.external}: {int(outside.sum())} of {len(values)} patients",
+            remedy=f"values: {found}",
         )
-    return _centre_out(cohort, settings, np.flatnonzero(values != value), test, f"{column}={value}", rng)
+    name = f"{column}={','.join(sorted(wanted))}"
+    return _centre_out(cohort, settings, np.flatnonzero(~outside), np.flatnonzero(outside), name, rng)
 
 
 def _centre_out(
