@@ -28,7 +28,7 @@ from umedfeat.store.schema import (
     Grid,
     Header,
 )
-from umedfeat.store.table import Table, read_table
+from umedfeat.store.table import Table, read_table, read_texts
 
 if TYPE_CHECKING:
     from umedfeat.store.torch_dataset import FeatureDataset
@@ -186,7 +186,7 @@ class FeatureFile:
         """The manifest's own columns: name → strings, one per item ("" where a row had none)."""
         with naming_damage(self.path):
             group = self._file["items/meta"]
-            return {unquote(name): group[name].asstr()[...] for name in group}
+            return {unquote(name): read_texts(group, name) for name in group}
 
     @property
     def embeddings(self) -> npt.NDArray[np.float32]:

