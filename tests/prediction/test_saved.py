@@ -131,6 +131,27 @@ HOSTILE: dict[str, Change] = {
     "columns outside": lambda arrays, _: arrays.update({"form.columns": np.array([0, 1, 9])}),
     "columns that repeat": lambda arrays, _: arrays.update({"form.columns": np.array([0, 1, 1])}),
     "values that are no numbers": lambda arrays, _: arrays.update({"form.intercept": np.full(3, np.nan)}),
+    "a format that is a truth value": lambda _, told: told.update(format=True),
+    "classes in one text": lambda _, told: told.update(classes="abc"),
+    "a class twice": lambda _, told: told.update(classes=["a", "b", "b"]),
+    "a class that is no text": lambda _, told: told.update(classes=["a", "b", None]),
+    "two classes for three": lambda _, told: told.update(task="binary"),
+    "labels that are classes": lambda _, told: told.update(task="multilabel"),
+    "values of three columns": lambda _, told: told.update(task="regression", classes=[]),
+    "no training": lambda _, told: told.update(training={}),
+    "a training of nobody": lambda _, told: told["training"].update(patients=0),
+    "patients that are no count": lambda _, told: told["training"].update(patients="many"),
+    "patients of a class that are no count": lambda _, told: told["training"].update(per_class=[20, 10]),
+    "a training elsewhere": lambda _, told: told["training"].pop("where"),
+    "a figure without bounds": lambda _, told: told.update(tested={"auroc": [0.8]}),
+    "a figure that is no number": lambda _, told: told.update(tested={"auroc": [None, 0.7, 0.9]}),
+    "a novelty of other rows": lambda arrays, _: arrays.update({"novelty.references": np.zeros((5, 3), np.float32)}),
+    "whole numbers for weights": lambda arrays, _: arrays.update({"form.coef": np.ones((DIM, 3), np.int64)}),
+    "fractions for columns": lambda arrays, _: arrays.update({"form.columns": np.array([0.0, 1.0, 2.5])}),
+    "columns in a table": lambda arrays, _: arrays.update({"form.columns": np.array([[0], [1], [2]])}),
+    "a length of zero": lambda arrays, _: arrays.update({"form.length": np.zeros(1)}),
+    "a link to values": lambda arrays, _: arrays.update({"form.link": np.array([0, 3])}),
+    "weights of a third dimension": lambda arrays, _: arrays.update({"form.coef": np.ones((DIM, 3, 1))}),
     "an empty novelty": lambda arrays, _: arrays.update({"novelty.references": np.zeros((0, DIM), np.float32)}),
 }
 
@@ -143,6 +164,62 @@ def test_a_hostile_file_is_refused_by_name(change: Change, tmp_path: Path) -> No
     save_file(arrays, path, {"umedfeat.probe": json.dumps(told)})
     with pytest.raises(SetupError, match=r"model\.safetensors"):
         SavedProbe.load(path)
+
+
+NEIGHBOURS: dict[str, Change] = {
+    "targets that are no probabilities": lambda arrays, _: arrays.update({"form.targets": np.full((40, 3), 7.0)}),
+    "weights below zero": lambda arrays, _: arrays.update({"form.weights": np.full(40, -1.0)}),
+    "weights of two dimensions": lambda arrays, _: arrays.update({"form.weights": np.ones((40, 1))}),
+    "a prior below zero": lambda arrays, _: arrays.update({"form.prior": np.full(3, -1.0)}),
+}
+
+
+@pytest.mark.parametrize("change", NEIGHBOURS.values(), ids=NEIGHBOURS.keys())
+def test_hostile_neighbours_are_refused_by_name(change: Change, tmp_path: Path) -> None:
+    probe = _probe(dict(_forms())["knn"], "knn")
+    path = probe.save(tmp_path / "model.safetensors")
+    arrays, told = load_file(path), probe.described()
+    change(arrays, told)
+    save_file(arrays, path, {"umedfeat.probe": json.dumps(told)})
+    with pytest.raises(SetupError, match=r"model\.safetensors"):
+        SavedProbe.load(path)
+
+
+def test_a_file_that_says_a_thing_twice_is_refused(tmp_path: Path) -> None:
+    path = _probe().save(tmp_path / "model.safetensors")
+    told = json.dumps(_probe().described())[:-1] + ', "classes": ["c", "b", "a"]}'
+    save_file(load_file(path), path, {"umedfeat.probe": told})
+    with pytest.raises(SetupError, match="damaged"):
+        SavedProbe.load(path)
+
+
+def test_numbers_of_a_kind_that_numpy_lacks_are_refused_by_name(tmp_path: Path) -> None:
+    path = _probe().save(tmp_path / "model.safetensors")
+    content = path.read_bytes()
+    size = struct.unpack("<Q", content[:8])[0]
+    head = json.loads(content[8 : 8 + size])
+    head["form.coef"] |= {"dtype": "BF16", "shape": [DIM, 12]}
+    written = json.dumps(head).encode()
+    path.write_bytes(struct.pack("<Q", len(written)) + written + content[8 + size :])
+    with pytest.raises(SetupError, match=r"model\.safetensors"):
+        SavedProbe.load(path)
+
+
+def test_arrays_that_overflow_give_an_error_and_no_predictions() -> None:
+    form = _linear()
+    huge = replace(form, coef=np.full_like(form.coef, 1e308) * np.sign(form.coef))
+    with pytest.raises(SetupError, match="no numbers"):
+        _probe(huge).predict(ROWS)
+
+
+def test_prototypes_of_a_single_label_are_no_classes(tmp_path: Path) -> None:
+    pair = np.stack([ROWS[0], -ROWS[0]], axis=1)[None] / np.linalg.norm(ROWS[0])
+    form = PrototypeForm(np.zeros((1, DIM), np.float32), pair, np.ones((1, 2), bool), 10.0, of_labels=True)
+    training = {"patients": 40, "items": 40, "per_class": {}, "where": "all"}
+    probe = _probe(form, "prototype", task="multilabel", classes=("a",), training=training)
+    found = SavedProbe.load(probe.save(tmp_path / "model.safetensors"))
+    assert found.predict(ROWS).shape == (40, 1)
+    np.testing.assert_array_equal(found.predict(ROWS), probe.predict(ROWS))
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +26,11 @@ from umedfeat.fewshot.classifiers.forms import FORMS, Form
 from umedfeat.fewshot.classifiers.temperature import tempered
 from umedfeat.fewshot.settings import Task
 from umedfeat.prediction.novelty import Novelty
+from umedfeat.prediction.saved_checks import SAVED_TASKS, check_arrays, check_told, unique_keys
 from umedfeat.store import Header
 
 __all__ = ["FORMAT", "SAVED_TASKS", "SavedProbe"]
 
-#: What a form can predict; survival models are not saved.
-SAVED_TASKS: tuple[Task, ...] = ("binary", "multiclass", "ordinal", "multilabel", "regression")
 #: Newest format that is known; a reader takes this one and all before it. A file names the oldest that can hold it.
 FORMAT = 2
 #: What a classifier needs at least; the others were there from the first.
@@ -39,6 +38,7 @@ _NEEDS = {"abmil": 2}
 _KEY = "umedfeat.probe"
 #: What the JSON holds as it stands here.
 _PLAIN = ("classifier", "task", "classes", "label", "unit", "pool", "training", "tested", "temperature", "version")
+Given = TypeVar("Given")
 _LARGEST_FILE = 2 << 30
 _LARGEST_JSON = 4 << 20
 _REMEDY = "`umedfeat probe` writes one as probe/model.safetensors"
@@ -88,7 +88,7 @@ class SavedProbe:
                 f"rows of shape {rows.shape} do not fit a probe of {self.form.dim} values",
                 remedy="use features of the encoder that the probe was trained on",
             )
-        return self._tempered(self.form.predict(rows))
+        return self._finished(self.form.predict, rows)
 
     def predict_bag(self, blocks: Iterable[Rows]) -> Floats:
         """(1, K) for one item of an "abmil" probe, whose rows come in any number of blocks.
@@ -98,7 +98,7 @@ class SavedProbe:
         """
         if not isinstance(self.form, AttentionForm):
             raise SetupError(f"a probe of the kind {self.classifier} takes rows, no bags", remedy="use predict")
-        return self._tempered(self.form.predict_bag(blocks))
+        return self._finished(self.form.predict_bag, blocks)
 
     def attention(self, rows: Rows) -> Floats | None:
         """(n,) how much each row of one item counts, 1 for the one that counts most; None but for "abmil"."""
@@ -106,6 +106,17 @@ class SavedProbe:
             return None
         weights = self.form.attention(rows)
         return np.asarray(weights / weights.max())
+
+    def _finished(self, apply: Callable[[Given], Floats], given: Given) -> Floats:
+        """What comes out, at the probe's temperature. Arrays of a hostile file may be finite and overflow in use."""
+        with np.errstate(all="ignore"):
+            found = self._tempered(apply(given))
+        if not np.isfinite(found).all():
+            raise SetupError(
+                "the saved probe gives no numbers for these features: its arrays, or they, are out of all range",
+                remedy="umedfeat verify checks features; umedfeat probe makes the probe anew",
+            )
+        return found
 
     def _tempered(self, chances: Floats) -> Floats:
         if self.temperature == 1.0 or self.task == "regression":
@@ -176,32 +187,34 @@ def _opened(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     try:
         with safe_open(path, framework="np") as file:
             text = (file.metadata() or {}).get(_KEY, "")
-            told = json.loads(text) if text and len(text) <= _LARGEST_JSON else None
+            told = json.loads(text, object_pairs_hook=unique_keys) if text and len(text) <= _LARGEST_JSON else None
             if not isinstance(told, dict):
                 raise SetupError(f"{path.name}: safetensors, but no saved probe", remedy=_REMEDY)
-            if told.get("format") not in range(1, FORMAT + 1):
-                newer = (
-                    f"{path.name}: format {told.get('format')!r} of saved probes is unknown to umedfeat {__version__}"
-                )
-                raise SetupError(newer, remedy="a newer umedfeat reads it")
+            _refuse_unknown_format(path.name, told.get("format"))
             return {name: file.get_tensor(name) for name in file.keys()}, told  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise SetupError(f"{path.name}: not a safetensors file, or damaged", remedy=_REMEDY) from error
+    except (TypeError, AttributeError) as error:  # numbers of a kind that numpy does not have, bfloat16 among them
+        raise SetupError(f"{path.name}: no saved probe holds numbers of this kind ({error})", remedy=_REMEDY) from error
+
+
+def _refuse_unknown_format(name: str, number: object) -> None:
+    if isinstance(number, bool) or number not in range(1, FORMAT + 1):
+        fault = f"{name}: format {number!r} of saved probes is unknown to umedfeat {__version__}"
+        raise SetupError(fault, remedy="a newer umedfeat reads it")
 
 
 def _built(tensors: Mapping[str, npt.NDArray[Any]], told: Mapping[str, Any]) -> SavedProbe:
-    for name, values in tensors.items():
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ValueError(f"{name} holds values that are no numbers")
+    check_arrays(tensors)
     form = FORMS[told["classifier"]].of(_part(tensors, "form."))
-    _check(told, form)
+    check_told(told, form)
     features = told["features"]
     header = Header(dict(features["encoder"]), dict(features["policy"]), str(features["dtype"]))
     return SavedProbe(
         classifier=told["classifier"],
         form=form,
         task=told["task"],
-        classes=tuple(map(str, told["classes"])),
+        classes=tuple(told["classes"]),
         label=str(told["label"]),
         unit=told["unit"],
         pool=told["pool"],
@@ -209,34 +222,19 @@ def _built(tensors: Mapping[str, npt.NDArray[Any]], told: Mapping[str, Any]) -> 
         training=dict(told["training"]),
         tested=dict(told["tested"]),
         temperature=float(told["temperature"]),
-        novelty=_novelty(_part(tensors, "novelty.")),
+        novelty=_novelty(_part(tensors, "novelty."), form.dim),
         version=str(told["version"]),
     )
-
-
-def _check(told: Mapping[str, Any], form: Form) -> None:
-    choices = {
-        "task": SAVED_TASKS,
-        "unit": ("item", "tile", "patient"),
-        "pool": ("mean", "max", "mean+std"),
-    }
-    for key, known in choices.items():
-        if told[key] not in known:
-            raise ValueError(f"{key} {told[key]!r} is none of {', '.join(known)}")
-    if len(told["classes"]) != (0 if told["task"] == "regression" else form.width):
-        raise ValueError(f"{len(told['classes'])} classes for {form.width} columns")
-    if not 0 < float(told["temperature"]) < 1e6:
-        raise ValueError(f"temperature {told['temperature']!r}")
 
 
 def _part(tensors: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
     return {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
 
 
-def _novelty(tensors: Mapping[str, npt.NDArray[Any]]) -> Novelty | None:
+def _novelty(tensors: Mapping[str, npt.NDArray[Any]], dim: int) -> Novelty | None:
     if not tensors:
         return None
     references, usual = tensors["references"], tensors["usual"]
-    if references.ndim != 2 or usual.ndim != 1 or not len(references):
+    if references.ndim != 2 or usual.ndim != 1 or not len(references) or references.shape[1] != dim:
         raise ValueError("arrays of the novelty do not fit")
     return Novelty(references, np.sort(usual))

@@ -166,7 +166,8 @@ class Fitter:
         ]
         centres, directions = zip(*(_class_means(rows, model.share) for model in models), strict=True)
         present = np.stack([(model.share > 0).any(axis=0) for model in models])
-        return PrototypeForm(np.stack(centres), np.stack(directions), present, models[0].temperature)
+        labels = self.task == "multilabel"
+        return PrototypeForm(np.stack(centres), np.stack(directions), present, models[0].temperature, labels)
 
     def _one(self, name: str, drawn: _Drawn) -> list[Predicted]:
         if name == "linear":

@@ -112,13 +112,15 @@ class LinearForm:
         if "feature_mean" in tensors:
             standard = Standard(tensors["feature_mean"], tensors["feature_scale"])
         link, classes = (int(value) for value in tensors["link"])
-        coef, columns = tensors["coef"], tensors["columns"].astype(np.intp)
+        coef, columns, length = tensors["coef"], tensors["columns"].astype(np.intp), float(tensors["length"][0])
+        _fits(coef.ndim == 2 and coef.size > 0 and columns.ndim == 1 and length > 0)
         _fits(tensors["mean"].shape == (len(coef),) and tensors["intercept"].shape == (coef.shape[1],))
         _fits(standard is None or standard.mean.shape == standard.scale.shape == (len(coef),))
+        _fits(standard is None or bool((standard.scale > 0).all()))
         seen = 2 if coef.shape[1] == 1 else coef.shape[1]
         _fits(link in (0, 1, 2) and (len(columns) == seen if link == 2 else classes == coef.shape[1]))
         _fits(bool(((columns >= 0) & (columns < classes)).all()) and len(np.unique(columns)) == len(columns))
-        scaler = Scaler(standard, tensors["mean"], float(tensors["length"][0]))
+        scaler = Scaler(standard, tensors["mean"], length)
         return cls(scaler, coef, tensors["intercept"], columns, link, classes)
 
 
@@ -172,10 +174,12 @@ class NeighboursForm:
     @classmethod
     def of(cls, tensors: Tensors) -> NeighboursForm:
         unit, targets, prior, k = tensors["unit"], tensors["targets"], tensors["prior"], int(tensors["k"][0])
-        _fits(unit.ndim == targets.ndim == 2 and len(unit) == len(targets) == len(tensors["weights"]) > 0)
+        weights = tensors["weights"]
+        _fits(unit.ndim == targets.ndim == 2 and len(unit) == len(targets) > 0)
+        _fits(weights.shape == (len(unit),) and bool((weights > 0).all()) and prior.ndim == 1)
         _fits(tensors["centre"].shape == unit.shape[1:] and 1 <= k <= len(unit))
         _fits(len(prior) in (0, targets.shape[1]))
-        return cls(tensors["centre"], unit, targets, tensors["weights"], prior, k)
+        return cls(tensors["centre"], unit, targets, weights, prior, k)
 
 
 @dataclass(frozen=True)
@@ -185,17 +189,18 @@ class PrototypeForm:
     Attributes:
         centre: (P, D). directions: (P, D, C) float32 of length 1, zeros for absent classes. present: (P, C).
             P is 1 for classes (C = K), or the number of labels (C = 2: without, with).
-        temperature: factor of the cosines.
+        temperature: factor of the cosines. of_labels: whether these are labels.
     """
 
     centre: Floats
     directions: Floats32
     present: npt.NDArray[np.bool_]
     temperature: float
+    of_labels: bool = False
 
     @property
     def width(self) -> int:
-        return self.directions.shape[2] if len(self.directions) == 1 else len(self.directions)
+        return len(self.directions) if self.of_labels else int(self.directions.shape[2])
 
     @property
     def dim(self) -> int:
@@ -203,7 +208,7 @@ class PrototypeForm:
 
     def predict(self, rows: Rows) -> Floats:
         chances = [self._pair(rows, number) for number in range(len(self.directions))]
-        return chances[0] if len(chances) == 1 else np.stack([chance[:, 1] for chance in chances], axis=1)
+        return np.stack([chance[:, 1] for chance in chances], axis=1) if self.of_labels else chances[0]
 
     def _pair(self, rows: Rows, number: int) -> Floats:
         logits = (centred_units(rows, self.centre[number]) @ self.directions[number]).astype(
@@ -218,14 +223,17 @@ class PrototypeForm:
             "directions": self.directions,
             "present": self.present.astype(np.uint8),
         }
-        return {**arrays, "temperature": np.array([self.temperature])}
+        single = {"of_labels": np.ones(1, np.uint8)} if self.of_labels and len(self.directions) == 1 else {}
+        return {**arrays, **single, "temperature": np.array([self.temperature])}
 
     @classmethod
     def of(cls, tensors: Tensors) -> PrototypeForm:
         centre, directions, present = tensors["centre"], tensors["directions"], tensors["present"].astype(bool)
-        _fits(directions.ndim == 3 and centre.shape == directions.shape[:2])
+        labels = "of_labels" in tensors or len(directions) > 1
+        _fits(directions.ndim == 3 and directions.size > 0 and centre.shape == directions.shape[:2])
+        _fits(directions.shape[2] == 2 or not labels)
         _fits(present.shape == (directions.shape[0], directions.shape[2]) and bool(present.any(axis=1).all()))
-        return cls(centre, directions, present, float(tensors["temperature"][0]))
+        return cls(centre, directions, present, float(tensors["temperature"][0]), labels)
 
 
 #: Name of a classifier → its form.
