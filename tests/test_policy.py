@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -123,3 +124,19 @@ def test_open_sizes_are_filled_in_once() -> None:
     policy = Policy(image=ImagePolicy(size=96)).sized(384)
     assert (policy.slide.tile_size, policy.image.size) == (384, 96)
     assert policy.sized(10) == policy
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda told: told.clear(),
+        lambda told: told["image"].update(sizes=3),
+        lambda told: told.update(image=[1]),
+        lambda told: told.update(rooms={}),
+    ],
+)
+def test_settings_that_this_version_does_not_know_are_refused_by_name(change: Callable[[Any], Any]) -> None:
+    told = Policy().to_dict()
+    change(told)
+    with pytest.raises(SetupError, match="does not know"):
+        Policy.from_json(json.dumps(told))

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from umedfeat._version import __version__
 from umedfeat.errors import SetupError
 from umedfeat.rules import OneOf, Ruled, Within, Written, setting
 
@@ -352,8 +353,21 @@ class Policy:
 
     @classmethod
     def from_json(cls, text: str) -> Policy:
-        """Inverse of ``to_json``; unknown keys are an error (they would change the pixels unseen)."""
-        settings = json.loads(text)
+        """Inverse of ``to_json``; unknown keys are an error (they would change the pixels unseen).
+
+        Raises:
+            SetupError: keys or values that this version does not know.
+        """
+        try:
+            return cls._of(json.loads(text))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            fault = f"settings of the pixels that umedfeat {__version__} does not know ({error})"
+            raise SetupError(fault, remedy="use the version of umedfeat that wrote them") from error
+
+    @classmethod
+    def _of(cls, settings: dict[str, Any]) -> Policy:
+        if unknown := settings.keys() - {field.name for field in dataclasses.fields(cls)}:
+            raise ValueError(", ".join(sorted(unknown)))
         intensity = dict(settings["intensity"])
         intensity["percentiles"] = tuple(intensity["percentiles"])
         return cls(

@@ -10,9 +10,9 @@ from film_model import write_films
 
 import umedfeat
 from umedfeat.cli import run
-from umedfeat.errors import SetupError
+from umedfeat.errors import OutputError, SetupError
 from umedfeat.extraction import alike
-from umedfeat.extraction.predicting import table_at
+from umedfeat.extraction.predicting import claim, table_at
 from umedfeat.extraction.run import Summary, extract
 from umedfeat.policy import ImagePolicy, Policy
 from umedfeat.store import FeatureFile
@@ -80,3 +80,32 @@ def test_a_place_without_suffix_is_a_folder(tmp_path: Path) -> None:
     assert table_at(tmp_path / "new") == tmp_path / "new" / "predictions.csv"
     assert table_at(tmp_path / "results.v2") == tmp_path / "results.v2" / "predictions.csv"
     assert table_at(tmp_path / "new.csv") == tmp_path / "new.csv"
+    assert table_at(tmp_path / "run.v3") == tmp_path / "run.v3" / "predictions.csv"
+
+
+@pytest.mark.parametrize(
+    "name", ["new.h5", "model.safetensors", "p.tsv", "there", "patients.csv", "Validation.csv", "-"]
+)
+def test_a_name_of_something_else_is_no_place_for_predictions(name: str, tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    with pytest.raises(OutputError):
+        table_at(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["p.csv", "patients.csv", "validation.csv"])
+def test_what_is_read_is_not_written_over(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("id,label")
+    (tmp_path / "link.csv").symlink_to(name)
+    with pytest.raises(OutputError, match=r"link\.csv: is read"):
+        claim(tmp_path / "p.csv", [None, tmp_path / "link.csv"])
+    claim(tmp_path / "new" / "p.csv", [tmp_path / name])
+    with pytest.raises(OutputError, match="cannot be made"):
+        claim(tmp_path / name / "deep" / "p.csv", [])
+
+
+def test_new_images_are_not_added_to_the_features_of_others(world: Path, tmp_path: Path) -> None:
+    """The features of the study often lie where the table is to go, under the name that a prediction uses too."""
+    (tmp_path / "feats.h5").write_bytes((world / "feats.h5").read_bytes())
+    out, model = tmp_path / "predictions.csv", world / "model.safetensors"
+    assert run(["predict", str(world / "new"), "--model", str(model), "--out", str(out)]) == 2
+    assert (tmp_path / "feats.h5").read_bytes() == (world / "feats.h5").read_bytes() and not out.exists()

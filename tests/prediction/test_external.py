@@ -14,16 +14,19 @@ from study_cases import Cases, gaussian_cases, write_features
 
 from umedfeat.cli import run
 from umedfeat.errors import CohortError, LeakageError
+from umedfeat.fewshot.cohort.sources import Labelling
 from umedfeat.fewshot.files import read_subject
 from umedfeat.fewshot.metrics.calibration import calibration_intercept
 from umedfeat.fewshot.result import ProbeResult
 from umedfeat.fewshot.settings import ProbeSettings
-from umedfeat.prediction.apply import apply_probe
+from umedfeat.prediction.apply import Predicted, apply_probe
 from umedfeat.prediction.external import INTERCEPT, Validation, has_own_labels, validate
 from umedfeat.prediction.fit import Saving, study_and_fit
 from umedfeat.prediction.overlap import trained_patients
 from umedfeat.prediction.saved import SavedProbe
 from umedfeat.report.files import write_study
+from umedfeat.report.prediction_page import write_prediction_page
+from umedfeat.report.validation_section import calibration_sentences, validation_headline
 
 FAST = ProbeSettings(fractions=(1.0,), classifiers=("linear",), bootstrap=200)
 
@@ -86,12 +89,18 @@ def test_a_model_names_no_patient(tmp_path: Path) -> None:
     assert b"SECRET" not in (tmp_path / "probe" / "model.safetensors").read_bytes()
 
 
-def _validated(tmp_path: Path, labels: list[str] | None = None, **options: object) -> Validation:
+def _found(tmp_path: Path, labels: list[str] | None = None) -> Predicted:
     feats = _written(tmp_path / "feats.h5", gaussian_cases(40, 2, 8))
     probe, _ = _study(feats, tmp_path / "probe")
     cases = gaussian_cases(40, 2, 8, seed=5)
-    new = _written(tmp_path / "new.h5", cases, labels, prefix="new-")
-    return validate(apply_probe(probe, new), settings=replace(FAST, **options), trained=frozenset())  # type: ignore[arg-type]
+    return apply_probe(probe, _written(tmp_path / "new.h5", cases, labels, prefix="new-"))
+
+
+def _validated(
+    tmp_path: Path, labels: list[str] | None = None, labelling: Labelling | None = None, **options: object
+) -> Validation:
+    settings = replace(FAST, **options)  # type: ignore[arg-type]
+    return validate(_found(tmp_path, labels), labelling, settings, trained=frozenset())
 
 
 def test_a_class_that_nobody_carries_stays_a_class(tmp_path: Path) -> None:
@@ -161,6 +170,36 @@ def test_the_command_writes_figures_and_page(tmp_path: Path, capsys: pytest.Capt
     assert run(["predict", str(feats), "--model", model, "--out", str(out), "--label", "label"]) == 3
     assert "28 patients stand in training and in the new cohort" in capsys.readouterr().err
     assert run(["predict", str(feats), "--model", model, "--out", str(out), "--label", "label", "--known", "skip"]) == 0
+
+
+@pytest.mark.parametrize("only", ["class0", "class1"])
+def test_of_one_class_there_is_a_page_too_and_nothing_is_concluded(only: str, tmp_path: Path) -> None:
+    page = write_prediction_page(_found(tmp_path), tmp_path / "out", {}, _validated(tmp_path, [only] * 80)).read_text()
+    checked_links(page)
+    assert "accuracy is the recall of what is there" in page and "as often as predicted" not in page
+
+
+def test_without_an_interval_calibration_is_not_called_right(tmp_path: Path) -> None:
+    names = gaussian_cases(40, 2, 8, seed=5).labels
+    few = ["" if k // 2 > 2 else name for k, name in enumerate(names)]
+    found = _validated(tmp_path, few, labelling=Labelling(label="label", unmatched="skip"))
+    told = calibration_sentences(found)
+    assert told and all("too few patients to tell" in line for line in told)
+    assert "On 3 patients" in validation_headline(found)
+
+
+def test_what_an_earlier_run_left_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    _study(_written(tmp_path / "feats.h5", gaussian_cases(40, 2, 8)), tmp_path / "probe")
+    cases, out = gaussian_cases(10, 2, 8, seed=5), tmp_path / "out"
+    labelled = _written(tmp_path / "labelled.h5", cases, prefix="new-")
+    others = write_features(tmp_path / "others.h5", [row[None] for row in cases.features], [f"{k}" for k in range(20)])
+    model = str(tmp_path / "probe" / "model.safetensors")
+    for path in (labelled, others):
+        assert run(["predict", str(path), "--model", model, "-o", str(out)]) == 0
+    assert sorted(path.name for path in out.rglob("*.*")) == ["index.html", "predictions.csv"]
+    (out / "patients.csv").write_text("name,phone\n")
+    assert run(["predict", str(others), "--model", model, "-o", str(out)]) == 0
+    assert (out / "patients.csv").read_text() == "name,phone\n"
 
 
 def test_a_class_column_of_a_multiclass_model_has_an_intercept_each(tmp_path: Path) -> None:

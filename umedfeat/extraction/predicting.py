@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 
-from umedfeat.errors import SetupError
+from umedfeat.errors import OutputError, SetupError
 from umedfeat.extraction.alike import features_like, slides_beside, slides_place
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.naming import Pseudonyms
@@ -14,7 +16,12 @@ from umedfeat.prediction.apply import OnRows, Predicted, apply_probe
 from umedfeat.prediction.saved import SavedProbe
 from umedfeat.terminal.progress import Progress
 
-__all__ = ["place_of_shard", "predict", "table_at"]
+__all__ = ["claim", "place_of_shard", "predict", "table_at"]
+
+#: What is written beside the table.
+_BESIDE = ("patients.csv", "validation.csv", "index.html")
+#: Suffixes of files: a folder is hardly called so.
+_OTHER_FILES = frozenset({".tsv", ".txt", ".json", ".html", ".xlsx", ".parquet", ".h5", ".safetensors"})
 
 
 def predict(
@@ -35,8 +42,8 @@ def predict(
         inputs: a feature file made with the probe's encoder and policy, or images (a file, a folder, a manifest), which
             are embedded with them first. A probe of a slide encoder also takes the tiles that this one takes.
         model: what ``umedfeat probe`` saved (``probe/model.safetensors``), or its path.
-        features: feature file that new images are embedded into; it is resumed where it exists. A slide encoder's
-            vectors are written beside it ("feats.slides.h5").
+        features: feature file that new images are embedded into; it is resumed where it exists, and refused where it
+            holds other items. A slide encoder's vectors are written beside it ("feats.slides.h5").
         weights, device, run, pseudonyms, progress: for new images; see ``umedfeat.extract``.
         on_rows: told how many rows were predicted, for a progress bar.
 
@@ -62,7 +69,7 @@ def predict(
             probe.header,
             weights=weights,
             device=device,
-            run=run,
+            run=replace(run or RunSettings(), alone=True),
             pseudonyms=pseudonyms,
             progress=progress,
         )
@@ -72,8 +79,41 @@ def predict(
 
 
 def table_at(out: Path) -> Path:
-    """The table of predictions: ``out``, or ``predictions.csv`` in it where it is a folder or has no suffix."""
-    return out if out.suffix and not out.is_dir() else out / "predictions.csv"
+    """The table of predictions: ``out`` where it is called .csv, else ``predictions.csv`` in the folder ``out``.
+
+    Raises:
+        OutputError: neither a .csv nor a folder, or a name under which something else is written beside the table.
+    """
+    if out.is_dir():
+        return out / "predictions.csv"
+    if out.suffix.lower() == ".csv":
+        if out.name.lower() in _BESIDE:
+            raise OutputError(f"{out}: {out.name} holds something else here", remedy="another name, or a folder")
+        return out
+    if out.suffix.lower() in _OTHER_FILES or out.exists() or out.name == "-":
+        fault = f"{out}: predictions are written as CSV"
+        raise OutputError(fault, remedy="name a .csv file or a folder (--json writes to stdout)")
+    return out / "predictions.csv"
+
+
+def claim(table: Path, given: Iterable[Path | str | None]) -> None:
+    """Make the folder of a table, unless that or what stands beside it would write over what is read.
+
+    Args:
+        table: of predictions. given: files that are read.
+
+    Raises:
+        OutputError: naming the file, or the folder cannot be made.
+    """
+    written = [table.resolve(), *(table.with_name(name).resolve() for name in _BESIDE)]
+    for read in (Path(each) for each in given if each is not None):
+        if read.resolve() in written:
+            raise OutputError(f"{read}: is read, and would be written over", remedy="choose another --out")
+    try:
+        table.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fault = f"{table.parent}: cannot be made ({error.strerror})"
+        raise OutputError(fault, remedy="choose another --out") from error
 
 
 def place_of_shard(out: Path, run: RunSettings) -> Path:

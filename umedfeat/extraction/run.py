@@ -19,7 +19,7 @@ from umedfeat.engine.local.here import Here, default_workers
 from umedfeat.engine.messages import Wishes
 from umedfeat.engine.protocols import Place
 from umedfeat.engine.seconds import StageSeconds
-from umedfeat.errors import Interrupted, SetupError, StoppedAtFailure, UmedfeatError
+from umedfeat.errors import Interrupted, OutputError, SetupError, StoppedAtFailure, UmedfeatError
 from umedfeat.extraction.asked import asked
 from umedfeat.extraction.oddities import mixed_intents, unused_windows
 from umedfeat.extraction.pictures import Pictures, pictures_in
@@ -35,6 +35,7 @@ from umedfeat.readers import settled
 from umedfeat.store import FeatureStore, Header, shard_path
 from umedfeat.store.resume import Resumption
 from umedfeat.terminal.progress import Progress, own_progress
+from umedfeat.terminal.words import counted
 
 __all__ = ["RunSettings", "Summary", "extract"]
 
@@ -173,6 +174,7 @@ def _embed_into(
     store = sink.store
     found, mine = portion.found, portion.sources
     resumed = store.resume(mine, found.sources, prune=run.prune)
+    _refuse_others(resumed, run, store.out)
     _tell(resumed, run)
     todo = resumed.todo
     encoder = place.encoder
@@ -200,6 +202,17 @@ def _embed_into(
     out = store.finish(run_log(summary, run, place.account()), packed)
     progress.close()
     return replace(summary, out=out)
+
+
+def _refuse_others(resumed: Resumption, run: RunSettings, out: Path) -> None:
+    """Where a run is to stand alone, nothing of other inputs is in its file."""
+    if run.alone and resumed.gone and not run.prune:
+        names = sorted(resumed.gone.values())
+        some = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+        raise OutputError(
+            f"{out}: holds {counted(len(names), 'item')} of other inputs: {some}",
+            remedy="give --out a folder of its own (--prune would remove them from this file)",
+        )
 
 
 def _tell(resumed: Resumption, run: RunSettings) -> None:

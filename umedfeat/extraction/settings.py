@@ -31,6 +31,7 @@ class RunSettings(Ruled):
         on_error: "continue", or "stop" at the first failed input.
         dtype: "float32" or "float16" features.
         prune: remove items whose inputs are no longer given from an output that is resumed.
+        alone: refuse an output that holds items of other inputs; else they are named and kept.
         scratch: folder for inputs at URLs while they are read (None: the one for temporary files).
         scratch_size: what may lie there at once, such as "50GB".
         cluster: a Ray cluster that computes instead of this machine; None: this machine.
@@ -46,6 +47,7 @@ class RunSettings(Ruled):
     on_error: str = setting("continue", OneOf(("continue", "stop")))
     dtype: str = setting("float32", OneOf(("float32", "float16")))
     prune: bool = False
+    alone: bool = False
     allow_failed: str = "0"
     cluster: ClusterSettings | None = None
     scratch: Path | None = None

@@ -29,6 +29,7 @@ from umedfeat.fewshot.parallel import in_order
 from umedfeat.fewshot.result import Budget, Fold, Predictions, ProbeResult, Significance
 from umedfeat.fewshot.settings import ProbeSettings
 from umedfeat.machine import usable_cores
+from umedfeat.terminal.words import counted
 
 __all__ = [
     "FEW_PATIENTS",
@@ -360,7 +361,9 @@ def small_test_notes(cohort: Cohort, name: str, patients: Ints) -> list[str]:
     """
     found = []
     if len(patients) < FEW_PATIENTS:
-        found.append(f"Test set {name!r} holds {len(patients)} patients: its intervals are wide and approximate.")
+        found.append(
+            f"Test set {name!r} holds {counted(len(patients), 'patient')}: its intervals are wide and approximate."
+        )
     if cohort.task == "regression":
         return found
     counts = cohort.carries[patients].sum(axis=0)

@@ -11,9 +11,11 @@ from umedfeat.errors import OutputError
 from umedfeat.naming import write_csv
 from umedfeat.prediction.apply import Predicted
 from umedfeat.prediction.external import Validation
-from umedfeat.report.validation_files import summary_of_validation
+from umedfeat.report.validation_files import forget_table, summary_of_validation
 
 __all__ = ["prediction_rows", "summary_of_predictions", "write_predictions"]
+
+_PATIENT_COLUMNS = ("patient", "items", "unlike_training_items")
 
 
 def prediction_rows(found: Predicted, validation: Validation | None = None) -> Iterator[dict[str, str]]:
@@ -39,8 +41,8 @@ def _patient_rows(found: Predicted) -> Iterator[dict[str, str]]:
         items = np.flatnonzero(patient == number)
         if name:
             flagged = int(found.flagged[items].sum())
-            counts = {"items": str(len(items)), "unlike_training_items": str(flagged)}
-            yield {"patient": str(name), **counts, **_chances(found, found.values[items].mean(axis=0))}
+            counts = dict(zip(_PATIENT_COLUMNS, (str(name), str(len(items)), str(flagged)), strict=True))
+            yield {**counts, **_chances(found, found.values[items].mean(axis=0))}
 
 
 def _chances(found: Predicted, values: Sequence[float]) -> dict[str, str]:
@@ -53,7 +55,8 @@ def _number(value: float) -> str:
 
 
 def write_predictions(found: Predicted, path: Path, validation: Validation | None = None) -> list[Path]:
-    """Write the items to ``path``, the patients to ``patients.csv`` beside it where patients are known.
+    """Write the items to ``path``, the patients to ``patients.csv`` beside it where patients are known; where none is,
+    that of an earlier run goes.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -64,6 +67,8 @@ def write_predictions(found: Predicted, path: Path, validation: Validation | Non
     ]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not files[1][1]:
+            forget_table(files[1][0], _PATIENT_COLUMNS)
         return [_csv(place, rows) for place, rows in files if rows]
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})", remedy="choose another --out") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,18 @@ from umedfeat.fewshot.result import Estimate
 from umedfeat.naming import write_csv
 from umedfeat.prediction.external import Validation
 
-__all__ = ["ESTIMATE_COLUMNS", "estimate_rows", "summary_of_validation", "write_validation"]
+__all__ = [
+    "ESTIMATE_COLUMNS",
+    "VALIDATION_FIGURES",
+    "estimate_rows",
+    "forget_table",
+    "forget_validation",
+    "summary_of_validation",
+    "write_validation",
+]
 
+#: Figures of a validation, as files beside its page.
+VALIDATION_FIGURES = ("scatter", "calibration", "roc", "decision_curve")
 ESTIMATE_COLUMNS = ("metric", "subgroup", "value", "low", "high", "interval", "patients", "items")
 
 
@@ -47,6 +57,32 @@ def write_validation(validation: Validation, folder: Path) -> Path:
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})", remedy="choose another --out") from error
     return path
+
+
+def forget_validation(folder: Path) -> None:
+    """Remove the table and the figures that an earlier run left: they would be taken for those of this one."""
+    if forget_table(folder / "validation.csv", ESTIMATE_COLUMNS):
+        for name in VALIDATION_FIGURES:
+            for path in (folder / "figures").glob(f"{name}.*"):
+                path.unlink(missing_ok=True)
+
+
+def forget_table(path: Path, columns: Sequence[str]) -> bool:
+    """Remove a table of ours, known by its first columns; anything else of that name stays.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    try:
+        with path.open(encoding="utf-8") as stream:
+            ours = stream.readline().startswith(",".join(columns) + ",")
+        if ours:
+            path.unlink()
+    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
+        return False
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be removed ({error.strerror})", remedy="choose another --out") from error
+    return ours
 
 
 def summary_of_validation(validation: Validation) -> dict[str, Any]:

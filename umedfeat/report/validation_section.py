@@ -18,9 +18,12 @@ from umedfeat.report.figures.agreement import calibration, confusion, roc, scatt
 from umedfeat.report.figures.axes import series_class
 from umedfeat.report.figures.decision import decision_curve
 from umedfeat.report.per_class import per_class
+from umedfeat.terminal.words import counted
 
 __all__ = ["ValidationSection", "calibration_sentences", "section_of", "validation_headline"]
 
+#: Where a figure has no interval, nothing follows from it.
+_TOO_FEW = "too few patients to tell whether the probabilities are right"
 Figure = tuple[Markup, list[tuple[str, str]]]
 
 
@@ -71,9 +74,11 @@ def section_of(validation: Validation) -> ValidationSection:
 def validation_headline(validation: Validation) -> str:
     """The primary metric on the new patients, and what it was in the study."""
     row = validation.estimate(validation.primary)
-    who = "patients" if validation.cohort.patients_known else "items, each taken as its own patient,"
+    noun, own = ("patient", "") if validation.cohort.patients_known else ("item", ", each taken as its own patient,")
     items = f" ({row.test_items} items)" if row.test_items != row.test_patients else ""
-    said = f"On {row.test_patients} {who}{items} that it was not trained on, {METRICS[row.metric].label} is"
+    said = (
+        f"On {counted(row.test_patients, noun)}{own}{items} that it was not trained on, {METRICS[row.metric].label} is"
+    )
     was = _studied(validation, row.metric)
     return f"{said} {with_interval(row)}{f'; in its study it was {was}' if was else ''}."
 
@@ -84,20 +89,18 @@ def calibration_sentences(validation: Validation) -> list[str]:
     for row in validation.estimates:
         if row.metric == INTERCEPT and math.isfinite(row.value):
             of = row.subgroup.removeprefix("class=") or validation.cohort.classes[-1]
-            word = _side(
-                row, 0.0, "less often than predicted", "more often than predicted", "about as often as predicted"
-            )
-            found.append(f"“{of}” occurs {word} (calibration intercept {with_interval(row)}; 0 is calibrated).")
+            words = ("less often than predicted", "more often than predicted", "about as often as predicted")
+            said = f"“{of}” occurs {_side(row, 0.0, *words)}" if row.interval else f"“{of}”: {_TOO_FEW}"
+            found.append(f"{said} (calibration intercept {with_interval(row)}; 0 is calibrated).")
         if row.metric == "calibration_slope" and not row.subgroup and math.isfinite(row.value):
-            word = _side(
-                row, 1.0, "too extreme", "too cautious", "neither too extreme nor too cautious, as far as seen"
-            )
-            found.append(f"Its probabilities are {word} (calibration slope {with_interval(row)}; 1 is calibrated).")
+            words = ("too extreme", "too cautious", "neither too extreme nor too cautious, as far as seen")
+            said = f"Its probabilities are {_side(row, 1.0, *words)}" if row.interval else f"Its spread: {_TOO_FEW}"
+            found.append(f"{said} (calibration slope {with_interval(row)}; 1 is calibrated).")
     return found
 
 
 def _side(row: Estimate, ideal: float, below: str, above: str, between: str) -> str:
-    if not row.interval or row.low <= ideal <= row.high:
+    if row.low <= ideal <= row.high:
         return between
     return below if row.high < ideal else above
 
@@ -133,8 +136,8 @@ def methods_of(validation: Validation) -> str:
     level = f"{settings.confidence:.0%}"
     told = (
         f"The classifier ({validation.part.classifier}) was fixed before these data were seen; nothing was refitted, "
-        f"recalibrated or chosen. It was applied to {row.test_items} labelled items of {row.test_patients} "
-        f"{'patients' if known else 'presumed patients'} (labels: {validation.label}). "
+        f"recalibrated or chosen. It was applied to {counted(row.test_items, 'labelled item')} of "
+        f"{counted(row.test_patients, 'patient' if known else 'presumed patient')} (labels: {validation.label}). "
         f"{level} intervals come from {settings.bootstrap} resamplings by {unit}, on the scale of each "
         "metric (score intervals for proportions and areas). "
         f"{covered_model(validation.task).sentence} "

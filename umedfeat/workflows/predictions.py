@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from umedfeat.extraction.evidence import Showing, evidence_of
-from umedfeat.extraction.predicting import place_of_shard, predict, table_at
+from umedfeat.extraction.predicting import claim, place_of_shard, predict, table_at
 from umedfeat.extraction.settings import RunSettings
 from umedfeat.fewshot.cohort.sources import Labelling
 from umedfeat.fewshot.settings import ProbeSettings
@@ -21,7 +21,7 @@ from umedfeat.prediction.overlap import trained_patients
 from umedfeat.prediction.saved import SavedProbe
 from umedfeat.report.prediction_files import write_predictions
 from umedfeat.report.prediction_page import write_prediction_page
-from umedfeat.report.validation_files import write_validation
+from umedfeat.report.validation_files import forget_validation, write_validation
 from umedfeat.terminal.bar import Bar
 from umedfeat.terminal.progress import Progress
 
@@ -95,7 +95,7 @@ def predict_and_report(
     probe.refuse_unknown(showing.class_name)
     place = table_at(Path(out))
     table = place_of_shard(place, run)
-    table.parent.mkdir(parents=True, exist_ok=True)
+    claim(table, [inputs, model, truth.labelling.path])
     with Bar("predict") as bar:
         found = predict(
             inputs,
@@ -111,7 +111,9 @@ def predict_and_report(
     trained = trained_patients(probe, Path(model))
     validation = validate_if_labelled(found, truth.labelling, truth.settings, known=truth.known, trained=trained)
     write_predictions(found, table, validation)
-    if validation is not None:
+    if validation is None:
+        forget_validation(table.parent)
+    else:
         write_validation(validation, table.parent)
     shown = replace(showing, weights=weights, device=device)
     source = None if images is None else Path(images)

@@ -49,6 +49,11 @@ class Labelling:
     unmatched: str = "stop"
     event: str = ""
 
+    @property
+    def path(self) -> Path | None:
+        """The file that is read, if any."""
+        return self.labels.path if isinstance(self.labels, LabelTable) else self.labels
+
     def of(self, table: FeatureTable) -> Labelled:
         """Find them; errors as of ``label_items``."""
         return label_items(

@@ -16,6 +16,8 @@ __all__ = ["THRESHOLDS", "benefit_of", "decision_curve"]
 
 #: Threshold probabilities of the curve.
 THRESHOLDS = np.linspace(0.01, 0.99, 99)
+#: Height of the frame where nobody is positive: there is harm to show, and no benefit.
+_NOBODY = 0.1
 
 
 def benefit_of(result: Judged, part: Predictions) -> npt.NDArray[np.float64]:
@@ -33,8 +35,8 @@ def decision_curve(result: Judged, parts: Sequence[Predictions]) -> tuple[Markup
     """
     hit = np.asarray(result.cohort.truth[parts[0].items]) == 1
     everybody = net_benefit(np.ones(len(hit)), hit, THRESHOLDS)
-    prevalence = float(hit.mean())
-    span = (-0.15 * prevalence, prevalence * 1.08)
+    most = float(hit.mean()) or _NOBODY
+    span = (-0.15 * most, most * 1.08)
     axes = Axes(
         (0.0, 1.0),
         span,
