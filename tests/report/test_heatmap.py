@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +69,34 @@ def test_geojson_and_ome_tiff_hold_the_scores(tmp_path: Path) -> None:
     places = tiles.corners // 448
     np.testing.assert_allclose(values[places[:, 1], places[:, 0]], tiles.scores, rtol=1e-6)
     assert np.isnan(values).sum() == values.size - len(tiles.scores)
+
+
+def test_values_have_a_scale_of_their_own() -> None:
+    """Ages of 40 to 64 are not all "1"."""
+    tiles = _tiles()
+    years = replace(tiles, scores=40 + 24 * tiles.scores, span=(40.0, 64.0), name="value")
+    np.testing.assert_allclose(years.colours, tiles.colours, atol=1)  # halves are rounded either way
+    thumbnail = np.full((64, 80, 3), 240, np.uint8)
+    assert len(np.unique(np.asarray(paint(years, thumbnail, tiles.size[0] / 80)).reshape(-1, 3), axis=0)) > 20
+    assert set(replace(years, span=(50.0, 50.0)).colours.tolist()) <= {0, 255}
+
+
+def test_tiles_of_oblong_pixels_are_oblong_in_pixels(tmp_path: Path) -> None:
+    """At 0.25 by 0.5 µm a tile of 112 µm is 448 pixels wide and 224 high."""
+    corners = np.array([[0, 0], [448, 0], [0, 224], [448, 224]])
+    tiles = ScoredTiles(corners, np.array([0.1, 0.2, 0.3, 0.4]), 448.0, (896, 448), 0.25, "P(x)", aspect=2.0)
+    found = score_map(tiles, 32.0)
+    np.testing.assert_allclose(found[[0, 0, 13, 13], [0, 27, 0, 27]], tiles.scores, rtol=1e-6)
+    write_geojson(tiles, tmp_path / "a.geojson")
+    features = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    assert np.ptp(features[0]["geometry"]["coordinates"][0], axis=0).tolist() == [448, 224]
+    write_ome_tiff(tiles, tmp_path / "a.ome.tif")
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        assert re.findall('PhysicalSize[XY]="([^"]+)"', file.ome_metadata or "") == ["56.0", "112.0"]
+        assert file.asarray().shape == (2, 4)
+
+
+def test_tiles_off_the_grid_do_not_ask_for_a_map_as_large_as_the_slide(tmp_path: Path) -> None:
+    tiles = ScoredTiles(np.array([[0, 0], [1, 448]]), np.array([0.1, 0.9]), 448.0, (90_000, 1_000), 0.25, "P(x)")
+    write_ome_tiff(tiles, tmp_path / "a.ome.tif")
+    assert max(tifffile.imread(tmp_path / "a.ome.tif").shape) <= 8192

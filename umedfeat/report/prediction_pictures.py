@@ -127,19 +127,39 @@ def draw_all(
     single = [item for item in shown if counts[item] == 1][:_MOST_SEEN]
     shown = [item for item in shown if counts[item] > 1] + single
     with FeatureFile(found.table.path) as file:
+        span = _span(found, file, shown)
         return {
-            item: _drawn(found, file, item, fixed if fixed >= 0 else int(found.best[item]), folder, behind)
+            item: _drawn(found, file, item, fixed if fixed >= 0 else int(found.best[item]), folder, behind, span)
             for item in shown
         }
 
 
-def _drawn(found: Predicted, file: FeatureFile, item: int, column: int, folder: Path, behind: Images) -> Evidence:
+def _span(found: Predicted, file: FeatureFile, shown: Sequence[int]) -> tuple[float, float]:
+    """What the ends of the colours stand for: 0 and 1, or of values the least and the largest of all tiles."""
+    tiled = np.asarray(file.items["tile_extent"])[found.table.number] > 0
+    slides = [item for item in shown if tiled[item]]
+    if found.probe.classes or not slides:
+        return 0.0, 1.0
+    scores = [region_scores(found.probe, file, str(found.table.ids[item]), 0) for item in slides]
+    return min(float(each.min()) for each in scores), max(float(each.max()) for each in scores)
+
+
+def _drawn(
+    found: Predicted,
+    file: FeatureFile,
+    item: int,
+    column: int,
+    folder: Path,
+    behind: Images,
+    span: tuple[float, float],
+) -> Evidence:
     """Scores of one item's regions for one class: pictures and files for slides, a curve for volumes.
 
     Args:
         item: of the table. column: of the class.
         folder: of the page; heatmaps go to ``folder/heatmaps``: PNG, GeoJSON and OME-TIFF.
         behind: the images; a slide that is not among them gets its heatmap on white.
+        span: scores at the ends of the colours; attention goes from 0 to 1.
     """
     name, number = str(found.table.ids[item]), int(found.table.number[item])
     facts = {key: values[number] for key, values in file.items.items()}
@@ -149,9 +169,13 @@ def _drawn(found: Predicted, file: FeatureFile, item: int, column: int, folder: 
         scores["attention"] = attention
     if float(facts["tile_extent"]) > 0:
         corners = file.coords(name)
-        return Evidence(
-            {what: _heatmap(_tiles(corners, each, facts, what), name, folder, behind) for what, each in scores.items()}
-        )
+        drawn = {
+            _caption(what): replace(
+                _tiles(corners, each, facts, what), span=(0.0, 1.0) if what == "attention" else span
+            )
+            for what, each in scores.items()
+        }
+        return Evidence({caption: _heatmap(tiles, name, folder, behind) for caption, tiles in drawn.items()})
     slices = np.asarray(file.tiles("slice", name), dtype=np.intp)
     if len(slices) < 2:
         return Evidence({}, seen=next(iter(behind.pictures(name, slices.tolist(), folder).values()), ""))
@@ -171,10 +195,19 @@ def _score_name(found: Predicted, column: int) -> str:
     return f"P({found.probe.classes[column]})" if found.probe.classes else "value"
 
 
-def _tiles(corners: Any, scores: Floats, facts: Mapping[str, Any], name: str) -> ScoredTiles:
-    mpp = float(facts["mpp_x"])
-    size = (int(facts["width"]), int(facts["height"]))
-    return ScoredTiles(corners, scores, float(facts["tile_extent"]), size, mpp if mpp > 0 else None, name)
+def _tiles(corners: Any, scores: Floats, facts: Mapping[str, Any], name: str, span: tuple[float, float]) -> ScoredTiles:
+    across, down = float(facts["mpp_x"]), float(facts["mpp_y"])
+    known = across > 0 and down > 0
+    return ScoredTiles(
+        corners,
+        scores,
+        float(facts["tile_extent"]),
+        (int(facts["width"]), int(facts["height"])),
+        across if known else None,
+        name,
+        span,
+        aspect=down / across if known else 1.0,
+    )
 
 
 def _heatmap(tiles: ScoredTiles, name: str, folder: Path, behind: Images) -> str:
