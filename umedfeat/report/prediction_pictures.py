@@ -169,13 +169,11 @@ def _drawn(
         scores["attention"] = attention
     if float(facts["tile_extent"]) > 0:
         corners = file.coords(name)
-        drawn = {
-            _caption(what): replace(
-                _tiles(corners, each, facts, what), span=(0.0, 1.0) if what == "attention" else span
-            )
+        tiles = [
+            _tiles(corners, each, facts, what, (0.0, 1.0) if what == "attention" else span)
             for what, each in scores.items()
-        }
-        return Evidence({caption: _heatmap(tiles, name, folder, behind) for caption, tiles in drawn.items()})
+        ]
+        return Evidence({_caption(each.name): _heatmap(each, name, folder, behind) for each in tiles})
     slices = np.asarray(file.tiles("slice", name), dtype=np.intp)
     if len(slices) < 2:
         return Evidence({}, seen=next(iter(behind.pictures(name, slices.tolist(), folder).values()), ""))
