@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import umedfeat
 from umedfeat.cli import run
 from umedfeat.fewshot import ProbeSettings
 from umedfeat.fewshot.result import ProbeResult
-from umedfeat.report.figures.axes import linear_ticks
+from umedfeat.report.figures.axes import Axes, linear_ticks
 from umedfeat.report.figures.embedding_map import MOST_POINTS, principal_plane
 from umedfeat.report.headline import headlines
 from umedfeat.report.methods import methods_text
@@ -190,3 +191,57 @@ def test_nothing_unbreakable_widens_a_narrow_page_and_no_tip_says_nan() -> None:
     page = render_report(study(2))
     assert "td.text { white-space: normal; min-width: min(14em, 40vw); overflow-wrap: anywhere; }" in page
     assert "nan]" not in page and "1 draws" not in page
+
+
+def _quick(labels: Any, **options: Any) -> ProbeResult:
+    cases = gaussian_cases(40, 1, 8)
+    quick: dict[str, Any] = {"fractions": (1.0,), "bootstrap": 100, "classifiers": ("linear",)}
+    return umedfeat.probe(cases.features, labels, cases.patients, **quick | options)
+
+
+def test_a_centre_of_one_class_has_a_page_and_no_drop() -> None:
+    labels = ["ab"[k % 2] for k in range(40)]
+    centre = ["A" if k % 2 == 0 and k < 20 else "BC"[k // 2 % 2] for k in range(40)]
+    result = _quick(labels, loco="centre", meta={"centre": centre})
+    page, text = checked(render_report(result)), render_study(result)
+    assert "nan" not in text.split() and "+nan" not in text and "undefined" in text
+    assert "Left out, centre=A: macro-F1 is not defined there" in " ".join(text.split())
+    assert page.count("Is acting on it worth it?") == 6
+
+
+def test_class_names_that_steer_a_terminal_are_shown_as_they_are_written(tmp_path: Path) -> None:
+    labels = [f"{'a' + chr(27) + '[31m' if k % 2 else chr(0x202E) + 'b'}" for k in range(40)]
+    result = _quick(labels, meta={"centre": [chr(27) + "AB"[k // 2 % 2] for k in range(40)]}, subgroups=("centre",))
+    write_report(result, tmp_path)
+    for text in (render_study(result), (tmp_path / "report.html").read_text(encoding="utf-8")):
+        assert chr(27) not in text and chr(0x202E) not in text
+    assert result.cohort.classes == ("\\u202eb", "a\\u001b[31m")
+
+
+def test_a_terminal_table_holds_only_what_is_there() -> None:
+    outcome = np.stack([np.arange(1.0, 41.0), np.arange(40) % 2], axis=1)
+    survival = render_study(_quick(outcome, task="survival"))
+    assert survival.count("C-index") == 3 and "time to an event" in survival  # headline, table, curve
+    assert "Mean over draws" not in survival
+    many = render_study(_quick([f"k{k // 2:02d}" for k in range(40)], on_missing_class="skip"))
+    assert "20 classes: k00, k01, k02 … k19" in " ".join(many.split())
+
+
+def test_where_draws_agree_it_does_not_matter_whom_one_labels() -> None:
+    easy = gaussian_cases(40, 1, 8, shift=30.0)
+    chosen = ProbeSettings(fractions=(0.1, 1.0), repeats=2, bootstrap=100, classifiers=("prototype",))
+    assert "It matters" not in render_study(umedfeat.probe(easy.features, easy.labels, settings=chosen))
+
+
+def test_p_values_that_were_computed_are_shown_and_not_advised() -> None:
+    options: dict[str, Any] = {"cv": 2, "cv_repeats": 1, "classifiers": ("prototype",)}
+    labels = ["ab"[k % 2] for k in range(40)]
+    assert "P-values need" in render_study(_quick(labels, **options))
+    text = " ".join(render_study(_quick(labels, permutations=19, **options)).split())
+    assert "P-values need" not in text and "chance 0.500, p = " in text and "cross-validation" in text
+    assert "repeated 1 times" not in methods_text(_quick(labels, **options))
+
+
+def test_large_values_do_not_run_into_the_name_of_their_axis() -> None:
+    short, long = (Axes((0, 1), (0, 1), [], [(0.5, text)], "x", "y", "t") for text in ("0.5", "123456789"))
+    assert short.left == 64 and long.left > 95

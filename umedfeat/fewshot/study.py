@@ -24,7 +24,7 @@ from umedfeat.fewshot.draws.draws import Draw, plan_draws
 from umedfeat.fewshot.draws.splits import divide, refuse_leaks
 from umedfeat.fewshot.evaluate import Evaluation, drops_between, evaluate
 from umedfeat.fewshot.metrics.metrics import PRIMARY
-from umedfeat.fewshot.metrics.significance import significance_of
+from umedfeat.fewshot.metrics.significance import permutable, significance_of
 from umedfeat.fewshot.parallel import in_order
 from umedfeat.fewshot.result import Budget, Fold, Predictions, ProbeResult, Significance
 from umedfeat.fewshot.settings import ProbeSettings
@@ -60,8 +60,9 @@ NO_PATIENTS = (
 )
 _FOLDS_NOTE = (
     "Cross-validation tests on every patient, but the folds train on one another's patients (a hold-out has none of "
-    "this). P-values need --permutations."
+    "this)."
 )
+_NO_P = " P-values need --permutations."
 #: Features from which on a few of them may carry too much.
 _MANY_FEATURES = 100
 
@@ -330,7 +331,7 @@ def plan_warnings(study: Study) -> list[str]:
     if lost:
         found.append(f"Left out of the {cohort.task} study, which it cannot learn: {', '.join(lost)}.")
     if study.settings.cv:
-        found.append(_FOLDS_NOTE)
+        found.append(_FOLDS_NOTE + _NO_P * (not study.settings.permutations and permutable(cohort)))
     return [*found, *_small_tests(study)]
 
 
@@ -360,14 +361,13 @@ def small_test_notes(cohort: Cohort, name: str, patients: Ints) -> list[str]:
         name: of the test set. patients: (P,) numbers of its patients.
     """
     found = []
+    counts = cohort.carries[patients].sum(axis=0) if cohort.task != "regression" else np.array([len(patients)])
+    smallest = int(counts.min())
     if len(patients) < FEW_PATIENTS:
-        found.append(
-            f"Test set {name!r} holds {counted(len(patients), 'patient')}: its intervals are wide and approximate."
-        )
+        wide = ": its intervals are wide and approximate" if smallest > 1 else ""
+        found.append(f"Test set {name!r} holds {counted(len(patients), 'patient')}{wide}.")
     if cohort.task == "regression":
         return found
-    counts = cohort.carries[patients].sum(axis=0)
-    smallest = int(counts.min())
     names = [repr(cohort.requirement_names[k]) for k in np.flatnonzero(counts == smallest)]
     if not smallest:
         there = _present(cohort, counts)

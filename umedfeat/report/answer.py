@@ -69,8 +69,9 @@ def operating_sentence(result: ProbeResult) -> str:
     prevalence = result.estimate(classifier, budget.name, "prevalence", result.test_sets[0])
     positive = result.cohort.classes[result.positive]
     sensitivity, specificity, ppv, npv = (_percent(found[name]) for name in OPERATING)
+    where = f"In the test set “{result.test_sets[0]}”, calling" if len(result.test_sets) > 1 else "Calling"
     return (
-        f"Calling everything above a probability of {result.settings.threshold:g} “{positive}”, the {classifier} "
+        f"{where} everything above a probability of {result.settings.threshold:g} “{positive}”, the {classifier} "
         f"probe finds {sensitivity} of the items with it (sensitivity) and clears {specificity} of those without "
         f"(specificity). Where {prevalence.value:.0%} have it, as here, a positive answer is right in {ppv} (PPV) and "
         f"a negative one in {npv} (NPV)."

@@ -20,6 +20,10 @@ _NAMES = {
 }
 
 
+#: Less is no difference in three decimals.
+_SEEN = 0.0005
+
+
 def headlines(result: ProbeResult) -> list[str]:
     """What the smallest amount of data reaches against the largest; then what is lost in other centres."""
     metric, test_set = METRICS[result.primary].label, result.test_sets[0]
@@ -49,7 +53,7 @@ def headlines(result: ProbeResult) -> list[str]:
         level = chance_level(result.primary, len(result.cohort.classes))
         chance = f" (chance {level:.3f})" if math.isfinite(level) else ""
         lines.append(f"{sentence}{chance}. {_names(first)}, {tested}.")
-        if small.draws > 1:
+        if small.draws > 1 and small.maximum - small.minimum >= _SEEN:
             lines.append(
                 f"{_varied(result, small, patients[small.budget])} {small.minimum:.3f} to {small.maximum:.3f}."
             )
@@ -110,6 +114,8 @@ def _names(classifier: str) -> str:
 
 
 def _drop(drop: Drop) -> str:
+    if not math.isfinite(drop.drop):
+        return f"Left out, {drop.external}: {METRICS[drop.metric].label} is not defined there ({_kept(drop.budget)})."
     if drop.drop >= 0:
         change, low, high = "falls", drop.low, drop.high
     else:

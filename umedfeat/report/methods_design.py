@@ -44,9 +44,10 @@ def _folds(result: ProbeResult) -> str:
     there = {row.metric for row in result.estimates}
     ranked = [METRICS[name].label for name in _RANKED if name in there]
     within = f", for {', '.join(ranked)} of each fold on its own" if ranked else ""
+    times = "once" if settings.cv_repeats == 1 else f"repeated {settings.cv_repeats} times"
     return (
         f"Performance was estimated by patient-level {settings.cv}-fold cross-validation with out-of-fold predictions, "
-        f"repeated {settings.cv_repeats} times; metrics were computed on the predictions of all folds together{within}."
+        f"{times}; metrics were computed on the predictions of all folds together{within}."
     )
 
 
@@ -85,6 +86,6 @@ def _pools(result: ProbeResult) -> str:
 def _drawn(result: ProbeResult) -> str:
     if result.budgets[0].shots:
         return "at random, so many (shots) of each class, nested"
-    if result.task == "regression":
+    if result.task == "regression" or result.cohort.carries.shape[1] < 2:
         return f"at random, each {_shared(result)} in proportion, nested"
     return f"at random, each {_shared(result)} in proportion and at least one patient of each, nested"

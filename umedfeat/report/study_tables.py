@@ -58,8 +58,9 @@ def subgroups_of(result: ProbeResult) -> list[Subgroup]:
 
 
 def shown_drops(result: ProbeResult) -> list[Drop]:
-    """Those of the primary metric, one group of patients after the other."""
-    return sorted((drop for drop in result.drops if drop.metric == result.primary), key=lambda drop: drop.external)
+    """Those of the primary metric that are defined, one group of patients after the other."""
+    there = (drop for drop in result.drops if drop.metric == result.primary and math.isfinite(drop.drop))
+    return sorted(there, key=lambda drop: drop.external)
 
 
 def table_of(result: ProbeResult, test_set: str, metrics: list[str]) -> list[Row]:

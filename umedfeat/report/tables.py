@@ -10,7 +10,7 @@ from umedfeat.fewshot.coverage import Coverage, covered, covered_differences, co
 from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import Comparison, DataNeeded, Estimate, ProbeResult, Sanity
 from umedfeat.fewshot.study import Study, flow_of, plan_warnings
-from umedfeat.report.answer import operating_sentence, positive_sentence
+from umedfeat.report.answer import classifiers_of, operating_sentence, positive_sentence
 from umedfeat.report.headline import comparison_headlines, headlines
 from umedfeat.report.study_tables import shown_drops
 from umedfeat.terminal.tables import render_table
@@ -24,8 +24,9 @@ _SECOND = {
     "ordinal": "auroc",
     "multilabel": "auprc",
     "regression": "spearman",
-    "survival": "c_index",
 }
+#: Classes that are named; of more the first and the last.
+_MOST_CLASSES = 12
 _WIDTH = 40
 T = TypeVar("T")
 
@@ -37,8 +38,9 @@ def render_study(result: ProbeResult) -> str:
     for test_set in result.test_sets:
         parts += [_table(result, test_set), _curve(result, test_set)]
     parts += _said(covered(result.estimates, result.task))
-    if result.drops:
+    if shown_drops(result):
         parts += [_drops(result), *_said(covered_drops(result.drops, result.task))]
+    parts += _against_chance(result)
     parts += [_sanity(check) for check in result.sanity]
     parts += [_note(warning) for warning in result.warnings]
     return "\n\n".join(parts)
@@ -67,13 +69,28 @@ def _sanity(check: Sanity) -> str:
     )
 
 
+def _against_chance(result: ProbeResult) -> list[str]:
+    """Of the first classifier with the most data, on each test set."""
+    budget, classifier = result.budgets[-1].name, classifiers_of(result)[0]
+    rows = [row for row in result.significance if (row.classifier, row.budget) == (classifier, budget)]
+    return [
+        textwrap.fill(
+            f"{row.classifier}, {row.budget}, {row.test_set}: {METRICS[row.metric].label} {row.value:.3f}, chance "
+            f"{row.chance:.3f}, p = {row.p:.3g} ({row.permutations} permutations of the labels).",
+            80,
+        )
+        for row in rows
+    ]
+
+
 def render_plan(study: Study) -> str:
     """What ``--dry-run`` shows: the cohort flow, and patients per budget and class."""
     cohort = study.cohort
     flow = [[step.name, step.items, step.patients or "", step.note] for step in (*cohort.flow, *flow_of(study))]
-    header = ["budget", "patients", "of", "items", "draws", *cohort.classes]
+    few = len(cohort.classes) <= _MOST_CLASSES
+    header = ["budget", "patients", "of", "items", "draws", *(cohort.classes if few else ("a class",))]
     rows = [
-        [b.name, b.n_patients, b.n_pool, f"{b.n_items:.1f}", b.repeats, *(f"{n:.1f}" for n in b.per_class)]
+        [b.name, b.n_patients, b.n_pool, f"{b.n_items:.1f}", b.repeats, *_per_class(b.per_class, few)]
         for b in study.budgets
     ]
     notes = [_note(warning) for warning in plan_warnings(study)]
@@ -81,13 +98,23 @@ def render_plan(study: Study) -> str:
     return "\n\n".join([*tables, *notes])
 
 
+def _per_class(counts: Sequence[float], few: bool) -> list[str]:
+    return [f"{n:.1f}" for n in counts] if few else [f"{min(counts):.1f} to {max(counts):.1f}"]
+
+
 def _headline(result: ProbeResult) -> str:
     patients = len(set(result.cohort.patients.tolist()))
-    classes = ", ".join(result.cohort.classes) if result.cohort.classes else "a number"
+    classes = _named(result.cohort.classes) or ("time to an event" if result.task == "survival" else "a number")
     who = f"{patients} patients" if result.cohort.patients_known else "no patient information"
     what = f"{result.task} on {result.label or 'labels'} ({classes})"
     line = f"{result.encoder or 'features'}: {len(result.cohort.ids)} items, {who}; {what}"
     return textwrap.fill(line, 80)
+
+
+def _named(classes: Sequence[str]) -> str:
+    if len(classes) <= _MOST_CLASSES:
+        return ", ".join(classes)
+    return f"{len(classes)} classes: {', '.join(classes[:3])} … {classes[-1]}"
 
 
 def _row(estimate: Estimate) -> str:
@@ -98,21 +125,29 @@ def _row(estimate: Estimate) -> str:
 
 
 def _table(result: ProbeResult, test_set: str) -> str:
-    primary, second = result.primary, _SECOND[result.task]
+    metrics = [name for name in (result.primary, _SECOND.get(result.task)) if name]
     rows = []
     classifiers = list(dict.fromkeys(part.classifier for part in result.predictions))
     for budget in result.budgets_of(test_set):
         for classifier in classifiers:
-            first, other = (result.estimate(classifier, budget.name, metric, test_set) for metric in (primary, second))
+            first, *others = (result.estimate(classifier, budget.name, metric, test_set) for metric in metrics)
             spread = f"±{first.sd:.3f}" if first.draws > 1 else ""
-            rows.append([budget.name, budget.n_patients, classifier, _row(first), spread, _row(other)])
-    count = result.estimate(classifiers[0], result.budgets[0].name, primary, test_set)
-    title = (
-        f"{test_set}: {count.test_items} items of {count.test_patients} patients\n"
-        f"Mean over draws [{result.settings.confidence:.0%} interval], ±SD over draws"
-    )
-    header = ["budget", "patients", "classifier", METRICS[primary].label, "", METRICS[second].label]
-    if not any(row[4] for row in rows):
+            rows.append([budget.name, budget.n_patients, classifier, _row(first), spread, *map(_row, others)])
+    count = result.estimate(classifiers[0], result.budgets[0].name, result.primary, test_set)
+    who = "patients" if result.cohort.patients_known else "items"
+    tested = f"{count.test_items} items" + f" of {count.test_patients} patients" * result.cohort.patients_known
+    several = any(row[4] for row in rows)
+    what = ("Mean over draws", ", ±SD over draws") if several else ("Value", "")
+    title = f"{test_set}: {tested}\n{what[0]} [{result.settings.confidence:.0%} interval]{what[1]}"
+    header = [
+        "budget",
+        who,
+        "classifier",
+        METRICS[metrics[0]].label,
+        "",
+        *(METRICS[name].label for name in metrics[1:]),
+    ]
+    if not several:
         header, rows = _without(header, 4), [_without(row, 4) for row in rows]
     return title + "\n\n" + render_table(header, rows)
 
@@ -128,7 +163,8 @@ def _curve(result: ProbeResult, test_set: str) -> str:
     for classifier in classifiers:
         for budget in result.budgets:
             estimate = result.estimate(classifier, budget.name, result.primary, test_set)
-            lines.append(f"{classifier:>9} {budget.name:>9} {_bar(estimate)} {estimate.value:.3f}")
+            value = f"{estimate.value:.3f}" if estimate.value == estimate.value else "undefined"
+            lines.append(f"{classifier:>9} {budget.name:>9} {_bar(estimate)} {value}")
     return "\n".join(lines)
 
 
@@ -217,7 +253,7 @@ def data_needed_sentence(row: DataNeeded) -> str:
         if row.share == float("inf")
         else f"reaches it with {_share(row.share, row.smallest)} of the patients"
     )
-    bounds = f"{row.confidence * 100:g} % interval {low} to {high}"
+    bounds = f"{row.confidence * 100:g} % interval {low}" + f" to {high}" * (low != high)
     return f"{row.encoder}, {row.classifier}, {row.test_set}: {verdict}. Point estimate: it {estimate} ({bounds})."
 
 

@@ -18,6 +18,7 @@ from umedfeat.fewshot.cohort.labels import MISSING, Target, as_text, encode, enc
 from umedfeat.fewshot.cohort.selection import order_of
 from umedfeat.fewshot.cohort.twins import find_twins, screened
 from umedfeat.fewshot.settings import ProbeSettings, Task
+from umedfeat.naming import printable
 
 __all__ = ["build_cohort", "build_known", "in_range", "refuse_shapes", "relabelled"]
 
@@ -116,7 +117,7 @@ def _assembled(
         task=target.task,
         truth=target.truth,
         classes=target.classes,
-        meta={name: np.asarray(column, dtype=np.str_) for name, column in (meta or {}).items()},
+        meta={name: _shown(np.asarray(column, dtype=np.str_)) for name, column in (meta or {}).items()},
         embedding=embedding,
         rows=rows,
         row_item=row_item,
@@ -125,6 +126,12 @@ def _assembled(
         twins=tuple((int(patient[a]), int(patient[b]), str(ids[a]), str(ids[b])) for a, b in twins.identical),
         warnings=(*_notes(target, settings, patient, names), *screened(twins, ids, patient, target)),
     )
+
+
+def _shown(column: Texts) -> Texts:
+    """(I,) values that terminal, page and table can show."""
+    values, place = np.unique(column, return_inverse=True)
+    return np.asarray([printable(value) for value in values.tolist()], dtype=np.str_)[place]
 
 
 def in_range(rows: Rows) -> Rows:

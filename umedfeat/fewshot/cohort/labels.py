@@ -13,6 +13,7 @@ from umedfeat.arrays import Floats
 from umedfeat.errors import CohortError
 from umedfeat.fewshot.cohort.selection import order_of
 from umedfeat.fewshot.settings import Task
+from umedfeat.naming import printable
 
 __all__ = ["MISSING", "Target", "as_text", "encode", "encode_known", "infer_task", "numbers_of", "survival_target"]
 
@@ -80,6 +81,7 @@ def encode(texts: Sequence[str], task: str, order: Sequence[str] = ()) -> Target
     Raises:
         CohortError: constant labels, labels that do not fit the task.
     """
+    texts = [printable(text) for text in texts]
     chosen: Task = infer_task(texts) if task == "auto" else task  # type: ignore[assignment]
     if len(set(texts)) < 2:
         shown = repr(texts[0]) if texts else "nothing"
@@ -101,6 +103,7 @@ def encode_known(texts: Sequence[str], task: Task, classes: tuple[str, ...]) -> 
     Raises:
         CohortError: a label that it does not know, or that does not fit the task.
     """
+    texts = [printable(text) for text in texts]
     if task == "regression":
         return Target(task, _regression(texts), ())
     sets = _label_sets(texts) if task == "multilabel" else [{text} for text in texts]

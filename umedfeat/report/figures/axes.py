@@ -12,8 +12,10 @@ __all__ = ["Axes", "linear_ticks", "series_class"]
 
 #: Colours of the page for series (CSS classes s0 … s6).
 _SERIES = 7
-#: Height of a line of text.
+#: Height of a line of text, width of a digit, and what stands beside the ticks of the y axis.
 _ROW = 15
+_LETTER = 7.5
+_BESIDE = 32
 
 
 def series_class(number: int) -> str:
@@ -28,6 +30,7 @@ class Axes:
     Attributes:
         x, y: (low, high) of the data shown, low < high.
         x_ticks, y_ticks: (place, text, which may have several lines).
+        left: at least so much beside the frame, more where the ticks need it.
         bottom: height below the frame; 0 leaves room for the ticks and the label.
         title: what a screen reader says.
     """
@@ -49,6 +52,8 @@ class Axes:
     def __post_init__(self) -> None:
         rows = max((text.count("\n") + 1 for _, text in self.x_ticks), default=0)
         self.bottom = self.bottom or 34 + _ROW * rows
+        longest = max((len(text) for _, text in self.y_ticks), default=0)
+        self.left = max(self.left, _BESIDE + _LETTER * longest)
 
     def px(self, value: float) -> float:
         """Place of an x value."""
