@@ -125,6 +125,15 @@ def test_every_excluded_kind_of_object_is_skipped_with_its_reason(tmp_path: Path
         assert what in told[kind]
 
 
+@pytest.mark.parametrize("derived", [False, True])
+def test_slices_side_by_side_in_one_image_are_not_shown_as_one_slice(tmp_path: Path, derived: bool) -> None:
+    """Siemens' functional and diffusion series: an image is a volume."""
+    series(tmp_path, STEPS, "MR", ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])
+    found = find(tmp_path, Policy(volume=VolumePolicy(include_derived=derived)))
+    assert not found.sources and len(found.skipped) == 5
+    assert all("mosaic" in skipped.reason and "dcm2niix" in skipped.reason for skipped in found.skipped)
+
+
 def test_real_reports_plans_and_waveforms_are_skipped() -> None:
     folder = Path(DATA_ROOT, "test_files")
     names = ["test-SR.dcm", "rtplan.dcm", "waveform_ecg.dcm", "rtdose.dcm"]

@@ -29,7 +29,7 @@ _NO_IMAGE = {
     "104.": "encapsulated document",
     "67": "real-world value map",
 }
-_PROJECTIONS = {"MIP", "MINIP", "MPR", "PROJECTION IMAGE", "MOSAIC", "MAXIMUM INTENSITY PROJECTION", "SUBTRACTION"}
+_PROJECTIONS = {"MIP", "MINIP", "MPR", "PROJECTION IMAGE", "MAXIMUM INTENSITY PROJECTION", "SUBTRACTION"}
 #: What a scanner computes from the images of an acquisition and declares as DERIVED.
 _MAPS = {
     "ADC", "EADC", "FA", "TRACEW", "ISOTROPIC", "CBF", "CBV", "RCBF", "RCBV", "RELCBF", "RELCBV", "MTT", "RELMTT",
@@ -93,6 +93,8 @@ def not_an_image(header: DicomHeader, *, include_derived: bool) -> str | None:
         return f"no pixels ({sop_name(kind)})"
     if "LOCALIZER" in header.image_type:
         return "localizer"
+    if "MOSAIC" in header.image_type and header.modality == "MR":
+        return "a mosaic, its slices side by side in one image: convert the series with dcm2niix, and give the NIfTI"
     if not include_derived and header.modality in _CROSS_SECTIONAL:
         values = set(header.image_type)
         computed = header.image_type[:1] == ("DERIVED",) and bool(_MAPS & values)
