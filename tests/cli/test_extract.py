@@ -238,6 +238,7 @@ def test_dry_run_writes_nothing(
         (["info", "in/image0.png"], "not a feature file"),
         (["probe"], "feats.h5"),
         (["nonsense"], "No such command"),
+        (["extrct"], "'extract'"),
     ],
 )
 def test_errors_are_one_line_with_the_remedy(

@@ -86,13 +86,28 @@ def test_keys_are_the_options(tmp_path: Path) -> None:
         ("tile-sise = 3", "did you mean tile-size?"),
         ("[extrct]\nmpp = 1", "did you mean extract?"),
         ("mpp = ", "is not TOML"),
-        ('config = "other.toml"', "no option"),
+        ('config = "other.toml"', "no option of `umedfeat extract` (see --help)"),
+        ("image-size = true", "image-size = true: a value of another kind"),
+        ("[extract]\ninput = {path = 'a'}", "another kind (input: A file"),
+        ("input = [['a']]", "another kind"),
+        ("mpp = 2020-01-01", "another kind"),
+        ("overwrite = [true]", "another kind"),
+        ("image-size = 1\nimage_size = 2", "image-size and image_size are one option"),
     ],
 )
 def test_what_is_not_understood_is_refused(text: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(SetupError) as caught:
         defaults_of(read_config(write(tmp_path, text)), command_of("extract"), "study.toml")
     assert told in f"{caught.value} {caught.value.remedy}"
+
+
+def test_a_flag_as_a_number_and_a_mark_of_the_byte_order(tmp_path: Path) -> None:
+    content = read_config(write(tmp_path, "\ufeffkeep-ids = 0\noverwrite = 'yes'\nverbose = 2"))
+    assert defaults_of(content, command_of("extract"), "study.toml") == {
+        "keep_ids": "0",
+        "runsettings_overwrite": "yes",
+        "verbose": 2,
+    }
 
 
 @pytest.fixture
@@ -105,7 +120,9 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_command_line_wins_over_the_file(pictures: Path, tmp_path: Path) -> None:
+def test_the_command_line_wins_over_the_file(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "feats.h5"
     keys = {"input": str(pictures), "out": str(out), "encoder": "efficientnet-lite0", "fit": "crop", "quiet": True}
     lines = [f"{key} = {'true' if value is True else repr(value)}" for key, value in keys.items()]
@@ -115,10 +132,12 @@ def test_the_command_line_wins_over_the_file(pictures: Path, tmp_path: Path) -> 
         assert file.header.policy["image"]["fit"] == "crop"
         assert file.header.policy["image"]["size"] == 32
     config.write_text("image-size = 'large'")
+    capsys.readouterr()
     assert run(["extract", "--config", str(config), "--input", str(pictures)]) == 2
+    assert "'large' is not a valid integer range. (in study.toml)" in capsys.readouterr().err
 
 
-def test_features_like_those_of_a_file(pictures: Path, tmp_path: Path) -> None:
+def test_features_like_those_of_a_file(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = tmp_path / "first.h5", tmp_path / "second.h5"
     few = ["--input", str(pictures), "--workers", "1", "-q"]
     assert run(["extract", *few, "-o", str(first), "-e", "efficientnet-lite0", "--image-size", "32"]) == 0
@@ -133,3 +152,9 @@ def test_features_like_those_of_a_file(pictures: Path, tmp_path: Path) -> None:
         with pytest.raises(SetupError, match=f"but {told} was given too"):
             umedfeat.extract(pictures, tmp_path / "third.h5", encoder=choice, policy=policy, like=first)
     assert run(["extract", *few, "-o", str(second), "--like", str(first), "--mpp", "1", "--dry-run"]) == 2
+    with pytest.raises(SetupError, match="but dtype was given too"):
+        umedfeat.extract(pictures, tmp_path / "third.h5", run=umedfeat.RunSettings(dtype="float16"), like=first)
+    capsys.readouterr()
+    usual = ["--encoder", "umedpt", "--rgb", "grey", "--dtype", "float32"]  # ignored, they would seem to be obeyed
+    assert run(["extract", *few, "-o", str(second), "--like", str(first), *usual, "--device", "cpu"]) == 2
+    assert "but --encoder, --rgb, --dtype was given too" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from umedfeat.contract import Source
 from umedfeat.discovery import Discovery
-from umedfeat.errors import SetupError
+from umedfeat.errors import OutputError, SetupError
 from umedfeat.extraction.shards import balanced, portion_of
 from umedfeat.store import Shard, refuse_incomplete
 
@@ -97,3 +98,23 @@ def test_shards_of_older_versions_are_told_by_their_names(tmp_path: Path) -> Non
 
 def test_text() -> None:
     assert Shard(3, 16, "5f").text == "3/16 5f"
+
+
+def test_a_shard_replaces_nothing_but_itself(tmp_path: Path) -> None:
+    from store_cases import DIM, header, item, write
+
+    from umedfeat.store import FeatureStore
+
+    def enter(out: Path, shard: Shard, *, overwrite: bool = False) -> None:
+        with FeatureStore(out, replace(header(), shard=shard.text), dim=DIM, overwrite=overwrite):
+            pass
+
+    part = write(tmp_path / "part.h5", [item("a", 1)], shard=(1, 2))
+    whole = write(tmp_path / "whole.h5", [item("a", 1)])
+    older = write(tmp_path / "2-of-2.h5", [item("a", 1)])
+    enter(part, Shard(1, 2, "other"))
+    enter(older, Shard(2, 2, "5f"))
+    for out, told in ((part, "holds shard 1/2"), (whole, "holds a whole run")):
+        with pytest.raises(OutputError, match=rf"{out.name}: {told}, and this is shard 2/2"):
+            enter(out, Shard(2, 2, "5f"))
+    enter(part, Shard(2, 2, "5f"), overwrite=True)

@@ -22,6 +22,7 @@ class Site:
         cuts: after so many bytes the connection is closed, for the first ``times`` answers to each path.
         stalls: instead of closing it, says nothing for so many seconds.
         ranges: does it know of ranges? asked: path → requests for content.
+        says: the status of every answer, as often as it is there; then those above.
     """
 
     files: dict[str, bytes]
@@ -31,6 +32,7 @@ class Site:
     stalls: float = 0.0
     ranges: bool = True
     asked: Counter[str] = field(default_factory=Counter)
+    says: list[int] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -45,16 +47,13 @@ def serving(files: dict[str, bytes]) -> Iterator[Site]:
             return None
 
         def do_HEAD(self) -> None:
-            content = site.files.get(self.path)
-            if content is None:
-                self.send_error(404)
-                return
-            self._head(200, content, len(content))
+            content = self._found()
+            if content is not None:
+                self._head(200, content, len(content))
 
         def do_GET(self) -> None:
-            content = site.files.get(self.path)
+            content = self._found()
             if content is None:
-                self.send_error(404)
                 return
             wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if site.ranges else None
             part = content[int(wanted[1]) : int(wanted[2] or len(content)) + 1] if wanted else content
@@ -68,6 +67,14 @@ def serving(files: dict[str, bytes]) -> Iterator[Site]:
             time.sleep(site.stalls)
             self.close_connection = True
             self.connection.close()
+
+        def _found(self) -> bytes | None:
+            """What is at the path; the answer is given where nothing is."""
+            content = site.files.get(self.path)
+            if site.says or content is None:
+                self.send_error(site.says.pop(0) if site.says else 404)
+                return None
+            return content
 
         def _head(self, status: int, content: bytes, length: int) -> None:
             self.send_response(status)

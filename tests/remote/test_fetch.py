@@ -96,10 +96,52 @@ def test_an_object_that_changes_meanwhile(tmp_path: Path) -> None:
             fetch.fetch(file)
 
 
-def test_an_object_that_is_not_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [(404, "not there"), (403, "no permission"), (401, "no permission"), (451, "the server says 451")],
+)
+def test_an_object_that_is_not_given_is_asked_for_once_and_the_reason_told(
+    status: int, told: str, tmp_path: Path
+) -> None:
     pytest.importorskip("aiohttp")
-    with serving({}) as site, pytest.raises(SetupError, match=r"a/slide\.bin: cannot be listed"):
-        listed(site, tmp_path)
+    with serving({"/a/slide.bin": CONTENT}) as site:
+        site.says = [status] * 2  # to HEAD and to GET
+        with pytest.raises(SetupError, match=rf"http://127.*/a/slide\.bin: {told}"):
+            listed(site, tmp_path)
+        file = listed(site, tmp_path)
+        site.says = [status]
+        with pytest.raises(UnreadableInput, match=rf"a/slide\.bin: {told}"):
+            fetch.fetch(file)
+        assert not site.says
+
+
+def test_a_server_that_is_busy_is_asked_again(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    with serving({"/a/slide.bin": CONTENT}) as site:
+        site.says = [503, 503, 429, 429]
+        file = listed(site, tmp_path)
+        site.says = [429, 500, 502]
+        fetch.fetch(file)
+        assert file.place.read_bytes() == CONTENT
+        site.says = [503] * 100
+        with pytest.raises(UnreadableInput, match=r"cannot be fetched \(the server says 503\)"):
+            fetch.fetch(file)
+
+
+def test_a_server_that_nobody_runs_is_told_as_that(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    with pytest.raises(SetupError, match=r"http://127\.0\.0\.1:9/x: cannot be fetched \(ClientConnectorError\)"):
+        Mirror(tmp_path).add("http://127.0.0.1:9/x")
+
+
+def test_a_name_that_no_disk_takes_is_a_fault_of_one_object(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    long = f"/a/{'x' * 300}.png"
+    with serving({long: CONTENT, "/a/slide.bin": CONTENT}) as site:
+        mirror = Mirror(tmp_path)
+        mirror.add(site.url + long, site.url + "/a/slide.bin")
+    (fault,) = mirror.faults.values()
+    assert "xxx.png: cannot be put to" in fault.message and "File name too long" in fault.message
 
 
 @pytest.mark.parametrize(("url", "module", "extra"), [("s3://b/x", "s3fs", "s3"), ("https://h/x", "aiohttp", "http")])

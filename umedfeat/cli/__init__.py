@@ -13,10 +13,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import click
+from click.exceptions import NoSuchCommand
 
 from umedfeat._version import __version__
+from umedfeat.cli.blame import blamed
 from umedfeat.cli.guardian import guarded
 from umedfeat.errors import SetupError, UmedfeatError
 from umedfeat.naming import printable
@@ -112,6 +115,13 @@ class CommandTable(click.Group):
                 part.params.append(_PRIVATE)
         return command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """As click does, which knows no names of commands that are not imported yet, to suggest one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except NoSuchCommand as error:
+            raise NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands in the order of the table, with their one line; nothing is imported for that."""
         with formatter.section("Commands"):
@@ -157,7 +167,7 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         return stop.exit_code
     except click.ClickException as error:
         shown = io.StringIO()
-        error.show(shown)
+        blamed(error).show(shown)
         click.echo(printable(shown.getvalue(), keep="\n\t"), err=True, nl=False)
         return 2
     except (click.Abort, KeyboardInterrupt) as ended:

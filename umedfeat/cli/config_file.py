@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from umedfeat.cli.blame import note_file
 from umedfeat.errors import SetupError
 
 __all__ = ["config_option", "defaults_of", "read_config"]
@@ -34,6 +35,7 @@ def _use(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
     if path is not None:
         given = defaults_of(read_config(path), ctx.command, path.name)
         ctx.default_map = {**(ctx.default_map or {}), **given}
+        note_file(ctx, path.name)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def read_config(path: Path) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SetupError(f"{path.name} is not TOML: {error}", remedy='e.g. encoder = "umedpt"') from error
     return found
@@ -60,7 +62,8 @@ def defaults_of(content: Mapping[str, Any], command: click.Command, file: str) -
     of which only this command's is looked at.
 
     Raises:
-        SetupError: a key is no option of the command (the nearest one is named), or a table no command.
+        SetupError: a key is no option of the command (the nearest one is named), stands there twice or has a value of
+            another kind, or a table is no command.
     """
     from umedfeat.cli import COMMANDS
 
@@ -72,12 +75,29 @@ def defaults_of(content: Mapping[str, Any], command: click.Command, file: str) -
     given = {**plain, **tables.get(str(command.name), {})}
     options = _options(command)
     found: dict[str, Any] = {}
+    seen: dict[str, str] = {}
     for key, value in given.items():
         name = key.replace("_", "-")
         if name not in options:
             raise _unknown(file, key, name, list(options), f"no option of `umedfeat {command.name}`")
+        if name in seen.values():
+            twice = next(other for other, written in seen.items() if written == name)
+            raise SetupError(f"{file}: {twice} and {key} are one option", remedy="leave out one of them")
+        seen[key] = name
+        if not _fits(options[name], value):
+            told = f"{key} = {value if isinstance(value, bool) else repr(value)}".lower()
+            raise SetupError(f"{file}: {told[:80]}: a value of another kind", remedy=f"{key}: {options[name].help}")
         found[str(options[name].name)] = _value(options[name], value)
     return found
+
+
+def _fits(option: click.Option, value: Any) -> bool:
+    """Texts and numbers, or lists of them; true and false where the option is a flag."""
+    if isinstance(value, bool):
+        return option.is_flag or option.count
+    if isinstance(value, list):
+        return not option.is_flag and all(isinstance(part, str | int | float) for part in value)
+    return isinstance(value, str | int | float)
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:
@@ -95,9 +115,10 @@ def _value(option: click.Option, value: Any) -> Any:
         return [str(part) for part in value] if isinstance(value, list) else [str(value)]
     if isinstance(value, list):
         return ",".join(map(str, value))
-    return value if isinstance(value, bool | int) else str(value)
+    as_it_is = isinstance(value, bool) or (isinstance(value, int) and not option.is_flag)
+    return value if as_it_is else str(value)
 
 
 def _unknown(file: str, shown: str, key: str, legal: list[str], what: str) -> SetupError:
-    near = difflib.get_close_matches(key, legal, n=1, cutoff=0.0)
+    near = difflib.get_close_matches(key, legal, n=1)
     return SetupError(f"{file}: {shown} is {what}", remedy=f"did you mean {near[0]}?" if near else "see --help")

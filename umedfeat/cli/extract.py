@@ -18,6 +18,7 @@ from umedfeat.cli.options import (
     input_options,
     log_options,
     policy_options,
+    refuse_beside_like,
     run_options,
 )
 from umedfeat.naming import printable
@@ -98,6 +99,8 @@ def command(
     """
     from umedfeat.terminal.progress import make_progress
 
+    if like is not None:
+        refuse_beside_like()
     job: dict[str, Any] = {"encoder": replace(choice, tokens=tokens), "policy": policy, "run": run, "like": like}
     job |= {"pseudonyms": pseudonyms, "progress": make_progress(progress)}
     if dry_run:

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+from click.core import ParameterSource
 
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.engine.ray.settings import ClusterSettings
+from umedfeat.errors import SetupError
 from umedfeat.extraction.settings import RunSettings, parse_shard
 from umedfeat.policy import ImagePolicy, IntensityPolicy, Limits, Policy, RoiPolicy, SlidePolicy, VolumePolicy
 from umedfeat.rules import OneOf, Rule, Within, rule_of
@@ -33,6 +35,7 @@ __all__ = [
     "input_options",
     "log_options",
     "policy_options",
+    "refuse_beside_like",
     "run_options",
 ]
 
@@ -199,6 +202,8 @@ def policy_options(command: Any) -> Any:
 
 
 _NAMES = "umedpt, efficientnet-lite0, uni2-h, virchow2, rad-dino …, timm:<name> or hf-hub:<name> (`umedfeat encoders`)."
+#: Of the encoder, what does not decide its numbers.
+_OF_THE_MACHINE = {"weights", "device", "offline"}
 _ENCODER = (
     Setting(EncoderChoice, "name", _NAMES, "-e --encoder"),
     Setting(
@@ -218,6 +223,27 @@ _ENCODER = (
 
 def _encoder(**values: Any) -> EncoderChoice:
     return EncoderChoice(**given(_ENCODER, values, EncoderChoice))
+
+
+def refuse_beside_like() -> None:
+    """``--like`` decides the encoder and the pixels: what is said of them beside it would be ignored, even if it is the
+    default.
+
+    Raises:
+        SetupError: it was, on the command line or in ``--config``; the options are named.
+    """
+    ctx = click.get_current_context()
+    decided = [*_POLICY, *(setting for setting in _ENCODER if setting.field not in _OF_THE_MACHINE), _DTYPE]
+    said = {
+        setting.key
+        for setting in decided
+        if setting.owner is not Limits
+        and ctx.get_parameter_source(setting.key) in {ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP}
+    }
+    if said:
+        flags = ", ".join(max(param.opts, key=len) for param in ctx.command.params if param.name in said)
+        message = f"--like decides the encoder and the pixels, but {flags} was given too"
+        raise SetupError(message, remedy="leave out one of them")
 
 
 def encoder_options(command: Any, default: str = EncoderChoice.name) -> Any:
@@ -242,6 +268,7 @@ class ShardType(click.ParamType[tuple[int, int]]):
 _SHARD = Setting(
     RunSettings, "shard", "Only part i of n of the inputs, by size; `umedfeat merge` packs the parts.", type=ShardType()
 )
+_DTYPE = Setting(RunSettings, "dtype", "Numbers of the feature file.")
 _RUN = (
     Setting(RunSettings, "batch_size", "Regions per batch.  [default: what fits the device]"),
     Setting(RunSettings, "workers", "Reading processes.  [default: cores, at most 8]"),
@@ -253,7 +280,7 @@ _RUN = (
         "File of the shard.  [default: OUT.shards/i-of-n.h5]",
         type=click.Path(dir_okay=False, path_type=Path),
     ),
-    Setting(RunSettings, "dtype", "Numbers of the feature file."),
+    _DTYPE,
     Setting(
         RunSettings,
         "scratch",

@@ -11,17 +11,19 @@ In a package's ``pyproject.toml``::
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
 from typing import Any
 
-from umedfeat.errors import SetupError
+from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.errors import SetupError, UmedfeatError
 
-__all__ = ["GROUP", "described", "imported", "plugins"]
+__all__ = ["GROUP", "described", "loaded", "plugins"]
 
 log = logging.getLogger("umedfeat")
 
@@ -44,21 +46,33 @@ def _tell_taken(name: str, package: str) -> None:
     log.warning("%s registers an encoder %r, which is the name of another one: left out", package, name)
 
 
-def imported(loader: str, name: str, about: str) -> Any:
-    """What another package registers, imported.
+def loaded(loader: str, name: str, about: str, choice: EncoderChoice) -> Any:
+    """What the loader of another package gives, imported on the way.
 
     Args:
         loader: "module:function". name, about: what was asked for and whose it is, for the message.
+        choice: given to the function.
 
     Raises:
-        SetupError: it is not there.
+        SetupError: it is not there, or it fails, in whatever way.
     """
     module, _, function = loader.partition(":")
+    with _blamed(f"{name}: {loader} ({about}) cannot be imported", "upgrade or remove that package"):
+        load = attrgetter(function)(import_module(module))
+    with _blamed(f"{name}: {loader} ({about}) failed", "ask the authors of that package; --debug shows where"):
+        return load(choice)
+
+
+@contextlib.contextmanager
+def _blamed(message: str, remedy: str) -> Iterator[None]:
+    """Another package may raise anything, and may even end the process: neither is a fault of this one."""
     try:
-        return attrgetter(function)(import_module(module))
-    except (ImportError, AttributeError) as error:
-        message = f"{name}: {loader} ({about}) cannot be imported ({error})"
-        raise SetupError(message, remedy="upgrade or remove that package") from error
+        yield
+    except (UmedfeatError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        reason = next(iter(str(error).splitlines()), "")[:200]
+        raise SetupError(f"{message} ({type(error).__name__}: {reason})", remedy=remedy) from error
 
 
 def described(point: EntryPoint) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from umedfeat.disk.regular import kind_of
 from umedfeat.encoders.choice import EncoderChoice, device_names
 from umedfeat.encoders.known import KNOWN
-from umedfeat.encoders.plugins import GROUP, described, imported, plugins
+from umedfeat.encoders.plugins import GROUP, described, loaded, plugins
 from umedfeat.encoders.runtimes.choosing import choose_device, choose_precision
 from umedfeat.encoders.weights.card import read_card
 from umedfeat.errors import CheckpointRefused, SetupError
@@ -64,10 +66,8 @@ class EncoderEntry:
 
     def _load_foreign(self, choice: EncoderChoice) -> Encoder:
         """The same for another package's loader, which may be wrong."""
-        encoder: Encoder = imported(self.loader, self.name, self.about)(choice)
-        lacking = [fact for fact in _FACTS if not hasattr(encoder, fact)] if callable(encoder) else ["__call__"]
-        if not lacking and encoder.settings.get("name") != choice.name:
-            lacking = ["its own name in settings"]
+        encoder: Encoder = loaded(self.loader, self.name, self.about, choice)
+        lacking = _lacking(encoder, choice.name)
         if lacking:
             message = f"{self.name}: {self.loader} ({self.about}) gives no encoder, it lacks {', '.join(lacking)}"
             raise SetupError(message, remedy=f"see the entry-point group {GROUP} in docs/encoders.md")
@@ -76,6 +76,34 @@ class EncoderEntry:
 
 #: What every Encoder tells of itself (``umedfeat.contract.EncoderFacts``).
 _FACTS = ("name", "dim", "image_size", "device", "precision", "settings")
+
+
+def _lacking(encoder: Any, name: str) -> list[str]:
+    """What another package's encoder would have to have: every fact, and facts that can be stored and compared."""
+    if not callable(encoder):
+        return ["__call__"]
+    lacking = [fact for fact in _FACTS if not hasattr(encoder, fact)]
+    if lacking:
+        return lacking
+    sides = ("dim", "image_size")
+    lacking = [f"a positive number as {side}" for side in sides if not _is_count(getattr(encoder, side))]
+    if not _is_json(encoder.settings):
+        lacking.append("settings that can be written as JSON")
+    elif encoder.settings.get("name") != name:
+        lacking.append("its own name in settings")
+    return lacking
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and int(value) > 0
+
+
+def _is_json(settings: Any) -> bool:
+    try:
+        return isinstance(settings, Mapping) and bool(json.dumps(dict(settings), allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        return False
+
 
 _OFFICIAL = "umedfeat.encoders.umedpt:load_official"
 _RESEARCH = "(official weights, research licence)"
@@ -154,7 +182,7 @@ def entry_of(name: str) -> EncoderEntry:
         SetupError: unknown; near names are suggested.
     """
     family = name.partition(":")[0] + ":"
-    found = ENCODERS.get(family if ":" in name else name) or _all().get(family if ":" in name else name)
+    found = ENCODERS.get(name) or ENCODERS.get(family) or _all().get(name) or _all().get(family)
     if found is not None and name != family:
         return found
     near = difflib.get_close_matches(name, _all(), n=2)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from umedfeat.contract import SlideTiles
 from umedfeat.encoders.choice import EncoderChoice, device_names
-from umedfeat.encoders.plugins import described, imported, plugins
+from umedfeat.encoders.plugins import described, loaded, plugins
 from umedfeat.encoders.runtimes.choosing import choose_device, choose_precision
 from umedfeat.errors import NotFinite, SetupError
 
@@ -111,7 +111,7 @@ def load_slide_encoder(
     where = choose_device(device_names(device)[0])
     path = None if weights is None else Path(weights)
     choice = EncoderChoice(name, path, where, precision=choose_precision(precision, where))
-    encoder = imported(entry.loader, name, entry.about)(choice)
+    encoder = loaded(entry.loader, name, entry.about, choice)
     if not isinstance(encoder, SlideEncoder):
         message = f"{name}: {entry.loader} ({entry.about}) gives {type(encoder).__name__}, not a SlideEncoder"
         raise SetupError(message, remedy=f"a fault of that package; see {_PAGE}")

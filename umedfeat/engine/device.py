@@ -16,7 +16,8 @@ import numpy.typing as npt
 from umedfeat.contract import ArrayEncoder, Encoder
 from umedfeat.engine.messages import IN_FLIGHT, Batch, Embedded
 from umedfeat.engine.protocols import Slots
-from umedfeat.errors import SetupError
+from umedfeat.engine.vectors import refuse_other_shape
+from umedfeat.errors import SetupError, UmedfeatError
 
 __all__ = ["LocalDevice"]
 
@@ -93,7 +94,9 @@ class LocalDevice:
     def _result(self, future: Future[Embedded]) -> Embedded:
         try:
             return future.result()
-        except RuntimeError as error:  # what torch raises for faults of a device
+        except (UmedfeatError, MemoryError):
+            raise
+        except Exception as error:  # a device's faults are RuntimeErrors, another package's encoder raises anything
             raise SetupError(
                 f"{self.encoder.device}: the encoder failed ({type(error).__name__})",
                 remedy="finished inputs are safe: run the same command again to resume; --debug tells more",
@@ -127,4 +130,5 @@ def _ways(encoder: Encoder | ArrayEncoder) -> tuple[Callable[[npt.NDArray[Any]],
 def _embedded(encoder: ArrayEncoder, pixels: npt.NDArray[Any]) -> Embedded:
     begin = time.perf_counter()
     features = encoder.embed(pixels)
+    refuse_other_shape(encoder, features, len(pixels))
     return Embedded(features, begin, time.perf_counter())

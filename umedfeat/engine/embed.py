@@ -12,6 +12,7 @@ import torch
 
 from umedfeat.contract import Encoder
 from umedfeat.engine.messages import Embedded
+from umedfeat.engine.vectors import refuse_other_shape
 from umedfeat.errors import SetupError
 
 __all__ = ["Embedder", "Uploaded", "Uploader", "default_batch_size"]
@@ -90,9 +91,11 @@ class Embedder:
 
     def _part(self, pixels: torch.Tensor) -> torch.Tensor | None:
         try:
-            return self._encoder(_to_unit(pixels, self._encoder.device))
+            given = self._encoder(_to_unit(pixels, self._encoder.device))
         except torch.OutOfMemoryError:
             return None
+        refuse_other_shape(self._encoder, given, len(pixels))
+        return torch.as_tensor(given).detach().cpu()
 
     def _back_off(self, size: int) -> None:
         if size == 1:

@@ -15,6 +15,7 @@ from umedfeat.engine.messages import Unavailable
 from umedfeat.engine.protocols import Supply
 from umedfeat.errors import InputError, TooLarge
 from umedfeat.remote.fetch import fetch
+from umedfeat.terminal.tables import human_bytes
 
 __all__ = ["Staged"]
 
@@ -114,5 +115,5 @@ class Staged:
         return Unavailable(source, faults[0])  # type: ignore[arg-type]  # looked at above
 
     def _too_large(self, source: Source, size: int) -> TooLarge:
-        message = f"{source.name}: {size / 1e9:,.2f} GB, more than the scratch space ({self._room / 1e9:,.2f} GB)"
+        message = f"{source.name}: {human_bytes(size)}, more than the scratch space ({human_bytes(self._room)})"
         return TooLarge(message, remedy="raise --scratch-size, with --scratch on a larger disk")

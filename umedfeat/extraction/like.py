@@ -62,6 +62,8 @@ def settings_like(
         SetupError: the arguments ask for another encoder or other pixels than the defaults; the header decides those.
     """
     asked = [*_changed(choice, EncoderChoice(), _OF_THE_MACHINE), *_changed(policy, Policy(), {"limits"})]
+    if run.dtype not in {RunSettings().dtype, header.dtype}:
+        asked.append("dtype")
     if asked:
         message = f"--like decides the encoder and the pixels, but {', '.join(asked)} was given too"
         raise SetupError(message, remedy="leave out one of them")

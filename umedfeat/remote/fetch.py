@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from umedfeat.errors import UnreadableInput
 from umedfeat.remote.address import Address, file_system
 
-__all__ = ["RemoteFile", "changed", "facts_of_remote", "fetch", "read_range"]
+__all__ = ["RemoteFile", "changed", "facts_of_remote", "fetch", "insist", "read_range"]
 
 _CHUNK = 16 << 20
 _TRIES = 5
@@ -99,7 +99,7 @@ def read_range(file: RemoteFile, first: int, end: int, stop: threading.Event | N
             raise EOFError(f"{len(data)} of {end - first} bytes")
         return data
 
-    data: bytes = _insist(ask, file, stop or threading.Event())
+    data: bytes = insist(ask, file.address.name, stop or threading.Event())
     return data
 
 
@@ -108,7 +108,7 @@ def changed(file: RemoteFile) -> bool:
     system, path = file_system(file.address)
     if hasattr(system, "invalidate_cache"):
         system.invalidate_cache()
-    told = _insist(lambda: system.info(path), file, threading.Event())
+    told = insist(lambda: system.info(path), file.address.name, threading.Event())
     return (told.get("size"), tag_of(told)) != (file.size, file.tag)
 
 
@@ -118,17 +118,61 @@ def tag_of(told: dict[str, Any]) -> str:
     return str(found).strip('"')
 
 
-def _insist(ask: Callable[[], Any], file: RemoteFile, stop: threading.Event) -> Any:
+def insist(ask: Callable[[], Any], name: str, stop: threading.Event) -> Any:
+    """An answer over a bad network, asked for five times at most, with a pause before each further time.
+
+    Args:
+        ask: raises what its file system raises. name: of the object, for the message. stop: no further times.
+
+    Raises:
+        UnreadableInput: the server refuses it, or there was no answer; the reason is told.
+    """
     last: Exception | None = None
     for number in range(_TRIES):
         if number and stop.wait(_PAUSE_SECONDS * 2 ** (number - 1)):
             break
         try:
             return ask()
-        except (FileNotFoundError, PermissionError) as error:
-            message = f"{file.address.name}: {'not there' if isinstance(error, FileNotFoundError) else 'no permission'}"
-            raise UnreadableInput(message, remedy="look at the URL; credentials come from the environment") from error
-        except Exception as error:  # noqa: BLE001 - every file system has exceptions of its own for a bad network
+        except Exception as error:  # every file system has exceptions of its own
+            if _is_final(error):
+                message = f"{name}: {_reason(error)}"
+                remedy = "look at the URL; credentials come from the environment"
+                raise UnreadableInput(message, remedy=remedy) from error
             last = error
-    message = f"{file.address.name}: cannot be fetched ({type(last).__name__ if last else 'stopped'})"
+    message = f"{name}: cannot be fetched ({_reason(last) if last else 'stopped'})"
     raise UnreadableInput(message, remedy=_REMEDY) from last
+
+
+def _is_final(error: Exception) -> bool:
+    """Would the same question get the same answer? The server understood it, and will not."""
+    behind = _behind(error)
+    status = _status(behind)
+    if status:
+        return 400 <= status < 500 and status not in _BUSY
+    return isinstance(behind, FileNotFoundError | PermissionError)
+
+
+def _reason(error: Exception) -> str:
+    behind = _behind(error)
+    status = _status(behind)
+    if status in {401, 403} or isinstance(behind, PermissionError):
+        return "no permission"
+    if status in {404, 410} or isinstance(behind, FileNotFoundError):
+        return "not there"
+    return f"the server says {status}" if status else type(behind).__name__
+
+
+def _behind(error: Exception) -> BaseException:
+    """What fsspec's "the file is not there" means, which it says of any answer over HTTP, and of none."""
+    cause = error.__cause__
+    return cause if cause is not None and type(cause).__module__.startswith(("aiohttp", "asyncio")) else error
+
+
+def _status(error: BaseException) -> int:
+    """The status code of an answer over HTTP; 0: there was none."""
+    status = getattr(error, "status", 0)
+    return status if isinstance(status, int) else 0
+
+
+#: Statuses that mean "later": a time-out, too early, too many requests.
+_BUSY = {408, 425, 429}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -9,7 +10,7 @@ from typing import Any
 
 from umedfeat.errors import SetupError, UnreadableInput
 from umedfeat.remote.address import Address, address_of, file_system
-from umedfeat.remote.fetch import RemoteFile, tag_of
+from umedfeat.remote.fetch import RemoteFile, insist, tag_of
 from umedfeat.remote.stubs import make_stub
 
 __all__ = ["Mirror"]
@@ -55,10 +56,12 @@ class Mirror:
     def _listed(self, address: Address) -> Iterator[RemoteFile]:
         system, path = file_system(address)
         try:
-            if address.scheme.startswith("http") or system.isfile(path):
-                found = {path: system.info(path)}
+            if address.scheme.startswith("http"):
+                found = {path: insist(lambda: system.info(path), address.name, threading.Event())}
             else:
-                found = system.find(path, detail=True)
+                found = {path: system.info(path)} if system.isfile(path) else system.find(path, detail=True)
+        except UnreadableInput as error:
+            raise SetupError(f"{address.scheme}://{error.message}", remedy=_ENVIRONMENT) from error
         except Exception as error:  # every file system has exceptions of its own
             message = f"{address.scheme}://{address.name}: cannot be listed ({type(error).__name__})"
             raise SetupError(message, remedy=_ENVIRONMENT) from error
@@ -84,6 +87,10 @@ def _stubbed(file: RemoteFile) -> UnreadableInput | None:
         make_stub(file)
     except UnreadableInput as error:
         return error
+    except OSError as error:  # a name or a size that no disk takes; an object that stands where others have a folder
+        why = error.strerror or type(error).__name__
+        message = f"{file.address.name}: cannot be put to {file.place.parent} ({why})"
+        return UnreadableInput(message, remedy="copy it to this machine yourself, or choose another --scratch")
     return None
 
 

@@ -40,6 +40,7 @@ from umedfeat.store.segment import (
     remove_segments,
     segment_files,
 )
+from umedfeat.store.shard import Shard
 from umedfeat.store.verify import check
 
 __all__ = ["FeatureStore"]
@@ -241,6 +242,7 @@ class FeatureStore:
         if self.out.is_file():
             with self._opened() as file:
                 self._refuse_other_settings(file)
+                self._refuse_other_part(file)
                 done.update(recorded_in(file))
         for path in segment_files(self.out):
             if _is_damaged(path):
@@ -267,6 +269,18 @@ class FeatureStore:
         raise OutputError(
             f"{self.out.name}: holds features of other settings: {shown or 'another version of the schema'}",
             remedy="repeat the earlier settings to resume, choose another --out, or start anew with --overwrite",
+        )
+
+    def _refuse_other_part(self, file: FeatureFile) -> None:
+        """A shard replaces nothing but itself: the rest of what the file holds would be left out as other shards'."""
+        mine = Shard.read(self._header.shard)
+        theirs = Shard.read(file.shard) or Shard.named(self.out)
+        if mine is None or (theirs is not None and theirs[:2] == mine[:2]):
+            return
+        holds = "a whole run" if theirs is None else f"shard {theirs.number}/{theirs.total}"
+        raise OutputError(
+            f"{self.out.name}: holds {holds}, and this is shard {mine.number}/{mine.total}",
+            remedy="choose another --shard-out, or start anew with --overwrite",
         )
 
     def _clear(self) -> None:

@@ -36,6 +36,18 @@ class Shard(NamedTuple):
         """As it is stored: "3/16 5f2c…"."""
         return f"{self.number}/{self.total} {self.listing}"
 
+    @classmethod
+    def read(cls, text: str) -> Shard | None:
+        """The shard of a ``text``; None for that of a whole run."""
+        told = _TEXT.fullmatch(text)
+        return cls(int(told[1]), int(told[2]), told[3]) if told else None
+
+    @classmethod
+    def named(cls, path: Path) -> Shard | None:
+        """The shard that the name of a file tells of, as ``shard_path`` gives it; None: of none."""
+        told = _NAME.fullmatch(path.name)
+        return cls(int(told[1]), int(told[2])) if told else None
+
 
 class _Set(NamedTuple):
     """What parts belong together."""
@@ -79,12 +91,12 @@ def refuse_incomplete(paths: Sequence[Path], *, partial: bool = False) -> None:
 def _told(path: Path) -> tuple[_Set | None, int]:
     """The set that a file is a part of, and its number there; (None, 0) for a file that is no shard."""
     with FeatureFile(path) as file:
-        told = _TEXT.fullmatch(file.shard)
+        told = Shard.read(file.shard)
     if told:
-        return _Set("", int(told[2]), told[3]), int(told[1])
-    named = _NAME.fullmatch(path.name)
+        return _Set("", told.total, told.listing), told.number
+    named = Shard.named(path)
     if named:
-        return _Set(path.parent.name or str(path.parent), int(named[2]), ""), int(named[1])
+        return _Set(path.parent.name or str(path.parent), named.total, ""), named.number
     return None, 0
 
 
