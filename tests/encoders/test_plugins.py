@@ -134,6 +134,9 @@ def test_it_is_suggested() -> None:
     with pytest.raises(SetupError) as caught:
         load_encoder("colour", device="cpu")
     assert "did you mean colours" in caught.value.remedy
+    with pytest.raises(SetupError) as caught:
+        load_encoder("timm:", device="cpu")
+    assert "did you mean timm:?" not in caught.value.remedy
 
 
 @pytest.mark.parametrize("code", ["raise RuntimeError('at import')", "import sys; sys.exit(3)", "def load(:"])

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -89,11 +91,30 @@ def test_settings_are_searched_like_any_others() -> None:
         (np.zeros((3, 4)), "holds no pictures"),
         ([], "no pictures"),
         (np.full((1, 8, 8), 300.0), "takes pictures"),
+        (None, "NoneType holds no pictures"),
+        ([1, 2], "takes pictures, not int"),
+        ([torch.zeros(3, 8, 8)], "takes pictures, not Tensor"),
+        (["a.png", np.zeros((8, 8, 3), np.uint8)], "takes pictures, not str"),
+        (["/nowhere/a.png"], r"/nowhere/a\.png: does not exist"),
     ],
 )
 def test_what_is_no_picture_is_told(wrong: object, told: str) -> None:
     with pytest.raises(SetupError, match=told):
         UmedfeatExtractor(LITE, device="cpu").transform(wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"fit_image": "stretch"}, "fit 'stretch' is not legal"),
+        ({"batch_size": 0}, "batch_size 0 is not legal"),
+        ({"batch_size": 2.5}, "batch_size 2.5 is not legal"),
+        ({"weights": "own.safetensors"}, "own.safetensors: efficientnet-lite0 brings its own weights"),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(SetupError, match=told):
+        UmedfeatExtractor(LITE, device="cpu", **wrong).transform(pictures(1))
 
 
 def test_a_file_that_cannot_be_embedded_is_named(paths: list[str]) -> None:

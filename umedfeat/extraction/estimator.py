@@ -95,17 +95,21 @@ class UmedfeatExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _of_pictures(self, pictures: Sequence[Any]) -> Floats32:
         import torch
 
+        at_once = RunSettings(batch_size=self.batch_size).batch_size or 1
         encoder = self._loaded()
         square = Transform(encoder.image_size, self.fit_image)
         vectors = [
-            encoder(torch.stack([square(picture) for picture in pictures[first : first + self.batch_size]]))
-            for first in range(0, len(pictures), self.batch_size)
+            encoder(torch.stack([square(picture) for picture in pictures[first : first + at_once]]))
+            for first in range(0, len(pictures), at_once)
         ]
         return np.asarray(torch.cat(vectors).numpy(), np.float32)
 
     def _of_paths(self, paths: Sequence[Path]) -> Floats32:
         """Embed each path once; the patients' pseudonyms of this file are nobody's business."""
         names = {path: f"{number:08d}" for number, path in enumerate(dict.fromkeys(paths))}
+        missing = [str(path) for path in names if not path.exists()]
+        if missing:
+            raise SetupError(f"{missing[0]}: does not exist ({len(missing)} such paths)", remedy="look at the paths")
         with tempfile.TemporaryDirectory(prefix="umedfeat-") as folder:
             manifest = Path(folder, "paths.csv")
             with manifest.open("w", newline="", encoding="utf-8") as stream:
@@ -175,5 +179,7 @@ def _rows(X: Any) -> list[Any]:
     if array is not None and array.ndim not in (3, 4):
         message = f"an array of shape {array.shape} holds no pictures"
         raise SetupError(message, remedy="(n, H, W), (n, H, W, 3), a list of pictures, or paths")
+    if not isinstance(X, Iterable):
+        raise SetupError(f"{type(X).__name__} holds no pictures", remedy="an array or a list of pictures, or paths")
     rows: Iterable[Any] = X if array is None else array
     return list(rows)

@@ -88,7 +88,7 @@ class OpenVinoEncoder:
 
         from umedfeat.encoders.runtimes.torch_runtime import checked_images
 
-        checked_images(images)
+        images = checked_images(images)
         if return_pyramid:
             return self._torch(images, return_pyramid=True)
         if return_tokens:

@@ -103,7 +103,7 @@ class TorchEncoder:
         Raises:
             SetupError: images of another shape or type, or a network without pyramid or tokens.
         """
-        checked_images(images)
+        images = checked_images(images)
         if return_pyramid:
             return self._pyramid(images)
         if return_tokens:
@@ -185,17 +185,21 @@ def _padded(images: torch.Tensor, count: int) -> torch.Tensor:
     return images if missing <= 0 else torch.cat([images, images[-1:].expand(missing, -1, -1, -1)])
 
 
-def checked_images(images: torch.Tensor) -> None:
-    """Refuse what no encoder takes.
+def checked_images(images: Any) -> torch.Tensor:
+    """Images as float32; what no encoder takes is refused.
 
     Raises:
         SetupError: not float (N, 3, H, W).
     """
+    if not isinstance(images, torch.Tensor):
+        message = f"an encoder takes a tensor (N, 3, H, W), not {type(images).__name__}"
+        raise SetupError(message, remedy="torch.from_numpy, or the encoder's transform")
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise SetupError(
             f"an encoder takes float (N, 3, H, W), not {images.dtype} {tuple(images.shape)}",
             remedy="scale RGB to [0, 1] first",
         )
+    return images.float()
 
 
 def _compiled(network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:

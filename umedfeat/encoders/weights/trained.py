@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.encoders.choice import EncoderChoice, refuse_weights
 from umedfeat.encoders.config import Arrays, Checkpoint, EncoderConfig, refuse_not_finite
 from umedfeat.encoders.lite0 import lite0_on_openvino
 from umedfeat.encoders.networks.lite0_layout import lite0_shapes
 from umedfeat.encoders.runtimes.choosing import uses_openvino
 from umedfeat.encoders.weights.card import CARD_KEY, read_card
 from umedfeat.encoders.weights.checkpoint import file_sha256
-from umedfeat.errors import CheckpointRefused, SetupError
+from umedfeat.errors import CheckpointRefused
 
 if TYPE_CHECKING:
     import torch
@@ -86,9 +86,7 @@ def load_shipped(choice: EncoderChoice) -> Encoder:
     Raises:
         SetupError: see ``as_encoder``; or ``choice.weights`` is another file.
     """
-    if choice.weights is not None:
-        message = f"{choice.weights.name}: {choice.name} brings its own weights"
-        raise SetupError(message, remedy="leave out --weights, or leave out --encoder")
+    refuse_weights(choice)
     return load_weights(replace(choice, weights=Path(__file__).with_name(f"{choice.name}.safetensors")))
 
 
