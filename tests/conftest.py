@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import zlib
@@ -31,12 +30,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 #: A change is judged by the same damages and examples as the one before it. Another number here looks elsewhere: by
 #: hand, for faults that nobody knows yet.
 SEED_VARIABLE = "UMEDFEAT_TEST_SEED"
-
-
-def pytest_collection_finish() -> None:
-    """A million objects of imported libraries need not be looked through at every collection of garbage."""
-    gc.freeze()
-
 
 settings.register_profile(
     "shared machine",
