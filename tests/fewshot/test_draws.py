@@ -266,3 +266,10 @@ def test_the_floor_of_values_is_no_class():
     cases = gaussian_cases(20, 1, 4)
     plan = _plan(cases, ProbeSettings(fractions=(0.01,), task="regression"), labels=[k / 7 for k in range(20)])
     assert plan.budgets[0].note == "1 % of 14 patients is 0.14: 2 used, the fewest that can be learned from"
+
+
+def test_patients_whose_images_show_different_labels_are_not_one_row():
+    cases = gaussian_cases(8, 2, 4)
+    labels = np.eye(2, dtype=int)[[k % 2 for k in range(16)]]
+    with pytest.raises(CohortError, match="--unit patient: the items of p000 carry different labels"):
+        _cohort(cases, ProbeSettings(unit="patient", task="multilabel"), labels=labels)

@@ -117,3 +117,12 @@ def test_multilabel_is_the_mean_over_labels():
     assert ours["auroc"][0] == pytest.approx(reference.roc_auc_score(truth, values))
     assert ours["auprc"][0] == pytest.approx(reference.average_precision_score(truth, values))
     assert ours["macro_f1"][0] == pytest.approx(reference.f1_score(truth, values >= 0.5, average="macro"), abs=1e-6)
+
+
+def test_a_fold_that_a_resampling_leaves_empty_has_no_rank_and_no_warning(seed):
+    rng = np.random.default_rng(seed)
+    truth, guess = rng.normal(size=(2, 6))
+    weights = np.array([[1.0] * 6, [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]])
+    fold = np.array([0, 0, 0, 1, 1, 1])
+    found = measure(Evaluated("regression", truth, guess[:, None], np.arange(6), fold=fold), weights)["spearman"]
+    assert found[1] == pytest.approx(spearmanr(truth[3:], guess[3:]).statistic)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from umedfeat.fewshot.metrics.metrics import METRICS
 from umedfeat.fewshot.result import ProbeResult
+from umedfeat.terminal.words import counted
 
 __all__ = ["draws_sentence", "saved_sentence", "test_sentence"]
 
@@ -65,8 +66,7 @@ def saved_sentence(result: ProbeResult) -> str:
 def draws_sentence(result: ProbeResult) -> str:
     """How the labelled patients were drawn, and how many."""
     spent = ", ".join(
-        f"{b.name} ({_trained(result, place)} patients, {b.repeats} draw{'' if b.repeats == 1 else 's'})"
-        for place, b in enumerate(result.budgets)
+        f"{b.name} ({_trained(result, place)}, {counted(b.repeats, 'draw')})" for place, b in enumerate(result.budgets)
     )
     return f"Training patients were drawn from the remaining {_pools(result)} {_drawn(result)}: {spent}."
 
@@ -74,7 +74,8 @@ def draws_sentence(result: ProbeResult) -> str:
 def _trained(result: ProbeResult, place: int) -> str:
     """Patients of a budget; where each centre is left out in turn, of each pool."""
     counts = [result.budgets_of(test_set)[place].n_patients for test_set in result.test_sets]
-    return " or ".join(map(str, dict.fromkeys(counts)))
+    *others, last = dict.fromkeys(counts)
+    return " or ".join([*map(str, others), counted(last, "patient")])
 
 
 def _pools(result: ProbeResult) -> str:

@@ -9,6 +9,7 @@ from umedfeat.fewshot.metrics.metrics import METRICS, metrics_of
 from umedfeat.fewshot.metrics.operating import OPERATING
 from umedfeat.fewshot.result import Drop, Estimate, ProbeResult
 from umedfeat.report.answer import classifiers_of
+from umedfeat.terminal.words import counted
 
 __all__ = ["Row", "Subgroup", "shown_drops", "spreads_of", "subgroups_of", "table_of", "wide_metrics"]
 
@@ -74,7 +75,7 @@ def table_of(result: ProbeResult, test_set: str, metrics: list[str]) -> list[Row
                 if (row.classifier, row.budget, row.test_set, row.subgroup) == (name, budget.name, test_set, "")
             }
             if found:
-                trained = f"{budget.n_patients} patients, {budget.repeats} draw{'' if budget.repeats == 1 else 's'}"
+                trained = f"{counted(budget.n_patients, 'patient')}, {counted(budget.repeats, 'draw')}"
                 cells = [_cell(found[metric]) for metric in metrics]
                 spread = {METRICS[metric].label: _spread(found[metric]) for metric in spreads_of(result)}
                 unbroken = budget.name.replace(" ", "\N{NO-BREAK SPACE}")

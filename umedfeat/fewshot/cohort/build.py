@@ -313,6 +313,13 @@ def _as_unit(cohort: Cohort, settings: ProbeSettings) -> Cohort:
         raise CohortError("--unit patient needs one label per patient", remedy="leave --label-of item out")
     first = np.unique(cohort.patient, return_index=True)[1]
     truth = cohort.truth[first]
+    if cohort.task == "multilabel":
+        torn = (cohort.truth != truth[cohort.patient]).any(axis=1)
+        if torn.any():
+            raise CohortError(
+                f"--unit patient: the items of {cohort.patients[torn][0]} carry different labels",
+                remedy="give all of a patient's items the labels that any of them has, or leave --unit out",
+            )
     if cohort.task == "regression":
         truth = np.bincount(cohort.patient, cohort.truth.astype(np.float64)) / np.bincount(cohort.patient)
     rows = _pooled(cohort.embedding, cohort.patient, cohort.n_patients)

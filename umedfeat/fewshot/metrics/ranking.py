@@ -129,10 +129,10 @@ def spearman(truth: Floats, guess: Floats, patient: Ints, weights: Floats) -> Fl
     of_items = np.ascontiguousarray(weights.T)[patient]
     a, b = _mid_ranks(truth, of_items), _mid_ranks(guess, of_items)
     total = of_items.sum(axis=0)
-    a -= (of_items * a).sum(axis=0) / total
-    b -= (of_items * b).sum(axis=0) / total
-    spread = (of_items * a * a).sum(axis=0) * (of_items * b * b).sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # nobody may have a weight, of one fold
+        a -= (of_items * a).sum(axis=0) / total
+        b -= (of_items * b).sum(axis=0) / total
+        spread = (of_items * a * a).sum(axis=0) * (of_items * b * b).sum(axis=0)
         return np.asarray(np.where(spread > 0, (of_items * a * b).sum(axis=0) / np.sqrt(spread), np.nan))
 
 
