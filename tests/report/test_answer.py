@@ -126,12 +126,12 @@ def test_a_file_of_a_figure_has_the_colours_of_the_page_and_its_key() -> None:
 
 @pytest.mark.parametrize("name", CHECKLISTS)
 def test_checklists_are_filled_in(result: ProbeResult, name: str, tmp_path: Path) -> None:
-    rows = filled(result, name)
+    page = render_report(result)
+    rows = filled(result, name, page)
     assert len(rows) == {"tripod_ai.csv": 52, "claim.csv": 44}[name]
     assert all(row["place"] and row["asks"] and row["here"] for row in rows)
     text = " ".join(row["here"] for row in rows)
     assert "malignant" in text and "sex" in text and not re.search(r"\{[a-z_]+\}", text)
-    page = render_report(result)
     write_report(result, tmp_path)
     for row in rows:
         for place in row["place"].split(";"):
@@ -146,6 +146,20 @@ def test_checklists_are_filled_in(result: ProbeResult, name: str, tmp_path: Path
                 }
     with (tmp_path / f"checklist_{name}").open(encoding="utf-8", newline="") as stream:
         assert list(csv.DictReader(stream)) == rows
+
+
+@pytest.mark.parametrize("task", ["regression", "survival"])
+def test_checklists_name_no_section_that_such_a_page_has_not(task: str) -> None:
+    cases = gaussian_cases(24, 1, 6)
+    labels = np.arange(1.0, 25.0) if task == "regression" else np.stack([np.arange(1.0, 25.0), np.arange(24) % 2], 1)
+    result = umedfeat.probe(cases.features, labels, task=task, fractions=(1.0,), bootstrap=100, classifiers=("linear",))
+    page = render_report(result)
+    for name in CHECKLISTS:
+        rows = filled(result, name, page)
+        places = [place for row in rows for place in row["place"].split("; ")]
+        assert all(f'id="{place.partition("#")[2]}"' in page for place in places if "#" in place)
+        said = " ".join(row["here"] for row in rows)
+        assert "robabilities" not in said and "the table of each class" not in said and "nearest training" not in said
 
 
 def test_methods_say_only_what_was_computed(result: ProbeResult) -> None:

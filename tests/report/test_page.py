@@ -223,6 +223,8 @@ def test_a_terminal_table_holds_only_what_is_there() -> None:
     survival = render_study(_quick(outcome, task="survival"))
     assert survival.count("C-index") == 3 and "time to an event" in survival  # headline, table, curve
     assert "Mean over draws" not in survival
+    everybody = methods_text(_quick(np.stack([np.arange(1.0, 41.0), np.ones(40)], axis=1), task="survival"))
+    assert "was held out; no patient" in everybody and "at least one" not in everybody
     many = render_study(_quick([f"k{k // 2:02d}" for k in range(40)], on_missing_class="skip"))
     assert "20 classes: k00, k01, k02 … k19" in " ".join(many.split())
 

@@ -34,10 +34,7 @@ def test_sentence(result: ProbeResult) -> str:
         )
     if settings.split:
         return f"Training and test patients ({count}) were taken from the column '{settings.split}'."
-    return (
-        f"A test set of {count} patients was held out, each {_shared(result)} in proportion; no patient was in "
-        "training and test."
-    )
+    return f"A test set of {count} patients was held out{_proportion(result)}; no patient was in training and test."
 
 
 def _folds(result: ProbeResult) -> str:
@@ -54,6 +51,11 @@ def _folds(result: ProbeResult) -> str:
 
 def _shared(result: ProbeResult) -> str:
     return _SHARED.get(result.task, "class")
+
+
+def _proportion(result: ProbeResult) -> str:
+    """What keeps its share; "" where all patients are alike (nobody censored)."""
+    return f", each {_shared(result)} in proportion" if result.cohort.carries.shape[1] > 1 else ""
 
 
 def saved_sentence(result: ProbeResult) -> str:
@@ -86,7 +88,7 @@ def _pools(result: ProbeResult) -> str:
 
 def _drawn(result: ProbeResult) -> str:
     if result.budgets[0].shots:
-        return "at random, so many (shots) of each class, nested"
-    if result.task == "regression" or result.cohort.carries.shape[1] < 2:
-        return f"at random, each {_shared(result)} in proportion, nested"
-    return f"at random, each {_shared(result)} in proportion and at least one patient of each, nested"
+        return f"at random, so many (shots) of each {_shared(result)}, nested"
+    shares = _proportion(result)
+    least = " and at least one patient of each" if shares and result.task != "regression" else ""
+    return f"at random{shares}{least}, nested"

@@ -88,9 +88,10 @@ def write_report(result: ProbeResult, folder: Path, *, preview: Path | None = No
     sections, maps = [_section(result, test_set) for test_set in result.test_sets], _maps(result)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(_page(result, sections, maps, preview), encoding="utf-8")
+        page = _page(result, sections, maps, preview)
+        path.write_text(page, encoding="utf-8")
         write_figures(_figures(result, sections, maps), folder / "figures")
-        write_checklists(result, folder)
+        write_checklists(result, folder, page)
     except OSError as error:
         message = f"{path.name}: cannot be written ({error.strerror})"
         raise OutputError(message, remedy="choose another folder with --out") from error

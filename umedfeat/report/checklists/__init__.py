@@ -7,7 +7,8 @@ stands ("authors": nobody but the authors can give it), ``here`` what this study
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
@@ -30,26 +31,43 @@ _SAVED = {
     "model": "The fitted probe is model.safetensors; the others follow from features and splits.json.",
 }
 _NOT_HERE = "Images, labels and settings do not tell: the authors state it."
+#: What is predicted where it is no probability, and what of.
+_OUTPUTS = {"regression": "Predicted values", "survival": "Log hazards"}
+_TARGETS = {"regression": "a number", "survival": "time to an event"}
 _HEADER = ["item", "section", "topic", "asks", "place", "here"]
 
 
-def write_checklists(result: ProbeResult, folder: Path) -> list[Path]:
-    """Write ``checklist_tripod_ai.csv`` and ``checklist_claim.csv`` into a folder that is there."""
+def write_checklists(result: ProbeResult, folder: Path, page: str) -> list[Path]:
+    """Write ``checklist_tripod_ai.csv`` and ``checklist_claim.csv`` into a folder that is there; ``page`` as below."""
     written, saved = [], (folder / "model.safetensors").is_file()
     for name in CHECKLISTS:
         path = folder / f"checklist_{name}"
+        rows = filled(result, name, page, saved)
         with path.open("w", encoding="utf-8", newline="") as stream:
-            write_csv(stream, [_HEADER, *([row[column] for column in _HEADER] for row in filled(result, name, saved))])
+            write_csv(stream, [_HEADER, *([row[column] for column in _HEADER] for row in rows)])
         written.append(path)
     return written
 
 
-def filled(result: ProbeResult, name: str, saved: bool = False) -> list[dict[str, str]]:
-    """The items of one of CHECKLISTS with their places and what the study says. ``saved``: the probe lies beside it."""
+def filled(result: ProbeResult, name: str, page: str, saved: bool = False) -> list[dict[str, str]]:
+    """The items of one of CHECKLISTS with their places and what the study says.
+
+    Args:
+        page: HTML of the report; places are those of its sections that are there. saved: the probe lies beside it.
+    """
     text = files("umedfeat.report.checklists").joinpath(name).read_text(encoding="utf-8")
-    known = _answers(result) | (_SAVED if saved else {})
+    anchors = frozenset(re.findall(r'\bid="([^"]+)"', page))
+    known = _answers(result, anchors) | (_SAVED if saved else {})
     rows = csv.DictReader(StringIO(text))
-    return [row | {"place": row["place"].format_map(known), "here": _said(row, known)} for row in rows]
+    return [
+        row | {"place": _places(row["place"].format_map(known), anchors), "here": _said(row, known)} for row in rows
+    ]
+
+
+def _places(text: str, anchors: Collection[str]) -> str:
+    """Those that are there; "not applicable" where such a study has none of them."""
+    there = [place for place in text.split("; ") if not (anchor := place.partition("#")[2]) or anchor in anchors]
+    return "; ".join(there) or "not applicable"
 
 
 def _said(row: Mapping[str, str], known: Mapping[str, str]) -> str:
@@ -57,15 +75,24 @@ def _said(row: Mapping[str, str], known: Mapping[str, str]) -> str:
     return " ".join(row["here"].format_map(known).split()) or _NOT_HERE
 
 
-def _answers(result: ProbeResult) -> dict[str, str]:
+def _answers(result: ProbeResult, anchors: Collection[str]) -> dict[str, str]:
     """What the placeholders of the lists stand for."""
     lines = headlines(result)
+    values = not result.cohort.classes
+    mistakes = "mistakes" in anchors
     return {
         **methods_sentences(result),
         **_facts(result),
         "subgroups_sentence": methods_sentences(result)["subgroups"] or "No subgroup was asked for or found.",
         "headline": " ".join(lines[:1]),
-        "operating": operating_sentence(result) or "Two classes are needed; see the table of each class.",
+        "operating": operating_sentence(result)
+        or ("No class is predicted." if values else "Two classes are needed; see the table of each class."),
+        "output": methods_sentences(result)["decision"] or f"{_OUTPUTS[result.task]}; no threshold.",
+        "predicted": _OUTPUTS.get(result.task, "Probabilities"),
+        "explained": "Map of the features" + "; nearest training items of mistakes" * mistakes,
+        "failures": "Most confident mistakes with their nearest training items."
+        if mistakes
+        else "No mistakes are shown; the predictions of every item are in predictions.csv.",
         "positive": positive_sentence(result),
         "drops": " ".join(line for line in headlines(result) if line.startswith("Left out"))
         or "No centre was left out.",
@@ -85,13 +112,15 @@ def _facts(result: ProbeResult) -> dict[str, str]:
         "encoder": result.encoder or "an encoder",
         "source": result.source or "arrays given in Python",
         "label": result.label or "the labels given",
-        "classes": ", ".join(cohort.classes) or "a number",
+        "classes": ", ".join(cohort.classes) or _TARGETS[result.task],
         "n_items": str(len(cohort.ids)),
         "n_patients": str(cohort.n_patients),
         "columns": ", ".join(cohort.meta) or "none beside the label",
         "centres": "; ".join(_values(cohort.meta[name], name) for name in sites) or "No column names a centre.",
         "subgroups": ", ".join(settings.subgroups or ()) or "none",
-        "budgets": ", ".join(f"{b.name} ({b.n_patients} patients, {b.repeats} draws)" for b in result.budgets),
+        "budgets": ", ".join(
+            f"{b.name} ({b.n_patients} patients, {b.repeats} draw{'s' * (b.repeats != 1)})" for b in result.budgets
+        ),
         "tests": _tests(result, tests),
         "flow": "; ".join(f"{name}: {items} items{patients}" for name, items, patients in flow),
         "command": result.command or "run from Python; the settings stand in summary.json",
