@@ -67,6 +67,25 @@ def test_it_says_what_the_study_said(classifier: str, classes: int, options: dic
     assert probe.tested["auroc"][0] == pytest.approx(result.estimate(classifier, "100 %", "auroc").value)
 
 
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+@pytest.mark.parametrize(
+    ("classifier", "options"),
+    [("linear", {"scale": "standard"}), ("knn", {}), ("prototype", {}), ("knn", {"unit": "patient"})],
+)
+def test_features_of_any_scale(classifier: str, options: dict[str, object], scale: float, tmp_path: Path) -> None:
+    cases = gaussian_cases(24, 2, 8)
+    names, meta = [f"i{k:03}.png" for k in range(48)], {"label": cases.labels}
+    rows = [row[None] * np.float32(scale) for row in cases.features]
+    feats = write_features(tmp_path / "feats.h5", rows, names, patients=cases.patients, meta=meta)
+    probe, result = _study(feats, classifier, **options)
+    part, found = result.predictions[0], apply_probe(probe, feats)
+    ids = found.table.patients if "unit" in options else found.table.ids
+    place = {name: k for k, name in enumerate(ids)}
+    tested = [place[name] for name in result.cohort.ids[part.items]]
+    np.testing.assert_allclose(found.values[tested], part.values[0], atol=1e-6)
+    assert not found.flagged.all() and np.ptp(found.usual) > 0.2
+
+
 @pytest.mark.parametrize("classes", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_attention_says_what_the_study_said(classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "ATTENTION", attention.ATTENTION._replace(steps=60))  # both are trained the same

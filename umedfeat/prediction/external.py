@@ -225,7 +225,7 @@ def _cohort_of(found: Predicted, labelled: Labelled, settings: ProbeSettings) ->
 def _predictions_of(found: Predicted, cohort: Cohort, labelled: Labelled, settings: ProbeSettings) -> Predictions:
     """Of whole patients what the model says of the mean of their labelled items, as in a study."""
     whole = found.probe.unit == "patient"
-    values = found.probe.predict(cohort.rows) if whole else found.values[labelled.items]
+    values = found.probe.predict(np.ldexp(cohort.rows, cohort.exponent)) if whole else found.values[labelled.items]
     return Predictions(
         classifier=found.probe.classifier,
         budget=_BUDGET,

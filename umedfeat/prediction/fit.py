@@ -79,9 +79,10 @@ def fit_probe(cohort: Cohort, result: ProbeResult, header: Header, saving: Savin
     items = cohort.items_of(patients)
     rows = cohort.rows_of(items)
     form, temperature = _fitter(cohort, settings).form(saving.classifier, rows, _statistics(cohort, settings, rows))
+    bags = saving.classifier == "abmil"  # are as they were extracted
     return SavedProbe(
         classifier=saving.classifier,
-        form=form,
+        form=form if bags else form.stretched(2.0**cohort.exponent),
         task=cohort.task,
         classes=cohort.classes,
         label=result.label,
@@ -148,4 +149,5 @@ def _bound(value: float) -> float | None:
 
 def _novelty(cohort: Cohort, items: Ints, seed: int) -> Novelty | None:
     patients = cohort.patient[items]
-    return Novelty.of(cohort.embedding[items], patients, seed) if len(np.unique(patients)) > 1 else None
+    rows = np.ldexp(cohort.embedding[items], cohort.exponent)
+    return Novelty.of(rows, patients, seed) if len(np.unique(patients)) > 1 else None

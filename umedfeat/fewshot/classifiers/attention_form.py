@@ -6,7 +6,7 @@ The formula is that of ``umedfeat.fewshot.classifiers.attention``, where it is f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,10 @@ class AttentionForm:
         scores = self._scores(self._hidden(rows))
         powers = np.exp(scores - scores.max())
         return np.asarray(powers / powers.sum())
+
+    def stretched(self, factor: float) -> AttentionForm:
+        """The same for rows that are ``factor`` times as large."""
+        return replace(self, mean=self.mean * factor, scale=self.scale * factor)
 
     def _hidden(self, rows: Rows) -> Floats:
         ready = ((rows - self.mean) / self.scale).astype(np.float32)

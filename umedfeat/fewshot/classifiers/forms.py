@@ -6,7 +6,7 @@ Each form is a few named arrays and a formula that any language can repeat (``do
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,6 +39,10 @@ class Form(Protocol):
 
     def predict(self, rows: Rows) -> Floats:
         """(n, K) probabilities (or one column of values) for (n, D) rows."""
+        ...
+
+    def stretched(self, factor: float) -> Form:
+        """The same for rows that are ``factor`` times as large."""
         ...
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
@@ -92,6 +96,13 @@ class LinearForm:
         values = np.zeros((len(rows), self.classes))
         values[:, self.columns] = _softmax(logits) if logits.shape[1] > 1 else _two(_sigmoid(logits))
         return values
+
+    def stretched(self, factor: float) -> LinearForm:
+        standard = self.scaler.standard
+        if standard is None:  # rows get unit length
+            return self
+        larger = Standard(standard.mean * factor, standard.scale * factor)
+        return replace(self, scaler=replace(self.scaler, standard=larger))
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         scaler, standard = self.scaler, self.scaler.standard
@@ -162,6 +173,9 @@ class NeighboursForm:
             sums, number = sums + self.prior, number + 1.0
         return np.asarray(sums / np.maximum(number, _TINY))
 
+    def stretched(self, factor: float) -> NeighboursForm:
+        return replace(self, centre=self.centre * factor)
+
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         arrays: dict[str, npt.NDArray[Any]] = {
             "centre": self.centre,
@@ -217,6 +231,9 @@ class PrototypeForm:
         logits[:, ~self.present[number]] = -np.inf
         return _softmax(logits)
 
+    def stretched(self, factor: float) -> PrototypeForm:
+        return replace(self, centre=self.centre * factor)
+
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         arrays: dict[str, npt.NDArray[Any]] = {
             "centre": self.centre,
@@ -254,7 +271,8 @@ def centred_units(rows: Rows, centre: Floats) -> Floats32:
     """(n, D) float32 rows of length 1 after subtracting a centre (D,); rows at the centre stay zero."""
     centred = rows.astype(np.float64) - centre
     lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    return np.asarray(centred / np.maximum(lengths, _TINY), dtype=np.float32)
+    least = max(_TINY * min(1.0, float(np.linalg.norm(centre))), np.finfo(np.float64).tiny)
+    return np.asarray(centred / np.maximum(lengths, least), dtype=np.float32)
 
 
 def _sigmoid(logits: Floats) -> Floats:

@@ -102,6 +102,7 @@ def _assembled(
     known, patients_ = _patients(ids, patients)
     names, patient = np.unique(patients_, return_inverse=True)
     _refuse_bad_features(rows, row_item, ids)
+    exponent = range_exponent(rows)
     rows = in_range(rows).astype(np.float32, copy=False)
     carries = _carries(target, patient, len(names))
     if settings.label_of == "patient":
@@ -123,6 +124,7 @@ def _assembled(
         row_item=row_item,
         carries=carries,
         stratum=_strata(carries, target.task),
+        exponent=exponent,
         twins=tuple((int(patient[a]), int(patient[b]), str(ids[a]), str(ids[b])) for a, b in twins.identical),
         warnings=(*_notes(target, settings, patient, names), *screened(twins, ids, patient, target)),
     )
@@ -137,10 +139,16 @@ def _shown(column: Texts) -> Texts:
 def in_range(rows: Rows) -> Rows:
     """Rows whose squares float32 can hold: where it cannot, all are divided by one power of two, which no classifier
     notices."""
+    exponent = range_exponent(rows)
+    return np.ldexp(rows, -exponent) if exponent else rows
+
+
+def range_exponent(rows: Rows) -> int:
+    """Exponent of the power of two that brings rows into a range whose squares float32 can hold; 0 where they are."""
     peak = float(np.abs(rows).max(initial=0.0))
     if not np.isfinite(peak) or peak == 0 or _LEAST < peak < _MOST:
-        return rows
-    return np.ldexp(rows, -int(np.frexp(peak)[1]))
+        return 0
+    return int(np.frexp(peak)[1])
 
 
 def refuse_shapes(ids: Sequence[str], columns: Mapping[str, Any]) -> None:

@@ -67,6 +67,7 @@ class Cohort:
         meta: further columns by name, each (I,) of str (centre, sex, split …), "" where missing.
         embedding: (I, D) float32, pooled; for maps and nearest neighbours. Not standardised.
         rows: (N, D) float32, what a classifier sees: one row per item, tile or patient.
+        exponent: ``rows`` and ``embedding`` are features divided by this power of two (0 but at odd scales).
         row_item: (N,) item of each row.
         carries: (P, C) which classes occur among a patient's items; for multilabel (P, 2 L): each label's presence and
             absence; for regression quartiles of the patient's mean.
@@ -96,6 +97,7 @@ class Cohort:
     warnings: tuple[str, ...] = ()
     bags: Bags | None = None
     facts: Mapping[str, Texts] = field(default_factory=dict)
+    exponent: int = 0
     torn: Mapping[str, str] = field(default_factory=dict)
 
     @property
