@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from store_cases import header, item, write
+from study_cases import write_features
 
 from umedfeat.errors import SetupError
 from umedfeat.prediction import similar
@@ -39,6 +40,19 @@ def test_rows_are_ranked_exactly_in_any_blocks(feats: Path, block: int, monkeypa
         np.testing.assert_allclose([match.cosine for match in found], cosines[order], atol=1e-5)
         for match in found:
             assert (match.x, match.y) == tuple(file.coords(match.item)[match.row])
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+@pytest.mark.parametrize("unit", ["item", "tile"])
+def test_features_of_any_scale_are_ranked(feats: Path, unit: str, scale: float) -> None:
+    with FeatureFile(feats) as file:
+        usual = nearest(file, row_vector(file, "item07"), unit=unit, top=6)
+        rows = {name: file.features(name) * np.float32(scale) for name in file.ids if len(file.features(name))}
+    path = write_features(feats.with_name("odd.h5"), list(rows.values()), list(rows))
+    with FeatureFile(path) as file:
+        found = nearest(file, row_vector(file, "item07"), unit=unit, top=6)
+    assert [(match.item, match.row) for match in found] == [(match.item, match.row) for match in usual]
+    np.testing.assert_allclose([match.cosine for match in found], [match.cosine for match in usual], atol=1e-5)
 
 
 def test_items_without_rows_and_left_out_ones_are_never_found(feats: Path) -> None:

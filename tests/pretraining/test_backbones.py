@@ -72,6 +72,11 @@ def test_networks_without_a_pyramid_are_refused(tmp_path: Path) -> None:
         load_start("timm:vit_tiny_patch16_224", untrained(tmp_path, "vit_tiny_patch16_224"))
 
 
+def test_weights_that_would_not_be_used_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="brings its own weights"):
+        load_start("efficientnet-lite0", tmp_path / "mine.safetensors")
+
+
 def test_the_last_blocks_alone_learn() -> None:
     backbone = load_start("efficientnet-lite0").backbone
     blocks = backbone.blocks()

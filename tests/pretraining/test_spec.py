@@ -42,6 +42,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         ("tasks: 3", "one key `tasks`"),
         ("tasks: [3]", "is no task"),
         ("tasks: [{name: [", "not YAML"),
+        ("tasks:\n\t- {name: a}", "line 2: found character"),
         ("!!python/object/apply:os.system [echo]", "not YAML"),
         ("tasks: [{name: a, typ: classification}]", "did you mean 'type'"),
         ("tasks: [{name: a, type: clasification, labels: labels.csv}]", "did you mean classification"),

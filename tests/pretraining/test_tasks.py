@@ -18,6 +18,7 @@ from umedfeat.pretraining.leaks import digests_of, refuse_leaks
 from umedfeat.pretraining.masks import IGNORED
 from umedfeat.pretraining.mixing import untouched
 from umedfeat.pretraining.pictures import Pictures
+from umedfeat.pretraining.reading import refuse_unreadable
 from umedfeat.pretraining.spec import read_task_file
 from umedfeat.pretraining.tasks import load_task
 
@@ -92,6 +93,10 @@ def test_faults_of_tables(drawn: Path) -> None:
         loaded(drawn, "classification", classes=["square", "circle"])
     with pytest.raises(SetupError, match="is no number"):
         loaded(drawn, "regression", label="label")
+    change(drawn / "labels.csv", ",square,", ",1e300,")
+    with pytest.raises(SetupError, match="'1e300' is no number"):
+        loaded(drawn, "regression", label="label", where={"label": ["1e300"]})
+    change(drawn / "labels.csv", ",1e300,", ",square,")
     with pytest.raises(SetupError, match="0, 1 or empty"):
         loaded(drawn, "multilabel", label="size")
     with pytest.raises(SetupError, match="lists no image"):
@@ -140,6 +145,25 @@ def test_faults_of_coco(drawn: Path, key: str, value: object, said: str) -> None
     with pytest.raises(SetupError, match=said) as fault:
         loaded(drawn, "detection")
     assert "coco.json" in str(fault.value)
+
+
+def test_boxes_of_another_size_of_the_image_are_refused(drawn: Path) -> None:
+    """They would lie inside, and elsewhere."""
+    coco = json.loads((drawn / "coco.json").read_text())
+    coco["images"][0] |= {"width": 640, "height": 640}
+    (drawn / "coco.json").write_text(json.dumps(coco))
+    with pytest.raises(
+        SetupError, match=r"p00_0\.png: boxes were drawn on 640 x 640 pixels, and the image has 64 x 64"
+    ):
+        refuse_unreadable(loaded(drawn, "detection"), Policy())
+
+
+@pytest.mark.parametrize("name", ["p00_0.png", "p05_1.png"])
+def test_every_mask_is_read_before_a_training(name: str, drawn: Path) -> None:
+    refuse_unreadable(loaded(drawn, *KINDS), Policy())
+    Image.fromarray(np.full((64, 64), 7, np.uint8)).save(drawn / "masks" / name)
+    with pytest.raises(SetupError, match=f"mask {name}: value 7"):
+        refuse_unreadable(loaded(drawn, *KINDS), Policy())
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '{"images": 3}'])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from umedfeat.errors import SetupError
+from umedfeat.fewshot.cohort.build import range_exponent
 from umedfeat.fewshot.parallel import in_order
 from umedfeat.machine import usable_cores
 from umedfeat.store import FeatureFile
@@ -90,31 +91,24 @@ def nearest(
     if unit not in {"item", "tile"}:
         raise SetupError(f"unit {unit!r} is unknown", remedy="item or tile")
     counts = np.asarray(file.items["count"], dtype=np.int64)
-    embeddings = file.embeddings
+    embeddings, exponent = file.embeddings, range_exponent(file.embeddings)
     kept = counts > 0 if without is None else (counts > 0) & ~without
     mean = _mean(embeddings, counts)
-    target = query.astype(np.float32) - mean
-    target /= max(float(np.linalg.norm(target)), _TINY)
+    wanted = _Wanted.of(query, mean, exponent)
     if unit == "item":
         best = _Best(top)
-        best.offer(np.where(kept, _cosines(embeddings, mean, target), -np.inf), 0)
+        best.offer(np.where(kept, wanted.cosines(embeddings), -np.inf), 0)
         return [Match(file.ids[n], n, -1, 0, 0, 0, c) for n, c in best.found()]
-    return _nearest_rows(file, mean, target, kept, top)
+    return _nearest_rows(file, wanted, kept, top)
 
 
-def _nearest_rows(
-    file: FeatureFile,
-    mean: npt.NDArray[np.float32],
-    target: npt.NDArray[np.float32],
-    kept: npt.NDArray[np.bool_],
-    top: int,
-) -> list[Match]:
+def _nearest_rows(file: FeatureFile, wanted: _Wanted, kept: npt.NDArray[np.bool_], top: int) -> list[Match]:
     features, owners, best = file.dataset("features"), file.dataset("tiles/item"), _Best(top)
     everything = bool(kept.all())
 
     def compared(first: int) -> npt.NDArray[np.float32]:
         part = slice(first, min(file.n_rows, first + _BLOCK_ROWS))
-        cosines = _cosines(features[part], mean, target)
+        cosines = wanted.cosines(features[part])
         return cosines if everything else np.where(kept[owners[part]], cosines, np.float32(-np.inf))
 
     starts = range(0, file.n_rows, _BLOCK_ROWS)
@@ -136,15 +130,29 @@ def _mean(embeddings: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]) ->
     return np.asarray((counts[:, None] / total * embeddings.astype(np.float64)).sum(axis=0), dtype=np.float32)
 
 
-def _cosines(
-    rows: npt.NDArray[Any], mean: npt.NDArray[np.float32], target: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    found = np.empty(len(rows), dtype=np.float32)
-    for first in range(0, len(rows), _CACHED_ROWS):
-        centred = rows[first : first + _CACHED_ROWS].astype(np.float32, copy=False) - mean
-        lengths = np.sqrt(np.einsum("nd,nd->n", centred, centred))
-        found[first : first + _CACHED_ROWS] = centred @ target / np.maximum(lengths, np.float32(_TINY))
-    return found
+class _Wanted(NamedTuple):
+    """What rows are compared with: (D,) the mean that is taken off, (D,) a direction of length 1; of features of odd
+    scales, whose squares float32 cannot hold, both after division by two to the ``exponent``."""
+
+    mean: npt.NDArray[np.float32]
+    target: npt.NDArray[np.float32]
+    exponent: int
+
+    @classmethod
+    def of(cls, query: npt.NDArray[np.floating[Any]], mean: npt.NDArray[np.float32], exponent: int) -> _Wanted:
+        mean = np.ldexp(mean, -exponent)
+        target = np.ldexp(query.astype(np.float32), -exponent) - mean
+        return cls(mean, target / np.float32(max(float(np.linalg.norm(target)), _TINY)), exponent)
+
+    def cosines(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """(n,) of (n, D) rows."""
+        found = np.empty(len(rows), dtype=np.float32)
+        for first in range(0, len(rows), _CACHED_ROWS):
+            part = rows[first : first + _CACHED_ROWS].astype(np.float32, copy=False)
+            centred = (np.ldexp(part, -self.exponent) if self.exponent else part) - self.mean
+            lengths = np.sqrt(np.einsum("nd,nd->n", centred, centred))
+            found[first : first + _CACHED_ROWS] = centred @ self.target / np.maximum(lengths, np.float32(_TINY))
+        return found
 
 
 class _Best:

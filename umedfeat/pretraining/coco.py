@@ -23,6 +23,7 @@ class CocoImage(NamedTuple):
     path: Path
     name: str
     row: Mapping[str, str]
+    size: tuple[int, int]
     corners: npt.NDArray[np.float32]
     kinds: npt.NDArray[np.int64]
 
@@ -94,6 +95,7 @@ def _image(
         place,
         str(image["file_name"]),
         {key: str(value) for key, value in image.items()},
+        (int(image["width"]), int(image["height"])),
         np.asarray([box for _, box in kept], np.float32).reshape(-1, 4),
         np.asarray([kind for kind, _ in kept], np.int64),
     )

@@ -23,10 +23,12 @@ class Boxes(NamedTuple):
     Attributes:
         corners: (n, 4) float32: left, top, right, bottom in pixels of the image.
         kinds: (n,) int64 place among the task's classes.
+        drawn_on: (width, height) of the image, as whoever drew them says; None where nobody says.
     """
 
     corners: npt.NDArray[np.float32]
     kinds: npt.NDArray[np.int64]
+    drawn_on: tuple[int, int] | None = None
 
 
 #: Cases in a round. A batch holds one task only: of a single case its head learns the class that came last.

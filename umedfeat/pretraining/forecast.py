@@ -11,6 +11,7 @@ from umedfeat.encoders.runtimes.choosing import choose_device
 from umedfeat.policy import Policy
 from umedfeat.pretraining.examples import Task
 from umedfeat.pretraining.footprint import Cost, cost_of
+from umedfeat.pretraining.reading import refuse_unreadable
 from umedfeat.pretraining.run import Prepared
 from umedfeat.pretraining.schedule import image_size
 from umedfeat.pretraining.settings import TrainSettings
@@ -99,8 +100,9 @@ def forecast(ready: Prepared, settings: TrainSettings, policy: Policy, device: s
     """Measure one batch of every task that is trained; nothing is written.
 
     Raises:
-        SetupError: an image or a mask of these batches cannot be read.
+        SetupError: a mask, an image with boxes, or an image of these batches cannot be read.
     """
+    refuse_unreadable(ready.tasks, policy)
     training = Training(ready.tasks, ready.start, settings, policy, None, ready.fingerprint, choose_device(device))
     try:
         batches = training.loader.batches(0, lambda number: image_size(settings, 0.0))

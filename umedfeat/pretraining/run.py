@@ -18,6 +18,7 @@ from umedfeat.pretraining.export import card_of, half_tensors, whole_tensors
 from umedfeat.pretraining.gallery import Shown
 from umedfeat.pretraining.leaks import digests_of, refuse_leaks
 from umedfeat.pretraining.mixing import choose_alpha, mixed
+from umedfeat.pretraining.reading import refuse_unreadable
 from umedfeat.pretraining.settings import TrainSettings
 from umedfeat.pretraining.spec import read_task_file
 from umedfeat.pretraining.start import Start, load_start
@@ -152,6 +153,8 @@ def pretrain(
         chosen = crew.device(device)
         training = Training(ready.tasks, ready.start, settings, policy, folder, ready.fingerprint, chosen, crew)
         try:
+            if not training.trainer.done:
+                refuse_unreadable(ready.tasks, policy)
             training.run(tell)
             return _finished(training, ready, out, policy, writes=crew.writes)
         finally:

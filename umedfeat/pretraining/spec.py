@@ -112,8 +112,15 @@ def _loaded(path: Path) -> Any:
             raise SetupError(f"{path.name}: a task file of {path.stat().st_size} bytes", remedy="is it the right file?")
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        fault = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
+        fault = _fault(error)
         raise SetupError(f"{path.name}: not YAML ({fault})", remedy="see docs/pretraining.md for an example") from error
+
+
+def _fault(error: Exception) -> str:
+    """What is wrong, and in which line, of what YAML's reader says over several lines."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _task(entry: Any, number: int, path: Path) -> TaskSpec:

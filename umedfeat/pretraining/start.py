@@ -52,6 +52,9 @@ def load_start(name: str, weights: Path | None = None, *, offline: bool = False)
         WeightsUnavailable, CheckpointRefused: see ``umedfeat.load_encoder``.
     """
     if name == "efficientnet-lite0":
+        if weights is not None:
+            message = f"{weights.name}: {name} brings its own weights, and a training starts from those"
+            raise SetupError(message, remedy="leave out --weights (--encoder timm:tf_efficientnet_lite0 takes a file)")
         return _from_timm(name, "tf_efficientnet_lite0", baseline.efficientnet_lite0(), _LITE0_LICENCE)
     if name.startswith("timm:"):
         timm_name = name.partition(":")[2]

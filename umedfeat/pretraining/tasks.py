@@ -24,6 +24,8 @@ __all__ = ["load_task"]
 
 #: Patients are compared and drawn in memory; no identifier is written anywhere, so none is replaced.
 _IN_MEMORY = Pseudonyms(b"", keep=True)
+#: Values beyond overflow in float32, in which networks compute.
+_LARGEST = 1e30
 _TRAIN = frozenset({"train", "training"})
 _HELDOUT = frozenset({"heldout", "held-out", "test", "val", "valid", "validation"})
 
@@ -170,7 +172,7 @@ def _number(text: str, source: Source, spec: TaskSpec, column: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= _LARGEST:  # NaN too
         raise SetupError(f"task {spec.name}: {source.name}: {column} {text!r} is no number", remedy="correct the row")
     return value
 
@@ -191,7 +193,8 @@ def _detection(spec: TaskSpec, policy: Policy, holdout: float | str, seed: int) 
         patient = image.row.get("patient") or source.patient or source.id
         held = _is_heldout(image.row, patient, spec, holdout, seed)
         if held is not None:
-            examples.append(Example(source, patient, "", held, boxes=Boxes(image.corners, image.kinds)))
+            boxes = Boxes(image.corners, image.kinds, image.size)
+            examples.append(Example(source, patient, "", held, boxes=boxes))
     return _split(spec, coco.classes, examples)
 
 

@@ -245,5 +245,5 @@ def fingerprint_of(
 def _facts(example: Example, digests: Mapping[tuple[Path, ...], str]) -> list[Any]:
     label = None if example.label is None else example.label.tolist()
     mask = None if example.mask is None else content_sha256([example.mask])
-    boxes = None if example.boxes is None else [part.tolist() for part in example.boxes]
+    boxes = None if example.boxes is None else [example.boxes.corners.tolist(), example.boxes.kinds.tolist()]
     return [example.source.id, example.patient, example.case, digests[example.source.files], str(label), mask, boxes]

@@ -20,7 +20,7 @@ from umedfeat.fewshot.cohort.twins import find_twins, screened
 from umedfeat.fewshot.settings import ProbeSettings, Task
 from umedfeat.naming import printable
 
-__all__ = ["build_cohort", "build_known", "in_range", "refuse_shapes", "relabelled"]
+__all__ = ["build_cohort", "build_known", "in_range", "range_exponent", "refuse_shapes", "relabelled"]
 
 _QUARTILES = (0.25, 0.5, 0.75)
 #: Share of the items above which a single patient is pointed out.
