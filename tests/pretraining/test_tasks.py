@@ -152,9 +152,7 @@ def test_boxes_of_another_size_of_the_image_are_refused(drawn: Path) -> None:
     coco = json.loads((drawn / "coco.json").read_text())
     coco["images"][0] |= {"width": 640, "height": 640}
     (drawn / "coco.json").write_text(json.dumps(coco))
-    with pytest.raises(
-        SetupError, match=r"p00_0\.png: boxes were drawn on 640 x 640 pixels, and the image has 64 x 64"
-    ):
+    with pytest.raises(SetupError, match=r"p00_0\.png: boxes were drawn on 640 x 640, and the image has 64 x 64 pix"):
         refuse_unreadable(loaded(drawn, "detection"), Policy())
 
 

@@ -135,7 +135,7 @@ def _cut(grid: Mask, size: tuple[int, int], tile: Tile, side: int) -> Mask:
 def _refuse_outside(task: Task, example: Example, boxes: Boxes, plan: Plan) -> None:
     if boxes.drawn_on is not None and boxes.drawn_on != (plan.width, plan.height):
         width, height = boxes.drawn_on
-        said = f"boxes were drawn on {width} x {height} pixels, and the image has {plan.width} x {plan.height}"
+        said = f"boxes were drawn on {width} x {height}, and the image has {plan.width} x {plan.height} pixels"
         message = f"task {task.name}: {example.source.name}: {said}"
         raise SetupError(message, remedy="correct width and height, or bring the boxes to the pixels of the image")
     if len(boxes.corners) and (boxes.corners[:, 2:].max(0) > (plan.width + _TOLERANCE, plan.height + _TOLERANCE)).any():
