@@ -29,6 +29,13 @@ MPP, TILE = 0.5, 64
 #: Grey values: rounding and one or two pixels of the ramps.
 TOLERANCE = 0.6
 
+#: With little effort to be small: reading is what is tried.
+_ENCODED: dict[str | None, dict[str, Any]] = {
+    "jpeg": {"level": 98},
+    "webp": {"lossless": True, "level": 0, "method": 0},
+    "jpegxl": {"effort": 1},
+}
+
 
 class Layout(NamedTuple):
     """What is written."""
@@ -127,10 +134,8 @@ def _options(layout: Layout) -> dict[str, Any]:
         options["tile"] = (128, 128)
     else:
         options["rowsperstrip"] = 64
-    if layout.compression == "jpeg":
-        options["compressionargs"] = {"level": 98}
-    if layout.compression in ("webp", "jpegxl", "jpeg2000"):
-        options["compressionargs"] = {"lossless": True} if layout.compression == "webp" else {}
+    if layout.compression in _ENCODED:
+        options["compressionargs"] = _ENCODED[layout.compression]
     if layout.photometric == "rgb" and layout.planar == "separate":
         options["planarconfig"] = "separate"
     if layout.photometric == "palette":
