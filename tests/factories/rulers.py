@@ -46,15 +46,19 @@ def centroids(
     for region, tile in zip(plan.regions, tiles, strict=True):
         left, top = region["x"] * mpp - origin[0], region["y"] * mpp - origin[1]
         side = tile.shape[0] * target
-        shown = [(cx, cy) for cx, cy in DISCS if left + 14 < cx < left + side - 14 and top + 14 < cy < top + side - 14]
-        if not shown:
-            continue
-        y, x = (np.mgrid[: tile.shape[0], : tile.shape[1]] + 0.5) * target
-        dark = 255.0 - tile.sum(axis=2, dtype=np.uint16) / 3
-        for cx, cy in shown:
-            weight = dark * (np.hypot(x + left - cx, y + top - cy) < 14)
-            found[(cx, cy)] = (
-                float((weight * x).sum() / weight.sum() + left),
-                float((weight * y).sum() / weight.sum() + top),
-            )
+        for cx, cy in DISCS:
+            if left + 14 < cx < left + side - 14 and top + 14 < cy < top + side - 14:
+                x, y = _centre_of_dark(tile, (cx - left) / target, (cy - top) / target, 14 / target)
+                found[(cx, cy)] = x * target + left, y * target + top
     return found
+
+
+def _centre_of_dark(tile: npt.NDArray[np.uint8], x: float, y: float, reach: float) -> tuple[float, float]:
+    """Of what lies around a point, in pixels."""
+    rows, columns = (slice(max(0, int(c - reach)), int(c + reach) + 2) for c in (y, x))
+    dark = 255.0 - tile[rows, columns].sum(axis=2, dtype=np.uint16) / 3
+    down, across = (
+        np.arange(part.start, part.start + n) + 0.5 for part, n in zip((rows, columns), dark.shape, strict=True)
+    )
+    weight = dark * (np.hypot(across[None] - x, down[:, None] - y) < reach)
+    return float(np.average(across, weights=weight.sum(axis=0))), float(np.average(down, weights=weight.sum(axis=1)))
