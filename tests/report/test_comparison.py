@@ -9,7 +9,9 @@ import pytest
 from pages import checked_links
 from study_cases import gaussian_cases, write_features
 
+import umedfeat
 from umedfeat.cli import run
+from umedfeat.report.tables import data_needed_sentence
 
 
 def test_compare_writes_one_page_for_all_and_one_for_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,3 +34,12 @@ def test_compare_writes_one_page_for_all_and_one_for_each(tmp_path: Path, capsys
     assert answer.startswith("With ") and "good<b> does not clearly differ from noisy: macro-F1 1.000 against" in answer
     assert "reach" in needed and needed.split(": ", 1)[1] in page
     assert page.count("<tr><td>good&lt;b&gt;</td>") == 2
+
+
+def test_two_test_patients_say_nothing_about_the_data_needed() -> None:
+    cases = gaussian_cases(8, 1, 6)
+    other = np.random.default_rng(1).normal(size=(8, 6)).astype(np.float32)
+    found = umedfeat.compare(
+        {"a": cases.features, "b": other}, cases.labels, fractions=(1.0,), bootstrap=100, classifiers=("prototype",)
+    )
+    assert np.isnan(found.data_needed[0].low) and "interval" not in data_needed_sentence(found.data_needed[0])

@@ -247,3 +247,13 @@ def test_p_values_that_were_computed_are_shown_and_not_advised() -> None:
 def test_large_values_do_not_run_into_the_name_of_their_axis() -> None:
     short, long = (Axes((0, 1), (0, 1), [], [(0.5, text)], "x", "y", "t") for text in ("0.5", "123456789"))
     assert short.left == 64 and long.left > 95
+
+
+def test_many_small_test_sets_are_one_note() -> None:
+    labels = ["ab"[k % 2] for k in range(40)]
+    centre = ["E" if k == 0 else "ABCD"[k // 2 % 4] for k in range(40)]
+    notes = [note for note in _quick(labels, loco="centre", meta={"centre": centre}).warnings if "est set" in note]
+    assert notes[0] == (
+        "10 of 10 test sets hold fewer than 30 patients (1 to 12): their intervals are wide and approximate."
+    )
+    assert len(notes) == 2 and "'external centre=E' holds no patient of 'b'" in notes[1]

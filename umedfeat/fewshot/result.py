@@ -271,7 +271,8 @@ class DataNeeded:
         n_patients: of that budget, 0 if none.
         share: where the encoder's curve crosses target - margin (share of the largest budget's patients, interpolated
             over the logarithm of the patients); inf if it never does.
-        low, high: interval of ``share`` by the paired patient bootstrap (inf: more than the largest budget).
+        low, high: interval of ``share`` by the paired patient bootstrap (inf: more than the largest budget; NaN: none,
+            as there is none of the difference).
         smallest: share of the smallest budget; a share at it may be smaller. confidence: level of the interval.
     """
 

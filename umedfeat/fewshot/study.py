@@ -28,11 +28,10 @@ from umedfeat.fewshot.metrics.significance import permutable, significance_of
 from umedfeat.fewshot.parallel import in_order
 from umedfeat.fewshot.result import Budget, Fold, Predictions, ProbeResult, Significance
 from umedfeat.fewshot.settings import ProbeSettings
+from umedfeat.fewshot.small_tests import small_test_sets
 from umedfeat.machine import usable_cores
-from umedfeat.terminal.words import counted
 
 __all__ = [
-    "FEW_PATIENTS",
     "NO_PATIENTS",
     "Origin",
     "Progress",
@@ -41,19 +40,10 @@ __all__ = [
     "plan_warnings",
     "predict",
     "run_study",
-    "small_test_notes",
 ]
 
 #: Called after each fitted draw with (done, total).
 Progress = Callable[[int, int], None]
-#: Test patients below which intervals are said to be wide.
-FEW_PATIENTS = 30
-#: Test patients of a class below which the class is named.
-_FEW_OF_A_CLASS = 10
-_ABSENT = (
-    "Test set {name!r} holds no patient of {labels}: metrics that need every class are not defined there, there is no "
-    "p-value, and accuracy is the recall of what is there ({there})."
-)
 NO_PATIENTS = (
     "No patient information: every item is taken as its own patient. If patients have several items, the results are "
     "too good and the intervals too narrow."
@@ -332,7 +322,7 @@ def plan_warnings(study: Study) -> list[str]:
         found.append(f"Left out of the {cohort.task} study, which it cannot learn: {', '.join(lost)}.")
     if study.settings.cv:
         found.append(_FOLDS_NOTE + _NO_P * (not study.settings.permutations and permutable(cohort)))
-    return [*found, *_small_tests(study)]
+    return [*found, *small_test_sets(cohort, study.folds if not study.settings.cv else ())]
 
 
 def _left_over(study: Study) -> list[str]:
@@ -346,42 +336,6 @@ def _left_over(study: Study) -> list[str]:
     why = f" ({settings.split}: {', '.join(value or 'empty' for value in marked)})" if marked else ""
     some = "patient is" if len(lost) == 1 else "patients are"
     return [f"{len(lost)} {some} neither in training nor in test{why}."]
-
-
-def _small_tests(study: Study) -> list[str]:
-    folds = study.folds if not study.settings.cv else ()
-    tests = [(name, patients) for fold in folds for name, patients in fold.tests.items()]
-    return [note for name, patients in tests for note in small_test_notes(study.cohort, name, patients)]
-
-
-def small_test_notes(cohort: Cohort, name: str, patients: Ints) -> list[str]:
-    """A test set with few patients, or few of some classes, with its smallest classes by name.
-
-    Args:
-        name: of the test set. patients: (P,) numbers of its patients.
-    """
-    found = []
-    counts = cohort.carries[patients].sum(axis=0) if cohort.task != "regression" else np.array([len(patients)])
-    smallest = int(counts.min())
-    if len(patients) < FEW_PATIENTS:
-        wide = ": its intervals are wide and approximate" if smallest > 1 else ""
-        found.append(f"Test set {name!r} holds {counted(len(patients), 'patient')}{wide}.")
-    if cohort.task == "regression":
-        return found
-    names = [repr(cohort.requirement_names[k]) for k in np.flatnonzero(counts == smallest)]
-    if not smallest:
-        there = _present(cohort, counts)
-        found.append(_ABSENT.format(name=name, labels=" or ".join(names), there=there))
-    elif smallest < _FEW_OF_A_CLASS:
-        several = len(names) > 1
-        some = f"{smallest} patient{'s' * (smallest > 1)}{' each' * several} of {', '.join(names)}"
-        none = ": there are no intervals" if smallest < 2 else ""
-        found.append(f"Test set {name!r} holds {some}, its smallest class{'es' * several}{none}.")
-    return found
-
-
-def _present(cohort: Cohort, counts: Ints) -> str:
-    return ", ".join(name for name, count in zip(cohort.requirement_names, counts, strict=True) if count)
 
 
 def _few_features(study: Study) -> list[str]:

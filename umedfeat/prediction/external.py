@@ -26,7 +26,8 @@ from umedfeat.fewshot.metrics.metrics import METRICS, PRIMARY
 from umedfeat.fewshot.metrics.significance import significance_of
 from umedfeat.fewshot.result import Budget, Estimate, Predictions, Significance
 from umedfeat.fewshot.settings import ProbeSettings, Task
-from umedfeat.fewshot.study import NO_PATIENTS, small_test_notes
+from umedfeat.fewshot.small_tests import small_test_notes
+from umedfeat.fewshot.study import NO_PATIENTS
 from umedfeat.prediction.apply import Predicted
 from umedfeat.prediction.overlap import overlap_of
 

@@ -247,14 +247,19 @@ def data_needed_sentence(row: DataNeeded) -> str:
         if row.budget
         else f"no budget is surely not worse than {goal}"
     )
-    low, high = (_share(share, row.smallest) for share in (row.low, row.high))
     estimate = (
         "does not reach it with these budgets"
         if row.share == float("inf")
         else f"reaches it with {_share(row.share, row.smallest)} of the patients"
     )
-    bounds = f"{row.confidence * 100:g} % interval {low}" + f" to {high}" * (low != high)
-    return f"{row.encoder}, {row.classifier}, {row.test_set}: {verdict}. Point estimate: it {estimate} ({bounds})."
+    return f"{row.encoder}, {row.classifier}, {row.test_set}: {verdict}. Point estimate: it {estimate}{_bounds(row)}."
+
+
+def _bounds(row: DataNeeded) -> str:
+    if row.low != row.low:
+        return ""
+    low, high = (_share(share, row.smallest) for share in (row.low, row.high))
+    return f" ({row.confidence * 100:g} % interval {low}" + f" to {high}" * (low != high) + ")"
 
 
 def _share(share: float, smallest: float) -> str:

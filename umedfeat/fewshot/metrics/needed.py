@@ -15,7 +15,8 @@ __all__ = ["Needed", "crossing", "data_needed"]
 
 
 class Needed(NamedTuple):
-    """``place``: smallest budget not worse than the target (None: none is); the crossing and its interval."""
+    """``place``: smallest budget not worse than the target (None: none is); the crossing and its interval, NaN where
+    the test tells nothing of its spread."""
 
     place: int | None
     share: float
@@ -49,6 +50,8 @@ def data_needed(
     )
     tail = (1 - confidence) / 2
     low, high = np.quantile(crossings, [tail, 1 - tail], method="inverted_cdf")
+    if not all(np.isfinite(each.variance) for each in spreads):
+        low, high = np.nan, np.nan
     place = int(reached[0]) if len(reached) else None
     return Needed(place, crossing(shares, values, target - margin), float(low), float(high))
 
