@@ -108,8 +108,8 @@ def discover_files(walked: Walked, policy: Policy, pseudonyms: Pseudonyms, *, se
     _refuse_collisions(sources)
     sources = _holding(sources, scratch)
     for folder, slides, pictures in mixed_folders(sources):
-        flat = f"{_some(pictures)} pictures without a scale or smaller than a tile"
-        log.warning("%s", f"{folder}: {_some(slides)} are slides, {flat}")
+        flat = f"as pictures, without a scale or smaller than a tile: {_some(pictures)}"
+        log.warning("%s", f"{folder}: read as slides: {_some(slides)}; {flat}")
     if policy.limits.mask_dir:
         from umedfeat.readers.slides.annotations import refuse_shared_masks
 
@@ -184,7 +184,7 @@ def _listed_by(path: Path) -> Walked:
     for file in present:
         walked.found.append(Found(file, printable(file.relative_to(path.parent).as_posix()), {}))
     if missing:
-        message = f"{path.name}: {missing} of the {missing + len(present)} files that it lists are not there"
+        message = f"{path.name}: missing: {missing} of the {missing + len(present)} files that it lists"
         walked.failures.append(
             Failure(path.name, "discover", UnreadableInput.__name__, message, "copy the whole medium")
         )

@@ -48,8 +48,8 @@ def test_letters_of_either_case(medium: Path) -> None:
 def test_missing_files_are_told(medium: Path, caplog: pytest.LogCaptureFixture) -> None:
     next(path for path in discover([medium], Policy(), KEY).sources[0].files).unlink()
     found = discover([medium], Policy(), KEY)
-    assert [failure.message for failure in found.failures] == ["DICOMDIR: 1 of the 6 files that it lists are not there"]
+    assert [failure.message for failure in found.failures] == ["DICOMDIR: missing: 1 of the 6 files that it lists"]
     with caplog.at_level(logging.WARNING):
         folder = discover([medium.parent], Policy(), KEY)
-    assert not folder.failures and "1 of the 6 files that it lists are not there" in caplog.text
-    assert any("1 of those that it lists are not there" in skipped.reason for skipped in folder.skipped)
+    assert not folder.failures and "missing: 1 of the 6 files that it lists" in caplog.text
+    assert any("missing: 1 of those that it lists" in skipped.reason for skipped in folder.skipped)

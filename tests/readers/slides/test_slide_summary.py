@@ -62,7 +62,7 @@ def test_identical_slides_are_reported(extracted: tuple[Path, str]) -> None:
 
 def test_a_folder_treated_both_ways_is_pointed_out(extracted: tuple[Path, str]) -> None:
     said = extracted[1]
-    assert "are slides, flat.tif pictures without a scale" in said
+    assert "as pictures, without a scale or smaller than a tile: flat.tif" in said
     assert "shrunk more than 10 times" in said
 
 

@@ -87,8 +87,8 @@ def _index(file: Found) -> str:
     except InputError:
         return "DICOMDIR, a damaged index of files"
     if missing:
-        log.warning("%s: %d of the %d files that it lists are not there", file.name, missing, missing + len(present))
-    return "DICOMDIR, an index of files" + (f" ({missing} of those that it lists are not there)" if missing else "")
+        log.warning("%s: missing: %d of the %d files that it lists", file.name, missing, missing + len(present))
+    return "DICOMDIR, an index of files" + (f" (missing: {missing} of those that it lists)" if missing else "")
 
 
 def _joined(groups: Sequence[SliceGroup], policy: Policy, pseudonyms: Pseudonyms) -> list[SliceGroup]:
