@@ -80,6 +80,13 @@ def test_a_model_whose_encoder_no_file_was_made_with_is_named(tmp_path: Path) ->
         compare_models([tmp_path / "good" / "feats.h5"], [models[0], copy])
 
 
+def test_of_one_class_nothing_is_divided_by_nobody(tmp_path: Path) -> None:
+    models = [_model(tmp_path / name, TRAINED.features, "good", name) for name in ("linear", "prototype")]
+    new = _features(tmp_path / "new.h5", NEW.features, ["class1"] * len(NEW.labels), "good", "new")
+    found = compare_models([new], models, settings=FAST)
+    assert np.isfinite(next(row.value for row in found.differences if row.metric == "accuracy"))
+
+
 def test_the_command_writes_tables_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     models = [
         _model(tmp_path / "ours", TRAINED.features, "e"),

@@ -188,6 +188,29 @@ def test_without_an_interval_calibration_is_not_called_right(tmp_path: Path) -> 
     assert "On 3 patients" in validation_headline(found)
 
 
+def test_the_threshold_of_the_study_goes_with_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _study(_written(tmp_path / "feats.h5", gaussian_cases(40, 2, 8)), tmp_path / "probe", threshold=0.2)
+    model = str(tmp_path / "probe" / "model.safetensors")
+    new = _written(tmp_path / "new.h5", gaussian_cases(20, 2, 8, seed=5), prefix="new-")
+    found = apply_probe(SavedProbe.load(model), new)
+    positive = found.values[:, 1] > 0.2
+    assert 0 < (found.values[:, 1] > 0.5).sum() < positive.sum() < len(positive)
+    told = {}
+    for asked, threshold in (([], 0.2), (["--threshold", "0.5"], 0.5)):
+        assert run(["predict", str(new), "--model", model, "-o", str(tmp_path / "out"), "--json", *asked]) == 0
+        told = json.loads(capsys.readouterr().out)
+        expected = ["class1" if p > threshold else "class0" for p in found.values[:, 1]]
+        assert [row["predicted"] for row in told["predictions"]] == expected
+        shown = {row["metric"]: row["value"] for row in told["validation"]["estimates"] if row["subgroup"] == "all"}
+        assert shown["sensitivity"] == _sensitivity(found, threshold)
+    assert validate(found, trained=frozenset()).settings.threshold == 0.2
+
+
+def _sensitivity(found: Predicted, threshold: float) -> float:
+    truth = np.asarray([name == "class1" for name in found.table.meta["label"]])
+    return float((found.values[truth, 1] > threshold).mean())
+
+
 def test_what_an_earlier_run_left_is_not_taken_for_this_one(tmp_path: Path) -> None:
     _study(_written(tmp_path / "feats.h5", gaussian_cases(40, 2, 8)), tmp_path / "probe")
     cases, out = gaussian_cases(10, 2, 8, seed=5), tmp_path / "out"

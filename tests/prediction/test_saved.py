@@ -125,6 +125,7 @@ HOSTILE: dict[str, Change] = {
     "classes that are none": lambda _, told: told.update(classes=7),
     "a temperature of zero": lambda _, told: told.update(temperature=0),
     "a temperature that is no number": lambda _, told: told.update(temperature=float("nan")),
+    "a threshold of one": lambda _, told: told.update(threshold=1),
     "features that are a list": lambda _, told: told.update(features=[]),
     "an array missing": lambda arrays, _: arrays.pop("form.coef"),
     "an array of another shape": lambda arrays, _: arrays.update({"form.mean": np.zeros(3)}),

@@ -10,6 +10,7 @@ import click
 
 from umedfeat.cli.long_help import LongCommand
 from umedfeat.cli.study_options import (
+    asked_threshold,
     command_line,
     judging_of,
     labelling_of,
@@ -125,7 +126,14 @@ def _models(
 
     labelling, settings = judging_of(options)
     report = compare_models_and_report(
-        files, models, out, labelling=labelling, settings=settings, baseline=baseline, known=known
+        files,
+        models,
+        out,
+        labelling=labelling,
+        settings=settings,
+        baseline=baseline,
+        known=known,
+        threshold=asked_threshold(),
     )
     if as_json:
         return json.dumps(models_summary(report.comparison))

@@ -11,7 +11,7 @@ import click
 
 from umedfeat.cli.long_help import LongCommand
 from umedfeat.cli.options import identity_options, log_options, run_options
-from umedfeat.cli.study_options import judging_of, judging_options
+from umedfeat.cli.study_options import asked_threshold, judging_of, judging_options
 
 if TYPE_CHECKING:
     from umedfeat.extraction.settings import RunSettings
@@ -119,7 +119,7 @@ def command(
         model,
         out,
         images=images,
-        truth=Truth(*judging_of(judging), known),
+        truth=Truth(*judging_of(judging), known, asked_threshold()),
         showing=Showing(class_name, pictures, explain == "occlusion", explain_most),
         weights=weights,
         device=device,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FractionsType",
+    "asked_threshold",
     "command_line",
     "judging_of",
     "judging_options",
@@ -82,6 +83,17 @@ class NamesType(click.ParamType[Any]):
         if not all(names) or len(set(names)) < len(names):
             self.fail(f"{value!r} is not a list of different names like low,mid,high", param, ctx)
         return names
+
+
+def _threshold(usual: str = "") -> Callable[[Any], Any]:
+    """The option; ``usual``: what counts where nobody gives it, as text."""
+    return click.option(
+        "--threshold",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.5,
+        show_default=usual or True,
+        help="Two classes: probability above which an item is called positive.",
+    )
 
 
 _OPTIONS: list[Callable[[Any], Any]] = [
@@ -199,13 +211,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         metavar="COLUMN",
         help="Break results down; none = not. Repeatable.  [default: sex, centre, scanner … where they are there]",
     ),
-    click.option(
-        "--threshold",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        default=0.5,
-        show_default=True,
-        help="Two classes: probability above which an item is called positive.",
-    ),
+    _threshold(),
     click.option(
         "--on-missing-class",
         type=click.Choice(["stop", "skip"]),
@@ -249,9 +255,17 @@ _JUDGING = (
 def judging_options(command: Any) -> Any:
     """Add the options of a study that also mean something for a classifier that is there already."""
     for option in reversed(_OPTIONS):
-        if _parameter(option).name in _JUDGING:
-            command = option(command)
+        name = _parameter(option).name
+        if name in _JUDGING:
+            command = (_threshold("that of the study") if name == "threshold" else option)(command)
     return command
+
+
+def asked_threshold() -> float | None:
+    """What ``--threshold`` says; None where nobody gave it, and that of the study counts."""
+    context = click.get_current_context()
+    usual = context.get_parameter_source("threshold") is click.core.ParameterSource.DEFAULT
+    return None if usual else float(context.params["threshold"])
 
 
 def _parameter(option: Callable[[Any], Any]) -> click.Parameter:

@@ -43,7 +43,10 @@ class Predicted:
 
     @property
     def best(self) -> Ints:
-        """(I,) column of the most probable class (the only column of values)."""
+        """(I,) column of the most probable class, of two classes the second above the probe's threshold (the only
+        column of values)."""
+        if self.probe.task == "binary":
+            return np.asarray(self.values[:, 1] > self.probe.threshold, dtype=np.intp)
         return np.asarray(self.values.argmax(axis=1))
 
     @property

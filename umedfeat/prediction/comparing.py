@@ -54,6 +54,7 @@ def compare_models(
     *,
     baseline: str = "",
     known: Known = "stop",
+    threshold: float | None = None,
 ) -> ModelComparison:
     """Apply each model to the feature file that it fits, and compare them where all of them may be tested.
 
@@ -61,6 +62,7 @@ def compare_models(
         features: of the same inputs; one file an encoder. models: two saved probes or more, of the same classes.
         baseline: name of a model (its folder or file); the last by default.
         labelling, settings, known: see ``validate``.
+        threshold: of two classes; that of each model's own study by default.
 
     Raises:
         SetupError: no file fits a model.
@@ -75,7 +77,8 @@ def compare_models(
     for name, probe in probes.items():
         trained = trained_patients(probe, paths[name])
         found = apply_probe(probe, _fitting(name, probe, features))
-        validations[name] = validate(found, labelling, settings, known=known, trained=trained)
+        judged = replace(settings or ProbeSettings(), threshold=threshold or probe.threshold)
+        validations[name] = validate(found, labelling, judged, known=known, trained=trained)
     reference = validations[chosen]
     parts = _shared(validations, reference.cohort)
     return ModelComparison(

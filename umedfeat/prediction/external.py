@@ -114,7 +114,8 @@ def validate(
         found: what a saved probe predicted (``umedfeat.predict``).
         labelling: where truth and patients come from; by default the file's own column (or class folders) of the
             label that the model was trained on.
-        settings: where, drop_class, merge, label_of, subgroups, threshold, bootstrap, confidence and seed count.
+        settings: where, drop_class, merge, label_of, subgroups, threshold, bootstrap, confidence and seed count; by
+            default the threshold is that of the study that made the model.
         known: "skip" leaves training patients and training images out, "stop" refuses them.
         trained: pseudonyms of the training patients, if known (``overlap.trained_patients``).
 
@@ -123,7 +124,9 @@ def validate(
         LeakageError: training patients or training images are among the items.
     """
     probe = found.probe
-    chosen = replace(settings or ProbeSettings(), task=probe.task, unit=probe.unit, pool="mean")
+    chosen = replace(
+        settings or ProbeSettings(threshold=probe.threshold), task=probe.task, unit=probe.unit, pool="mean"
+    )
     where = labelling or Labelling()
     if where.labels is None and not where.label:
         where = replace(where, label=own_column(found))

@@ -97,6 +97,7 @@ def fit_probe(cohort: Cohort, result: ProbeResult, header: Header, saving: Savin
         },
         tested=_tested(result, saving.classifier) if use_pool else {},
         temperature=temperature,
+        threshold=settings.threshold,
         novelty=_novelty(cohort, items, settings.seed) if saving.novelty else None,
     )
 

@@ -37,7 +37,19 @@ FORMAT = 2
 _NEEDS = {"abmil": 2}
 _KEY = "umedfeat.probe"
 #: What the JSON holds as it stands here.
-_PLAIN = ("classifier", "task", "classes", "label", "unit", "pool", "training", "tested", "temperature", "version")
+_PLAIN = (
+    "classifier",
+    "task",
+    "classes",
+    "label",
+    "unit",
+    "pool",
+    "training",
+    "tested",
+    "temperature",
+    "threshold",
+    "version",
+)
 Given = TypeVar("Given")
 _LARGEST_FILE = 2 << 30
 _LARGEST_JSON = 4 << 20
@@ -59,6 +71,7 @@ class SavedProbe:
         training: what it was fitted on: items, patients, per_class, where ("training pool" or "all").
         tested: metric → [value, low, high] on the study's test patients; empty where it was fitted on everybody.
         temperature: logits are divided by it (1: not calibrated).
+        threshold: of two classes, the probability of the second above which the study called it so.
         novelty: how to tell inputs unlike the training data; None where too few patients were there.
         version: of umedfeat that wrote it.
     """
@@ -74,6 +87,7 @@ class SavedProbe:
     training: Mapping[str, Any]
     tested: Mapping[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
+    threshold: float = 0.5
     novelty: Novelty | None = None
     version: str = __version__
 
@@ -222,6 +236,7 @@ def _built(tensors: Mapping[str, npt.NDArray[Any]], told: Mapping[str, Any]) -> 
         training=dict(told["training"]),
         tested=dict(told["tested"]),
         temperature=float(told["temperature"]),
+        threshold=float(told.get("threshold", 0.5)),  # earlier files do not tell
         novelty=_novelty(_part(tensors, "novelty."), form.dim),
         version=str(told["version"]),
     )

@@ -63,6 +63,8 @@ def check_told(told: Mapping[str, Any], form: Form) -> None:
             raise ValueError(f"{key} {told[key]!r} is none of {', '.join(known)}")
     if not 0 < float(told["temperature"]) < 1e6:
         raise ValueError(f"temperature {told['temperature']!r}")
+    if not 0 < float(told.get("threshold", 0.5)) < 1:
+        raise ValueError(f"threshold {told['threshold']!r}")
     _check_classes(told["classes"], told["task"], form)
     _check_output(told["task"], form)
     _check_training(told["training"])

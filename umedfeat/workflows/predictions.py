@@ -36,13 +36,16 @@ class Truth:
 
     Attributes:
         labelling: where labels and patients come from; by default the file's own column that the model was trained on.
-        settings: of the evaluation.
+        settings: of the evaluation, but for its threshold.
         known: "skip" leaves training patients and training images out, "stop" refuses them.
+        threshold: of two classes, the probability of the second above which it is predicted; that of the study that
+            made the model by default.
     """
 
     labelling: Labelling = field(default_factory=Labelling)
     settings: ProbeSettings = field(default_factory=ProbeSettings)
     known: Known = "stop"
+    threshold: float | None = None
 
 
 class PredictionReport(NamedTuple):
@@ -91,7 +94,8 @@ def predict_and_report(
     """
     run, truth, showing = run or RunSettings(), truth or Truth(), showing or Showing()
     pseudonyms = pseudonyms or Pseudonyms(load_key(None, shared=run.several_machines))
-    probe = SavedProbe.load(model)
+    saved = SavedProbe.load(model)
+    probe = replace(saved, threshold=truth.threshold or saved.threshold)
     probe.refuse_unknown(showing.class_name)
     place = table_at(Path(out))
     table = place_of_shard(place, run)
@@ -109,7 +113,8 @@ def predict_and_report(
             on_rows=bar.update,
         )
     trained = trained_patients(probe, Path(model))
-    validation = validate_if_labelled(found, truth.labelling, truth.settings, known=truth.known, trained=trained)
+    settings = replace(truth.settings, threshold=probe.threshold)
+    validation = validate_if_labelled(found, truth.labelling, settings, known=truth.known, trained=trained)
     write_predictions(found, table, validation)
     if validation is None:
         forget_validation(table.parent)

@@ -170,6 +170,7 @@ def compare_models_and_report(
     settings: ProbeSettings | None = None,
     baseline: str = "",
     known: Known = "stop",
+    threshold: float | None = None,
 ) -> ModelsReport:
     """Apply saved probes to the same labelled patients and write what ``umedfeat compare --model`` writes.
 
@@ -177,12 +178,19 @@ def compare_models_and_report(
         files: a feature file of each model's encoder. models: saved probes.
         baseline: model that the others are compared with; the last by default.
         known: "skip" leaves training patients and training images out, "stop" refuses them.
+        threshold: of two classes; that of each model's own study by default.
 
     The other arguments and the errors are those of ``compare_and_report``.
     """
     paths = [Path(file) for file in files]
     found = compare_models(
-        paths, [Path(model) for model in models], labelling, settings, baseline=baseline, known=known
+        paths,
+        [Path(model) for model in models],
+        labelling,
+        settings,
+        baseline=baseline,
+        known=known,
+        threshold=threshold,
     )
     folder = _beside(paths, out)
     return ModelsReport(found, folder, write_models(found, folder))

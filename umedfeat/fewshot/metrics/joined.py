@@ -64,6 +64,8 @@ def unseen_variance(name: str, cells: Floats, variances: Floats, carriers: Ints)
 
 
 def _slope(name: str, cells: Floats, row: int) -> float:
+    if not cells[row].any():  # nobody carries this class: its recall moves nothing
+        return 0.0
     recall = float(cells[row, row] / cells[row].sum())
     step = _STEP if recall < 0.5 else -_STEP
     return (_value(name, _moved(cells, row, recall + step)) - _value(name, cells)) / step
