@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hostile_server import serving
 from killing import SMALL, write_inputs
+from PIL import Image
 
 from umedfeat.cli import run
 from umedfeat.engine import staging
@@ -57,6 +58,9 @@ def bucket(world: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setenv(name, value)
     client = boto3.client("s3")
     client.create_bucket(Bucket="cohort")
+    folders = {f"in/{path.parent.relative_to(world)}/".replace("/./", "/") for path in world.rglob("*")}
+    for name in folders:  # as consoles make them: objects without content
+        client.put_object(Bucket="cohort", Key=name, Body=b"")
     for path in sorted(world.rglob("*")):
         if path.is_file():
             client.put_object(Bucket="cohort", Key=f"in/{path.relative_to(world)}", Body=path.read_bytes())
@@ -140,3 +144,14 @@ def test_a_web_server_that_cuts(world: Path, tmp_path: Path, monkeypatch: pytest
         assert extract(str(tmp_path / "urls.csv"), tmp_path / "feats.h5") == 0
     with FeatureFile(tmp_path / "feats.h5") as file:
         assert len(file) == 2
+
+
+def test_an_object_that_no_disk_takes_is_one_failure(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    Image.fromarray(np.arange(48 * 48 * 3, dtype=np.uint8).reshape(48, 48, 3)).save(tmp_path / "a.png")
+    picture = (tmp_path / "a.png").read_bytes()
+    long = f"/{'x' * 300}.png"
+    with serving({"/a.png": picture, long: picture}) as site:
+        assert extract(f"{site.url}/a.png", tmp_path / "feats.h5", "--input", f"{site.url}{long}") == 1
+    with FeatureFile(tmp_path / "feats.h5") as file:
+        assert len(file) == 1 and "File name too long" in file.failures["message"][0]

@@ -63,6 +63,11 @@ def test_two_inputs_with_one_id_are_refused_before_any_work(tmp_path: Path) -> N
     Image.new("RGB", (30, 30), (10, 200, 10)).save(tmp_path / "x.jpg")
     with pytest.raises(SetupError, match=r"x\.jpg and x\.png|x\.png and x\.jpg"):
         find(tmp_path)
+    one, other = (write_png(tmp_path / folder / "case.png").parent for folder in ("one", "other"))
+    with pytest.raises(SetupError, match=r"one/case\.png and other/case\.png"):
+        find(one, other)
+    with pytest.raises(SetupError, match=r"case\.png is given twice"):
+        find(one, one)
 
 
 def test_manifest_columns_reach_the_source(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from umedfeat.encoders import ENCODERS, EncoderEntry, baseline, list_encoders, load_encoder
 from umedfeat.encoders.baseline import efficientnet_lite0
 from umedfeat.encoders.networks.lite0 import Lite0
 from umedfeat.encoders.registry import image_size_of
+from umedfeat.encoders.weights.state import fill, of_network, read_state
 from umedfeat.encoders.weights.wheel import lite0_arrays
 from umedfeat.errors import CheckpointRefused, SetupError, WeightsUnavailable
 
@@ -88,6 +90,42 @@ def test_timm_with_own_weights(tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"rubbish")
     with pytest.raises(CheckpointRefused):
         load_encoder("timm:resnet10t", weights=tmp_path / "bad.safetensors", device="cpu")
+
+
+def test_a_network_within_a_checkpoint(tmp_path: Path) -> None:
+    """The one state dict, and the one network in it, whatever they are called; never one of two."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    own = model.state_dict()
+    path = tmp_path / "last.ckpt"
+
+    def read(content: object) -> dict[str, torch.Tensor]:
+        torch.save(content, path)
+        return of_network(model, read_state(path), path.name)
+
+    inner = {f"model.encoder.{name}": tensor for name, tensor in own.items()} | {"model.head.weight": torch.ones(3)}
+    for content in (
+        own,
+        inner,
+        {"state_dict": inner},
+        {"model": own, "epoch": 3},
+        {"ema": inner, "lr": 0.1},
+    ):
+        found = read(content)
+        assert all(torch.equal(found[name], own[name]) for name in own)
+    with pytest.raises(CheckpointRefused, match=r"several state dicts: 'student', 'teacher'"):
+        read({"student": own, "teacher": own})
+    twice = {f"{place}.{name}": tensor for place in ("student", "teacher") for name, tensor in own.items()}
+    with pytest.raises(CheckpointRefused, match=r"several times, under student\., teacher\."):
+        read(twice)
+    with pytest.raises(CheckpointRefused, match="not a state dict"):
+        fill(model, read({"other": torch.ones(1)}), path.name)
+
+
+def test_quantised_weights_are_refused() -> None:
+    model = nn.Linear(2, 2)
+    state = {name: tensor.to(torch.int8) for name, tensor in model.state_dict().items()}
+    with pytest.raises(CheckpointRefused, match=r"q\.pt: weight holds torch\.int8, not the weights themselves"):
+        fill(model, state, "q.pt")
 
 
 def test_imagenet_swin_folds_its_normalisation(tmp_path: Path) -> None:

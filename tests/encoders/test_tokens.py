@@ -19,6 +19,7 @@ import umedfeat
 from umedfeat.encoders import load_encoder
 from umedfeat.encoders.baseline import Baseline, as_encoder
 from umedfeat.encoders.choice import EncoderChoice
+from umedfeat.encoders.networks.grids import grid_of
 from umedfeat.encoders.networks.pooled_vits import AttentionPooled, ClassAndMean, Projected
 from umedfeat.encoders.registry import load_chosen
 from umedfeat.encoders.transform import Transform
@@ -70,6 +71,16 @@ def test_lite0_has_tokens_whose_mean_is_its_vector() -> None:
 def test_a_network_without_a_map_says_so() -> None:
     with pytest.raises(SetupError, match="gives no tokens"):
         load_encoder("random", device="cpu")(torch.rand(1, 3, 32, 32), return_tokens=True)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("maps", [torch.zeros(1, 9, 4), torch.zeros(1, 4), [torch.zeros(1, 4, 2, 2)]])
+def test_a_sequence_that_is_no_grid_is_told_as_that(maps: object) -> None:
+    class Mixer(nn.Module):
+        def forward_features(self, images: torch.Tensor) -> object:
+            return maps
+
+    with pytest.raises(SetupError, match="gives no tokens"):
+        grid_of(Mixer(), torch.zeros(1, 3, 32, 32))
 
 
 def test_the_transform_gives_the_pixels_of_extract(tmp_path: Path) -> None:

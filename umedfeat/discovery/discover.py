@@ -210,11 +210,20 @@ def _collect(name: str, files: Sequence[Found], policy: Policy, pseudonyms: Pseu
 
 
 def _refuse_collisions(sources: Sequence[Source]) -> None:
-    by_id: dict[str, str] = {}
+    by_id: dict[str, Source] = {}
     for source in sources:
-        if source.id in by_id:
+        other = by_id.setdefault(source.id, source)
+        if other is not source:
             raise SetupError(
-                f"two inputs would get the id {source.id!r}: {by_id[source.id]} and {source.name}",
+                f"two inputs would get the id {source.id!r}: {_told_apart(other, source)}",
                 remedy="rename one, or give ids in a CSV manifest (columns path,id)",
             )
-        by_id[source.id] = source.name
+
+
+def _told_apart(one: Source, other: Source) -> str:
+    """Names of two inputs; of inputs of one name in two places the folders too."""
+    if one.path == other.path and one.selector == other.selector:
+        return f"{one.name} is given twice"
+    if one.name != other.name:
+        return f"{one.name} and {other.name}"
+    return " and ".join(f"{source.path.parent.name}/{source.path.name}" for source in (one, other))

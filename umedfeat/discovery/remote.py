@@ -43,17 +43,22 @@ class Remote:
         """
         self.mirror.add(url)
         place = self.mirror.place_of(url)
-        return self.walked(place, place if place.is_dir() else place.parent, {})
+        return self.walked(place, place if self._is_folder(place) else place.parent, {})
 
     def walked(self, place: Path, root: Path, row: Mapping[str, str]) -> Walked:
         """The stubs at or below a place, named relative to ``root``; what has none has failed."""
-        if place.is_dir():
-            walked = walk(place, root, row, seconds=60.0)
-        else:
-            walked = Walked([Found(place, printable(place.relative_to(root).as_posix()), row)], [], [])
-        faults = {file.path: why for file in walked.found if (why := self._fault(file)) is not None}
+        walked = walk(place, root, row, seconds=60.0) if self._is_folder(place) else Walked([], [], [])
+        seen = {file.path for file in walked.found}
+        unseen = [path for path in self.mirror.files if path not in seen and (path == place or place in path.parents)]
+        named = [Found(path, printable(path.relative_to(root).as_posix()), row) for path in unseen]
+        found = [*walked.found, *named]  # no walk finds what no disk takes
+        faults = {file.path: why for file in found if (why := self._fault(file)) is not None}
         walked.failures.extend(faults.values())
-        return walked._replace(found=[file for file in walked.found if file.path not in faults])
+        return walked._replace(found=[file for file in found if file.path not in faults])
+
+    def _is_folder(self, place: Path) -> bool:
+        """Of an object the disk is not asked: its name may be too long for one."""
+        return place not in self.mirror.files and place.is_dir()
 
     def attached(self, sources: Sequence[Source]) -> tuple[Source, ...]:
         """The sources, those at URLs with what is needed to fetch them."""

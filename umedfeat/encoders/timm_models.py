@@ -18,7 +18,7 @@ from umedfeat.encoders.known import KNOWN, KnownEncoder
 from umedfeat.encoders.networks.pooled_vits import AttentionPooled, ClassAndMean, Projected
 from umedfeat.encoders.weights.checkpoint import file_sha256
 from umedfeat.encoders.weights.hub import Repository, fetch_first
-from umedfeat.encoders.weights.state import fill, read_state, renamed
+from umedfeat.encoders.weights.state import fill, of_network, read_state, renamed
 from umedfeat.errors import CheckpointRefused, SetupError, WeightsUnavailable
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _architecture_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _filled(model: Any, path: Path) -> Any:
-    fill(model, read_state(path), path.name)
+    fill(model, of_network(model, read_state(path), path.name), path.name)
     return model
 
 

@@ -68,7 +68,8 @@ class Mirror:
         if not found:
             raise SetupError(f"{address.scheme}://{address.name}: nothing is there", remedy=_ENVIRONMENT)
         for name, told in sorted(found.items()):
-            yield self._file(address, path, name, told)
+            if not (name.endswith("/") or told.get("type") == "directory"):  # what consoles make for a folder
+                yield self._file(address, path, name, told)
 
     def _file(self, address: Address, path: str, name: str, told: dict[str, Any]) -> RemoteFile:
         below = name.removeprefix(path).lstrip("/") if name != path else ""

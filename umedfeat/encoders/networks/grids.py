@@ -70,21 +70,29 @@ def vector_and_grid(network: Any, images: torch.Tensor) -> tuple[torch.Tensor, t
 def _map_of(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     features = getattr(network, "forward_features", None)
     if features is None:
-        raise SetupError("this encoder gives no tokens", remedy="a ViT, a Swin or a CNN, e.g. of timm")
+        raise _no_tokens()
     maps: torch.Tensor = features(images)
     return maps
 
 
+def _no_tokens() -> SetupError:
+    return SetupError("this encoder gives no tokens", remedy="a ViT, a Swin or a CNN, e.g. of timm")
+
+
 def _grid(network: nn.Module, maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    if not isinstance(maps, torch.Tensor) or maps.ndim not in {3, 4}:
+        raise _no_tokens()
     if maps.ndim == 3:
         return _of_sequence(network, maps, images)
     return maps if getattr(network, "output_fmt", "NCHW") == "NHWC" else maps.permute(0, 2, 3, 1)
 
 
 def _of_sequence(network: Any, tokens: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    patch_rows, patch_columns = network.patch_embed.patch_size
-    rows, columns = images.shape[-2] // patch_rows, images.shape[-1] // patch_columns
-    patches = tokens[:, network.num_prefix_tokens :]
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    if patch is None:  # a sequence of another kind (a mixer, LeViT)
+        raise _no_tokens()
+    rows, columns = images.shape[-2] // patch[0], images.shape[-1] // patch[1]
+    patches = tokens[:, getattr(network, "num_prefix_tokens", 0) :]
     if patches.shape[1] != rows * columns:
         message = f"this encoder's {patches.shape[1]} tokens are no grid of {rows} × {columns}"
         raise SetupError(message, remedy="images of the encoder's own size")

@@ -15,7 +15,7 @@ from umedfeat.encoders.config import refuse_not_finite
 from umedfeat.encoders.known import Names
 from umedfeat.errors import CheckpointRefused
 
-__all__ = ["fill", "from_coca", "from_open_clip", "from_transformers", "read_state", "renamed"]
+__all__ = ["fill", "from_coca", "from_open_clip", "from_transformers", "of_network", "read_state", "renamed"]
 
 Tensors = dict[str, torch.Tensor]
 
@@ -25,10 +25,10 @@ _SAFER = "give a safetensors file"
 def read_state(path: Path) -> Tensors:
     """The tensors of a safetensors file, or of a torch file that holds nothing but tensors and numbers.
 
-    A training's checkpoint is taken too: its "state_dict", without the "module." of parallel training.
+    A training's checkpoint is taken too: the one state dict in it, without the "module." of parallel training.
 
     Raises:
-        CheckpointRefused: unsafe (it would run code), damaged, no state dict, or NaN or infinity in it.
+        CheckpointRefused: unsafe (it would run code), damaged, no state dict or several, or NaN or infinity in it.
     """
     from safetensors.torch import load_file
 
@@ -41,7 +41,7 @@ def read_state(path: Path) -> Tensors:
         raise CheckpointRefused(f"{path.name}: damaged, or no weights file", remedy=_SAFER) from error
     except Exception as error:  # torch's restricted reader raises whatever hostile bytes lead to
         raise CheckpointRefused(f"{path.name}: unsafe or damaged", remedy=_SAFER) from error
-    state = _unwrapped(state)
+    state = _unwrapped(state, path.name)
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise CheckpointRefused(f"{path.name}: no state dict (names and tensors)", remedy=_SAFER)
     floating = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
@@ -49,11 +49,38 @@ def read_state(path: Path) -> Tensors:
     return state
 
 
-def _unwrapped(state: Any) -> Any:
+def _unwrapped(state: Any, file: str) -> Any:
     inner = state.get("state_dict", state) if isinstance(state, dict) else state
+    if inner is state and isinstance(state, dict):
+        dicts = [str(name) for name, value in state.items() if _is_state(value)]
+        if len(dicts) > 1:
+            message = f"{file}: holds several state dicts: {', '.join(map(repr, dicts))}"
+            raise CheckpointRefused(message, remedy="save the one that is meant as a file of its own")
+        inner = state[dicts[0]] if dicts else state
     if isinstance(inner, dict) and inner and all(str(name).startswith("module.") for name in inner):
         return {str(name).removeprefix("module."): tensor for name, tensor in inner.items()}
     return inner
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(one, torch.Tensor) for one in value.values())
+
+
+def of_network(model: nn.Module, state: Tensors, file: str) -> Tensors:
+    """The tensors of a network that stands in a larger one ("backbone.", "model."), under its own names.
+
+    Raises:
+        CheckpointRefused: it stands there several times, under other names only.
+    """
+    wanted = list(model.state_dict())
+    ends = {key.removesuffix(wanted[0]) for key in state if key.endswith(wanted[0])} if wanted else set()
+    places = sorted(place for place in ends if all(place + name in state for name in wanted))
+    if not places or "" in places:
+        return state
+    if len(places) > 1:
+        message = f"{file}: holds this network several times, under {', '.join(places)}"
+        raise CheckpointRefused(message, remedy="save the one that is meant as a file of its own")
+    return _under(state, places[0])
 
 
 def fill(model: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> None:
@@ -63,8 +90,13 @@ def fill(model: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> None
         name: of the file, for the message.
 
     Raises:
-        CheckpointRefused: a tensor is missing or of another shape.
+        CheckpointRefused: a tensor is missing, of another shape, or of whole or complex numbers where it should not.
     """
+    own = model.state_dict()
+    odd = [key for key, tensor in state.items() if key in own and _is_odd(tensor, own[key])]
+    if odd:
+        message = f"{name}: {odd[0]} holds {state[odd[0]].dtype}, not the weights themselves ({len(odd)} such tensors)"
+        raise CheckpointRefused(message, remedy="give the weights as they were before they were quantised")
     try:
         missing, _ = model.load_state_dict(dict(state), strict=False)
     except (RuntimeError, AttributeError, TypeError) as error:
@@ -73,6 +105,10 @@ def fill(model: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> None
     if missing:
         message = f"{name}: not a state dict of this model: it lacks {len(missing)} tensors, e.g. {missing[0]}"
         raise CheckpointRefused(message, remedy="give the model's own weights")
+
+
+def _is_odd(tensor: torch.Tensor, own: torch.Tensor) -> bool:
+    return own.is_floating_point() and not tensor.is_floating_point()
 
 
 def renamed(state: Tensors, names: Names) -> Tensors:
