@@ -22,6 +22,7 @@ from umedfeat.prediction import fit
 from umedfeat.prediction.apply import apply_probe
 from umedfeat.prediction.fit import Saving, study_and_fit
 from umedfeat.prediction.saved import SavedProbe
+from umedfeat.report.prediction_page import write_prediction_page
 
 
 def _features(path: Path, classes: int = 2, seed: int = 0) -> Path:
@@ -141,6 +142,20 @@ def test_what_cannot_be_saved_is_refused_before_anything_is_fitted(
     values = _values_file(tmp_path / "values.h5")
     with pytest.raises(CohortError, match="it needs classes"):
         study_and_fit(read_subject(values, ProbeSettings(task="regression", bootstrap=100)), Saving("prototype"))
+
+
+def test_of_many_classes_the_page_shows_the_most_probable(tmp_path: Path) -> None:
+    names = ["x" * 300, *(f"class {k:02}" for k in range(29))]
+    rng = np.random.default_rng(0)
+    rows = [row[None] for row in (np.eye(30, dtype=np.float32)[np.arange(90) % 30] + rng.normal(0, 0.1, (90, 30)))]
+    rows = [row.astype(np.float32) for row in rows]
+    meta = {"label": [names[k % 30] for k in range(90)]}
+    feats = write_features(tmp_path / "f.h5", rows, [f"{k}.png" for k in range(90)], meta=meta)
+    probe, _ = _study(feats, "prototype", task="multiclass")
+    found = apply_probe(probe, feats)
+    page = write_prediction_page(found, tmp_path / "out", {}).read_text()
+    checked_links(page)
+    assert page.count('class="bar') == 8 * 90 and "22 others, each at most" in page and "and 10 other classes" in page
 
 
 def test_survival_leaves_no_model_and_the_command_says_what_the_function_does(tmp_path: Path) -> None:
