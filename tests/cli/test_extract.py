@@ -21,6 +21,8 @@ from umedfeat.cli import run
 from umedfeat.demo.cohort import _ct, _radiographs, _real
 from umedfeat.demo.cohort import _slide as write_demo_slide
 from umedfeat.encoders.runtimes.choosing import openvino_is_installed
+from umedfeat.errors import SetupError
+from umedfeat.extraction.run import writable
 from umedfeat.store import FeatureFile
 
 ENCODER = ["--encoder", "efficientnet-lite0", "--device", "cpu", "--workers", "1", "--progress", "none"]
@@ -344,3 +346,12 @@ def test_nan_from_the_encoder_fails_only_its_input(tmp_path: Path, monkeypatch: 
         assert file.failures["stage"].tolist() == ["encode"]
     monkeypatch.setattr(TorchEncoder, "__call__", plain)
     assert extract(source, tmp_path / "f.h5", "--runtime", "torch") == 0
+
+
+def test_an_output_that_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    """A pipe, or /dev/null, would be replaced."""
+    out = tmp_path / "feats.h5"
+    os.mkfifo(out)
+    with pytest.raises(SetupError, match=r"feats\.h5: is a .*, not a file"):
+        writable(out)
+    assert out.is_fifo()

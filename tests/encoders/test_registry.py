@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from umedfeat.encoders import ENCODERS, EncoderEntry, baseline, list_encoders, load_encoder
+from umedfeat.encoders import ENCODERS, EncoderChoice, EncoderEntry, baseline, list_encoders, load_encoder
 from umedfeat.encoders.baseline import efficientnet_lite0
 from umedfeat.encoders.networks.lite0 import Lite0
 from umedfeat.encoders.registry import image_size_of
@@ -214,3 +214,12 @@ def test_the_network_is_switched_off_by_the_environment_in_functions_too(monkeyp
     monkeypatch.setenv("UMEDFEAT_OFFLINE", "1")
     with pytest.raises(WeightsUnavailable, match="offline"):
         load_encoder("timm:resnet18", device="cpu")
+
+
+def test_an_environment_that_says_neither_yes_nor_no_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for said, offline in (("on", True), (" No ", False), ("", False)):
+        monkeypatch.setenv("UMEDFEAT_OFFLINE", said)
+        assert EncoderChoice().offline is offline
+    monkeypatch.setenv("UMEDFEAT_OFFLINE", "ture")
+    with pytest.raises(SetupError, match="UMEDFEAT_OFFLINE='ture' is neither yes nor no"):
+        EncoderChoice()

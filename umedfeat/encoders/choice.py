@@ -18,7 +18,21 @@ OFFLINE_VARIABLE = "UMEDFEAT_OFFLINE"
 
 
 def _offline() -> bool:
-    return os.environ.get(OFFLINE_VARIABLE, "").strip().lower() in {"1", "true", "t", "yes", "y", "on"}
+    """As the environment says; who means "never" and mistypes it must not be taken for "always".
+
+    Raises:
+        SetupError: it says neither yes nor no.
+    """
+    said = os.environ.get(OFFLINE_VARIABLE, "").strip().lower()
+    if said not in {*_YES, *_NO}:
+        raise SetupError(
+            f"{OFFLINE_VARIABLE}={said[:40]!r} is neither yes nor no", remedy=f"{OFFLINE_VARIABLE}=1, or 0"
+        )
+    return said in _YES
+
+
+_YES = {"1", "true", "t", "yes", "y", "on"}
+_NO = {"", "0", "false", "f", "no", "n", "off"}
 
 
 @dataclass(frozen=True)

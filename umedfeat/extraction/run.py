@@ -14,6 +14,7 @@ from pathlib import Path
 
 from umedfeat.contract import EncoderFacts
 from umedfeat.discovery import Discovery, discover
+from umedfeat.disk.regular import kind_of
 from umedfeat.encoders.choice import EncoderChoice
 from umedfeat.engine.local.here import Here, default_workers
 from umedfeat.engine.messages import Wishes
@@ -237,10 +238,13 @@ def writable(out: Path) -> Path:
     """The output path, after checking before hours of work that it can be written.
 
     Raises:
-        SetupError: the folder does not exist or is read-only, or ``out`` is a folder.
+        SetupError: the folder does not exist or is read-only, or ``out`` is a folder, a pipe or a device.
     """
     if out.is_dir():
         raise SetupError(f"{out}: is a folder", remedy=f"name a file, e.g. --out {out / 'feats.h5'}")
+    kind = kind_of(out)
+    if kind not in {"", "file"}:  # it would be replaced, /dev/null for everybody
+        raise SetupError(f"{out}: is a {kind}, not a file", remedy="choose another --out")
     folder = out.absolute().parent
     if not folder.is_dir():
         raise SetupError(
