@@ -158,7 +158,9 @@ def test_of_many_classes_the_page_shows_the_most_probable(tmp_path: Path) -> Non
     assert page.count('class="bar') == 8 * 90 and "22 others, each at most" in page and "and 10 other classes" in page
 
 
-def test_survival_leaves_no_model_and_the_command_says_what_the_function_does(tmp_path: Path) -> None:
+def test_survival_leaves_no_model_and_the_command_says_what_the_function_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rng = np.random.default_rng(0)
     names = [f"i{k:03}.png" for k in range(40)]
     meta = {"time": [f"{v:.2f}" for v in rng.uniform(1, 9, 40)], "dead": [str(k % 2) for k in range(40)]}
@@ -168,7 +170,10 @@ def test_survival_leaves_no_model_and_the_command_says_what_the_function_does(tm
     _, probe = study_and_fit(read_subject(feats, settings, Labelling("time", event="dead")), Saving())
     assert probe is None
     shown = ["--label", "time", "--event", "dead", "--fraction", "1", "--bootstrap", "100"]
+    (tmp_path / "probe").mkdir()
+    (tmp_path / "probe/model.safetensors").write_text("of an earlier study, whose splits.json goes")
     assert run(["probe", "-f", str(feats), *shown]) == 0
+    assert "no model is saved: survival" in caplog.text and "an earlier study is removed" in caplog.text
     assert not (tmp_path / "probe/model.safetensors").exists()
     assert (tmp_path / "probe/results.csv").is_file()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ from umedfeat.prediction.saved import SAVED_TASKS, SavedProbe
 from umedfeat.store import Header
 
 __all__ = ["SaveOn", "Saving", "fit_probe", "study_and_fit"]
+
+log = logging.getLogger("umedfeat")
 
 SaveOn = Literal["auto", "pool", "all"]
 
@@ -53,6 +56,8 @@ def study_and_fit(
         LeakageError: a patient or identical content would stand in training and in test.
     """
     cohort, settings, origin, header = subject
+    if saving is not None and cohort.task not in SAVED_TASKS:
+        log.warning("no model is saved: %s studies have none", cohort.task)
     if saving is None or cohort.task not in SAVED_TASKS:
         return probe_cohort(cohort, settings, origin, progress, jobs), None
     settled = settings.settled(cohort.meta)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -43,12 +44,16 @@ _RESULTS = [
 ]
 
 
+log = logging.getLogger("umedfeat")
+
 #: What `umedfeat predict` takes.
 MODEL = "model.safetensors"
 
 
 def write_study(result: ProbeResult, folder: Path, probe: SavedProbe | None = None) -> list[Path]:
     """Write everything that the result can be recomputed from, and the classifier that outlives the study.
+
+    Without one, that of an earlier study in this folder goes: it would stand beside splits of which it knows nothing.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -60,6 +65,9 @@ def write_study(result: ProbeResult, folder: Path, probe: SavedProbe | None = No
         _csv(folder / "predictions.csv", *_prediction_rows(result))
         _json(folder / "splits.json", splits_of(result))
         (folder / "methods.txt").write_text(methods_text(result), encoding="utf-8")
+        if probe is None and (folder / MODEL).is_file():
+            (folder / MODEL).unlink()
+            log.warning("%s of an earlier study is removed: this one saves none", MODEL)
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be written ({error.strerror})", remedy="choose another folder with --out"
