@@ -132,3 +132,16 @@ def test_few_features_are_near_each_other_by_chance(seed):
     rows = np.random.default_rng(seed).normal(size=(60, 1)).astype(np.float32)
     result = probe(rows, ["ab"[k % 2] for k in range(60)], fractions=(1.0,), classifiers=("prototype",), bootstrap=100)
     assert not any("identical" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "said"),
+    [
+        ([f"case {k}" for k in range(20)], "auto", "20 of 20 classes have fewer than 2 patients.*another column"),
+        ([f"{k},5" for k in range(20)], "regression", "'0,5' is none.*decimals with a point"),
+    ],
+)
+def test_a_column_that_is_no_label_is_told_as_one(seed, labels, task, said):
+    rows = np.random.default_rng(seed).normal(size=(20, 6)).astype(np.float32)
+    with pytest.raises(CohortError, match=said):
+        probe(rows, labels, task=task, fractions=(1.0,), bootstrap=100)

@@ -23,6 +23,8 @@ from umedfeat.naming import printable
 __all__ = ["build_cohort", "build_known", "in_range", "range_exponent", "refuse_shapes", "relabelled"]
 
 _QUARTILES = (0.25, 0.5, 0.75)
+#: Classes of one patient from which on the column may hold names or values.
+_MANY_THIN = 3
 #: Share of the items above which a single patient is pointed out.
 _MOST_OF_ALL = 0.5
 #: Largest features between these are left as they are.
@@ -305,6 +307,13 @@ def _refuse_thin_classes(cohort: Cohort) -> None:
             raise CohortError(f"{cohort.n_patients} patients are too few for a regression study (at least 4)")
         return
     counts = cohort.carries.sum(axis=0)
+    thin = int((counts < 2).sum())
+    if thin > _MANY_THIN:
+        rarest = cohort.requirement_names[counts.argmin()]
+        raise CohortError(
+            f"{thin} of {len(counts)} classes have fewer than 2 patients, {rarest!r} among them: they cannot stand in training and test",
+            remedy="choose another column with --label, or --merge or --drop-class them; values: --task regression",
+        )
     for name, count in zip(cohort.requirement_names, counts, strict=True):
         if count < 2:
             raise CohortError(

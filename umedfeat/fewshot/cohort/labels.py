@@ -131,8 +131,10 @@ def _regression(texts: Sequence[str]) -> Floats:
     numbers = numbers_of(texts)
     if numbers is None:
         wrong = next(text for text in texts if numbers_of([text]) is None)
+        comma = numbers_of([wrong.replace(",", ".")]) is not None
         raise CohortError(
-            f"--task regression needs numbers, and {wrong!r} is none", remedy="choose another column with --label"
+            f"--task regression needs numbers, and {wrong!r} is none",
+            remedy="write decimals with a point" if comma else "choose another column with --label",
         )
     return np.asarray(numbers, dtype=np.float64)
 
