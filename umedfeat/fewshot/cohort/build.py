@@ -311,7 +311,8 @@ def _refuse_thin_classes(cohort: Cohort) -> None:
     if thin > _MANY_THIN:
         rarest = cohort.requirement_names[counts.argmin()]
         raise CohortError(
-            f"{thin} of {len(counts)} classes have fewer than 2 patients, {rarest!r} among them: they cannot stand in training and test",
+            f"{thin} of {len(counts)} classes have fewer than 2 patients, {rarest!r} among them: "
+            "they cannot stand in training and test",
             remedy="choose another column with --label, or --merge or --drop-class them; values: --task regression",
         )
     for name, count in zip(cohort.requirement_names, counts, strict=True):
