@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from pages import checked_links
@@ -156,6 +157,15 @@ def test_of_many_classes_the_page_shows_the_most_probable(tmp_path: Path) -> Non
     page = write_prediction_page(found, tmp_path / "out", {}).read_text()
     checked_links(page)
     assert page.count('class="bar') == 8 * 90 and "22 others, each at most" in page and "and 10 other classes" in page
+
+
+def test_features_that_are_no_numbers_are_told_with_their_item(tmp_path: Path) -> None:
+    feats = _features(tmp_path / "feats.h5")
+    probe, _ = _study(feats, "linear")
+    with h5py.File(feats, "r+") as file:
+        file["items/embedding"][7] = np.nan
+    with pytest.raises(CohortError, match=r"feats\.h5: i007: its features hold NaN"):
+        apply_probe(probe, feats)
 
 
 def test_survival_leaves_no_model_and_the_command_says_what_the_function_does(

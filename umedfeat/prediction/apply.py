@@ -79,13 +79,13 @@ def apply_probe(probe: SavedProbe, path: Path, on_rows: OnRows | None = None) ->
 
     Raises:
         SetupError: not a feature file, or its features were made with other settings than the probe's.
-        CohortError: it holds no rows.
+        CohortError: it holds no rows, or features that are no numbers.
     """
     with FeatureFile(path) as file:
         refuse_other(probe.header, file.header, path.name)
     table = read_table(path)
-    values = _values(probe, table, on_rows)
     usual = _usual(probe, table)
+    values = _values(probe, table, on_rows)
     return Predicted(probe, table, values, usual, usual <= FALSE_ALARMS)
 
 
@@ -108,7 +108,12 @@ def _usual(probe: SavedProbe, table: FeatureTable) -> Floats:
 def _pooled_blocks(probe: SavedProbe, table: FeatureTable) -> Iterator[Floats32]:
     """One row an item, some thousand items at a time."""
     for first in range(0, len(table.ids), _BLOCK_ROWS):
-        yield table.pooled(np.arange(first, min(len(table.ids), first + _BLOCK_ROWS)), probe.pool)
+        rows = table.pooled(np.arange(first, min(len(table.ids), first + _BLOCK_ROWS)), probe.pool)
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(bad):
+            fault = f"{table.path.name}: {table.ids[first + bad[0]]}: its features hold NaN or infinite values"
+            raise CohortError(fault, remedy="umedfeat verify tells more; extract this input again")
+        yield rows
 
 
 def _over_tiles(probe: SavedProbe, table: FeatureTable, on_rows: OnRows | None) -> Floats:
