@@ -212,6 +212,13 @@ def test_a_job_that_reaches_more_cores_than_it_was_granted(tmp_path: Path, monke
     assert found.state == "ok"
 
 
+@pytest.mark.parametrize("asked", ["abc", "0", "-2", "1.5"])
+def test_a_number_of_cores_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    monkeypatch.setenv("UMEDFEAT_CORES", asked)
+    (found,) = examine(wish(tmp_path), [limits.cores]).findings
+    assert found.state == "note" and "UMEDFEAT_CORES" in found.seen and "unset" in found.remedy
+
+
 def test_codecs_are_those_of_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = examine(wish(tmp_path), [program.codecs]).findings
     told = {finding.seen.rpartition(": ")[0]: finding for finding in found}

@@ -124,3 +124,8 @@ def test_differences_hold_near_the_ceiling():
         row = _difference(luck > 0.05, other > 0.2, truth, "sensitivity")
         held += row.low <= 0.15 <= row.high
     assert held >= 68  # 85 %: in some studies there is no interval, because every call was the same
+
+
+def test_the_brier_score_stays_below_what_probabilities_can_be_wrong_by():
+    found = _estimates(np.array([0, 0, 1, 1]), np.array([True, False, True, False]))["brier"]
+    assert found.low < found.value == pytest.approx(0.41) and found.high == 1.0

@@ -20,7 +20,12 @@ _LITTLE_MEMORY = 4 << 30
 def cores(wish: Wish) -> Iterator[Finding]:
     """Cores that this process may use, of those that there are."""
     present, usable = os.cpu_count() or 1, usable_cores()
-    why = f" ({CORES_VARIABLE}={os.environ[CORES_VARIABLE]})" if os.environ.get(CORES_VARIABLE) else ""
+    asked = os.environ.get(CORES_VARIABLE, "")
+    if asked and not (asked.isdigit() and int(asked)):
+        message = f"{usable} of {present} usable; {CORES_VARIABLE} is no number of cores, and not heeded"
+        yield Finding("cores", "note", message, f"export {CORES_VARIABLE}={usable}, or unset it")
+        return
+    why = f" ({CORES_VARIABLE}={asked})" if asked else ""
     limits = "affinity, control groups" if usable < present else "no limit"
     yield Finding("cores", "ok", f"{usable} of {present} usable: {limits}{why}")
 

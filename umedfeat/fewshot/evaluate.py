@@ -202,6 +202,8 @@ class Uncertain:
         value, resampled = self.found.value[metric], self.found.resampled[metric]
         given = (value, resampled, METRICS[metric], self.strata, self.confidence)
         plain = interval(*given, drawn=drawn, folds=self.folds)
+        if metric == "brier":  # on its logarithm it would leave what probabilities can be wrong by
+            return replace(plain, high=min(plain.high, 2.0 if self.found.cells.shape[1] > 2 else 1.0))
         if not self.recalls or metric not in JOINED or plain.kind == "exact bound":
             return plain
         labelled = labelled_reach(drawn, [self.tested(metric)], self.confidence)

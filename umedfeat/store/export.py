@@ -81,7 +81,8 @@ def export(
             raise OutputError(f"{out_dir}: {error.strerror or error}", remedy="choose another --out") from error
         if not written:
             reason = left_out[0][1] if left_out else "the file holds none"
-            raise SetupError(f"{path.name}: no item fits the layout {layout}: {reason}", remedy="try --layout pt")
+            remedy = "umedfeat info --items tells what is in it" if layout == "pt" else "try --layout pt"
+            raise SetupError(f"{path.name}: no item fits the layout {layout}: {reason}", remedy=remedy)
         _write_table(out_dir / "items.csv", file, names, written)
         empty = tuple(file.ids[number] for number in written if not file.items["count"][number])
     return Exported(out_dir, len(written), tuple(left_out), empty)
