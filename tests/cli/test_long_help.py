@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -131,10 +132,40 @@ def test_the_command_line_wins_over_the_file(
     with umedfeat.FeatureFile(out) as file:
         assert file.header.policy["image"]["fit"] == "crop"
         assert file.header.policy["image"]["size"] == 32
+    assert run(["extract", "--config", f"{out}.run.json", "-i", str(pictures), "-o", f"{tmp_path}/again.h5", "-q"]) == 0
+    assert (tmp_path / "again.h5").read_bytes() == out.read_bytes()
     config.write_text("image-size = 'large'")
     capsys.readouterr()
     assert run(["extract", "--config", str(config), "--input", str(pictures)]) == 2
     assert "'large' is not a valid integer range. (in study.toml)" in capsys.readouterr().err
+
+
+def test_what_a_run_wrote_of_itself_holds_no_path_and_asks_for_those_that_it_had(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = [
+        "extract",
+        "-i",
+        str(pictures),
+        "-o",
+        str(tmp_path / "f.h5"),
+        "-e",
+        "efficientnet-lite0",
+        "--overwrite",
+        "-q",
+    ]
+    assert run([*few, "--mask-dir", str(tmp_path), "--image-size", "32", "--slices", "3"]) == 0
+    wrote = tmp_path / "f.h5.run.json"
+    said = json.loads(wrote.read_text())
+    assert said["options"] == {"encoder": "efficientnet-lite0", "image-size": 32, "slices": "3"}
+    assert said["paths"] == ["input", "out", "mask-dir"] and str(tmp_path) not in wrote.read_text()
+    capsys.readouterr()
+    assert run(["extract", "--config", str(wrote), "-i", str(pictures), "-o", str(tmp_path / "g.h5")]) == 2
+    assert "that run was given --mask-dir too" in capsys.readouterr().err
+    for content in ("{}", "[1]", "no json", '{"options": [], "paths": []}'):
+        wrote.write_text(content)
+        with pytest.raises(SetupError, match=r"f\.h5\.run\.json"):
+            read_config(wrote)
 
 
 def test_features_like_those_of_a_file(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,22 +1,31 @@
-"""``--config study.toml``: options in a file, under their own names; what the command line says wins."""
+"""``--config study.toml``: options in a file, under their own names; what the command line says wins.
+
+What a run wrote of itself, ``feats.h5.run.json``, is such a file too.
+"""
 
 from __future__ import annotations
 
 import difflib
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from umedfeat.cli.blame import note_file
 from umedfeat.errors import SetupError
 
-__all__ = ["config_option", "defaults_of", "read_config"]
+__all__ = ["asked_options", "config_option", "defaults_of", "read_config", "refuse_missing_paths"]
+
+_PATHS = "umedfeat.paths"
 
 #: What cannot stand in a file: it decides how the command line itself is read.
 _NOT_IN_FILES = {"config", "help"}
+#: What a repeated run is asked anew: which part of the work, and what is shown of it.
+_OF_ONE_CALL = {"shard", "overwrite", "prune", "dry-run", "json", "verbose", "quiet", "log-json", "progress"}
 
 
 def config_option() -> click.Option:
@@ -27,23 +36,64 @@ def config_option() -> click.Option:
         is_eager=True,
         expose_value=False,
         callback=_use,
-        help="TOML file of options, named as here (tile-size = 224); the command line wins.",
+        help="TOML file of options, named as here (tile-size = 224), or a run's .run.json; the command line wins.",
     )
 
 
 def _use(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
     if path is not None:
-        given = defaults_of(read_config(path), ctx.command, path.name)
+        content = read_config(path)
+        if path.suffix == ".json":
+            ctx.meta[_PATHS] = path.name, content["paths"]
+            content = content["options"]
+        given = defaults_of(content, ctx.command, path.name)
         ctx.default_map = {**(ctx.default_map or {}), **given}
         note_file(ctx, path.name)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The content of a TOML file.
+def asked_options(ctx: click.Context) -> dict[str, Any]:
+    """What a command was asked, for its ``.run.json``: "options" by their names, and which "paths" were given.
+
+    Paths themselves are left out: they belong to one machine, and may hold names of patients.
+    """
+    said = {ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP}
+    found: dict[str, Any] = {}
+    paths = []
+    for name, option in _options(ctx.command).items():
+        if ctx.get_parameter_source(str(option.name)) not in said or name in _OF_ONE_CALL:
+            continue
+        value = ctx.params.get(str(option.name))
+        value = list(value) if isinstance(value, tuple) else value
+        if isinstance(option.type, click.Path):
+            paths.append(name)
+        elif _fits(option, value):
+            found[name] = value
+    return {"options": found, "paths": paths}
+
+
+def refuse_missing_paths(ctx: click.Context) -> None:
+    """A run is not repeated without the files that it was given, whose paths it did not write down.
 
     Raises:
-        SetupError: it is not TOML.
+        SetupError: ``--config`` is a run's own file, and one of them is not given again.
     """
+    file, paths = ctx.meta.get(_PATHS, ("", []))
+    options = _options(ctx.command)
+    asked = [options[name] for name in paths if name in options]
+    missing = [o for o in asked if ctx.get_parameter_source(str(o.name)) is ParameterSource.DEFAULT and not o.required]
+    flags = ", ".join(max(option.opts, key=len) for option in missing if option.name != "out")
+    if flags:
+        raise SetupError(f"{file}: that run was given {flags} too", remedy=f"give {flags} again: paths are not kept")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a TOML file, or "options" and "paths" of what a run wrote of itself.
+
+    Raises:
+        SetupError: it is not TOML, or a JSON file without options.
+    """
+    if path.suffix == ".json":
+        return _said_of(path)
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -53,6 +103,19 @@ def read_config(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SetupError(f"{path.name} is not TOML: {error}", remedy='e.g. encoder = "umedpt"') from error
     return found
+
+
+def _said_of(path: Path) -> dict[str, Any]:
+    """What ``asked_options`` has left in a ``.run.json``."""
+    try:
+        run = json.loads(path.read_text(encoding="utf-8-sig"))
+        options, paths = run["options"], run["paths"]
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"{path.name} holds no options of a run"
+        raise SetupError(message, remedy="give the .run.json of a run of this version, or a TOML file") from error
+    if not isinstance(options, dict) or not isinstance(paths, list):
+        raise SetupError(f"{path.name}: its options are no table", remedy="give the .run.json of a run")
+    return {"options": options, "paths": [str(name) for name in paths]}
 
 
 def defaults_of(content: Mapping[str, Any], command: click.Command, file: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from umedfeat.cli.config_file import asked_options
 from umedfeat.cli.long_help import LongCommand
 from umedfeat.cli.options import (
     encoder_options,
@@ -111,6 +112,7 @@ def command(
         return 1 if plan.failures else 0
     from umedfeat.extraction.run import extract
 
+    job["run"] = replace(run, asked=asked_options(click.get_current_context()))
     summary = extract(inputs, out, **job, preview_dir=preview, geojson=geojson)
     click.echo(json.dumps(summary_dict(summary), indent=2) if as_json else summary_text(summary))
     return summary.exit_code

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from umedfeat.cli.config_file import config_option
+from umedfeat.cli.config_file import config_option, refuse_missing_paths
 
 __all__ = ["GROUPS", "LongCommand"]
 
@@ -55,6 +55,11 @@ class LongCommand(click.Command):
         super().__init__(*args, **settings)
         self.first = first.split()
         self.params.append(config_option())
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it."""
+        refuse_missing_paths(ctx)
+        return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options in groups; a group without options is not there."""

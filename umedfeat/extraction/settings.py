@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from umedfeat.engine.ray.settings import ClusterSettings
 from umedfeat.errors import SetupError
@@ -36,6 +38,7 @@ class RunSettings(Ruled):
         scratch_size: what may lie there at once, such as "50GB".
         cluster: a Ray cluster that computes instead of this machine; None: this machine.
         allow_failed: "N" or "P%" of the inputs may fail and the run still counts as a success (exit code 0).
+        asked: what a command was asked, to be written into ``<out>.run.json``; nothing is made of it.
     """
 
     workers: int | None = setting(None, Within(1, whole=True), unset=None)
@@ -52,6 +55,7 @@ class RunSettings(Ruled):
     cluster: ClusterSettings | None = None
     scratch: Path | None = None
     scratch_size: str = "20GB"
+    asked: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -109,6 +109,7 @@ def run_log(summary: Summary, run: RunSettings, place: Mapping[str, Any]) -> dic
         **place,
         "images_at_once": seconds.images_at_once,
         "shard": list(run.shard) if run.shard else None,
+        **run.asked,
         "inputs": {
             "embedded": summary.embedded,
             "empty": len(summary.empty),
