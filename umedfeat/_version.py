@@ -1,3 +1,3 @@
 """The one version number."""
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
