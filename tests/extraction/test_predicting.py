@@ -103,6 +103,16 @@ def test_what_is_read_is_not_written_over(name: str, tmp_path: Path) -> None:
         claim(tmp_path / name / "deep" / "p.csv", [])
 
 
+@pytest.mark.parametrize("name", ["patients.csv", "validation.csv", "index.html"])
+def test_what_others_wrote_is_not_written_over(name: str, tmp_path: Path) -> None:
+    for content in (b"id,label\na,b\n", b"\xff\xfe<html>"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(OutputError, match=rf"{name}: is not of an earlier prediction"):
+            claim(tmp_path / "p.csv", [])
+    (tmp_path / name).write_bytes(b"")
+    claim(tmp_path / "p.csv", [])
+
+
 def test_new_images_are_not_added_to_the_features_of_others(world: Path, tmp_path: Path) -> None:
     """The features of the study often lie where the table is to go, under the name that a prediction uses too."""
     (tmp_path / "feats.h5").write_bytes((world / "feats.h5").read_bytes())

@@ -221,7 +221,7 @@ def test_what_an_earlier_run_left_is_not_taken_for_this_one(tmp_path: Path) -> N
         assert run(["predict", str(path), "--model", model, "-o", str(out)]) == 0
     assert sorted(path.name for path in out.rglob("*.*")) == ["index.html", "predictions.csv"]
     (out / "patients.csv").write_text("name,phone\n")
-    assert run(["predict", str(others), "--model", model, "-o", str(out)]) == 0
+    assert run(["predict", str(others), "--model", model, "-o", str(out)]) == 2
     assert (out / "patients.csv").read_text() == "name,phone\n"
 
 

@@ -14,12 +14,18 @@ from umedfeat.extraction.settings import RunSettings
 from umedfeat.naming import Pseudonyms
 from umedfeat.prediction.apply import OnRows, Predicted, apply_probe
 from umedfeat.prediction.saved import SavedProbe
+from umedfeat.report.prediction_files import PATIENT_COLUMNS
+from umedfeat.report.validation_files import ESTIMATE_COLUMNS
 from umedfeat.terminal.progress import Progress
 
 __all__ = ["claim", "place_of_shard", "predict", "table_at"]
 
 #: What is written beside the table.
-_BESIDE = ("patients.csv", "validation.csv", "index.html")
+_BESIDE = {
+    "patients.csv": ",".join(PATIENT_COLUMNS),
+    "validation.csv": ",".join(ESTIMATE_COLUMNS),
+    "index.html": 'name="generator" content="umedfeat',
+}
 #: Suffixes of files: a folder is hardly called so.
 _OTHER_FILES = frozenset({".tsv", ".txt", ".json", ".html", ".xlsx", ".parquet", ".h5", ".safetensors"})
 
@@ -109,11 +115,24 @@ def claim(table: Path, given: Iterable[Path | str | None]) -> None:
     for read in (Path(each) for each in given if each is not None):
         if read.resolve() in written:
             raise OutputError(f"{read}: is read, and would be written over", remedy="choose another --out")
+    for name, mark in _BESIDE.items():
+        if not _is_ours(place := table.with_name(name), mark):
+            fault = f"{place}: is not of an earlier prediction, and would be written over"
+            raise OutputError(fault, remedy="choose another --out, such as a folder of its own")
     try:
         table.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         fault = f"{table.parent}: cannot be made ({error.strerror})"
         raise OutputError(fault, remedy="choose another --out") from error
+
+
+def _is_ours(path: Path, mark: str) -> bool:
+    """Nothing there, an empty file, or one that begins as ours do."""
+    if not path.is_file():
+        return True
+    with path.open("rb") as stream:
+        head = stream.read(4096)
+    return not head or mark.encode() in head
 
 
 def place_of_shard(out: Path, run: RunSettings) -> Path:

@@ -13,9 +13,9 @@ from umedfeat.prediction.apply import Predicted
 from umedfeat.prediction.external import Validation
 from umedfeat.report.validation_files import forget_table, summary_of_validation
 
-__all__ = ["prediction_rows", "summary_of_predictions", "write_predictions"]
+__all__ = ["PATIENT_COLUMNS", "prediction_rows", "summary_of_predictions", "write_predictions"]
 
-_PATIENT_COLUMNS = ("patient", "items", "unlike_training_items")
+PATIENT_COLUMNS = ("patient", "items", "unlike_training_items")
 
 
 def prediction_rows(found: Predicted, validation: Validation | None = None) -> Iterator[dict[str, str]]:
@@ -41,7 +41,7 @@ def _patient_rows(found: Predicted) -> Iterator[dict[str, str]]:
         items = np.flatnonzero(patient == number)
         if name:
             flagged = int(found.flagged[items].sum())
-            counts = dict(zip(_PATIENT_COLUMNS, (str(name), str(len(items)), str(flagged)), strict=True))
+            counts = dict(zip(PATIENT_COLUMNS, (str(name), str(len(items)), str(flagged)), strict=True))
             yield {**counts, **_chances(found, found.values[items].mean(axis=0))}
 
 
@@ -68,7 +68,7 @@ def write_predictions(found: Predicted, path: Path, validation: Validation | Non
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not files[1][1]:
-            forget_table(files[1][0], _PATIENT_COLUMNS)
+            forget_table(files[1][0], PATIENT_COLUMNS)
         return [_csv(place, rows) for place, rows in files if rows]
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})", remedy="choose another --out") from error
