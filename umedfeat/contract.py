@@ -180,7 +180,8 @@ class Plan:
         mpp: (x, y) micrometres per pixel of the source image or None; ``mpp_source`` says where it comes from
             (``header:<key>``, ``manifest``, ``flag``).
         spacing: "z\\y\\x" in millimetres, or "".
-        tile_extent: side of one region in source pixels (level 0), 0 where regions are whole images.
+        tile_extent: width of one region in source pixels (level 0), 0 where regions are whole images.
+        pixel_aspect: height of a source pixel by its width, where tiles are square in micrometres.
         detail: further facts, JSON-able, free of identifiers (decoder, vendor, windows, flags, missing slices …).
         prepared: small picklable state that spares other processes the planning (intensity limits, level …).
         part: which part of its files the source is, where they hold several (one volume of a 4-D file); "" for all.
@@ -199,6 +200,7 @@ class Plan:
     mpp_source: str = ""
     spacing: str = ""
     tile_extent: float = 0.0
+    pixel_aspect: float = 1.0
     detail: Mapping[str, Json] = field(default_factory=dict)
     prepared: Mapping[str, Any] = field(default_factory=dict)
     part: str = ""

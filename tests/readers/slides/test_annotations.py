@@ -258,6 +258,8 @@ def test_grid_tiles_are_closed_squares_with_their_tissue() -> None:
 
 
 def test_grid_without_tiles_or_mask_is_empty() -> None:
+    oblong = grid_geojson([(10, 20)], 224.0, aspect=2.0)["features"][0]  # pixels twice as high as wide
+    assert oblong["geometry"]["coordinates"] == [[[10, 20], [234, 20], [234, 132], [10, 132], [10, 20]]]
     assert grid_geojson(np.zeros((0, 2)), 224.0) == {"type": "FeatureCollection", "features": []}
 
 

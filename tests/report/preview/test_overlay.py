@@ -28,6 +28,18 @@ def test_kept_tiles_stay_in_colour_and_the_rest_is_washed_out() -> None:
     assert (np.abs(border).sum(axis=1) > 60).all()
 
 
+def test_tiles_of_oblong_pixels_are_drawn_as_they_are() -> None:
+    """Pixels twice as high as wide: a tile of 400 of them is 200 high."""
+    thumbnail = np.full((100, 200, 3), (200, 120, 170), np.uint8)
+    picture = np.asarray(draw_overlay(thumbnail, 10.0, np.array([[500.0, 200.0]]), 400.0, aspect=2.0))
+    assert (picture[25:35, 55:85] == thumbnail[25:35, 55:85]).all()
+    assert (picture[45:55, 55:85] != thumbnail[45:55, 55:85]).any(axis=2).all()
+    grid = Grid(extent=100.0, step=100.0, columns=2, rows=2, aspect=2.0)
+    assert grid.corners().tolist() == [[0, 0], [100, 0], [0, 50], [100, 50]]
+    mask = np.ones((10, 20), bool)
+    assert rejected_tiles(grid, np.array([[0.0, 50.0]]), mask, 10.0).tolist() == [[0, 0], [100, 0], [100, 50]]
+
+
 def test_dark_slides_are_washed_towards_dark_and_get_light_borders() -> None:
     thumbnail = np.full((100, 200, 3), (0, 0, 60), np.uint8)
     picture = np.asarray(draw_overlay(thumbnail, 10.0, np.array([[500.0, 200.0]]), 400.0))

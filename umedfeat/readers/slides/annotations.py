@@ -202,15 +202,17 @@ def grid_geojson(
     tissue: npt.ArrayLike = (),
     mask: Mask | None = None,
     downsample: float = 1.0,
+    aspect: float = 1.0,
 ) -> dict[str, Any]:
     """What was embedded, for QuPath: the tissue outline as one locked annotation, and every kept tile.
 
     Args:
         corners: (n, 2) x, y of the tiles' top-left corners in level-0 pixels.
-        extent: side of a tile in level-0 pixels.
+        extent: width of a tile in level-0 pixels.
         tissue: (n,) tissue fractions; stored as a measurement of each tile.
         mask: (H, W) bool tissue mask, or None for no outline.
         downsample: level-0 pixels per pixel of the mask.
+        aspect: height of a level-0 pixel by its width; tiles are square in micrometres.
 
     Returns:
         a GeoJSON FeatureCollection; QuPath reads it with File › Import objects from file, or by drag and drop.
@@ -220,7 +222,7 @@ def grid_geojson(
         outline = [[_closed(ring * downsample) for ring in polygon] for polygon in trace_polygons(mask)]
         features.append(_feature("annotation", "Tissue", {"type": "MultiPolygon", "coordinates": outline}, locked=True))
     shares = np.broadcast_to(np.asarray(tissue, float), len(np.asarray(corners))) if np.size(tissue) else None
-    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * extent
+    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * [extent, extent / aspect]
     for k, corner in enumerate(np.asarray(corners, float).reshape(-1, 2)):
         tile = _feature("tile", "Tile", {"type": "Polygon", "coordinates": [_closed(corner + square)]}, locked=False)
         if shares is not None:

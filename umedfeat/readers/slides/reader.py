@@ -99,6 +99,7 @@ class SlideReader:
             mpp=(self._scale.x, self._scale.y),
             mpp_source=self._scale.source,
             tile_extent=self._grid.extent_x,
+            pixel_aspect=self._grid.extent_x / self._grid.extent_y,
             detail=self._detail(int(kept.sum())),
             prepared={"level": self._cutter.level},
         )

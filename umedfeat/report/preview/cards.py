@@ -170,12 +170,13 @@ def _overlay(reader: Reader, plan: Plan) -> _Overlay | None:
     rejected = None
     if mask is not None and grid is not None and grid.columns * grid.rows <= _MOST_TILES:
         rejected = rejected_tiles(grid, kept, mask, mask_downsample)
-    picture = draw_overlay(pixels, downsample, kept, plan.tile_extent, mask=mask, rejected=rejected)
+    aspect = plan.pixel_aspect
+    picture = draw_overlay(pixels, downsample, kept, plan.tile_extent, aspect=aspect, mask=mask, rejected=rejected)
     factor = min(1.0, _SMALL / max(picture.size))
     small = Image.fromarray(pixels).resize(
         [max(1, round(side * factor)) for side in picture.size], Image.Resampling.BOX
     )
-    overview = draw_overlay(np.asarray(small), downsample / factor, kept, plan.tile_extent, mask=mask)
+    overview = draw_overlay(np.asarray(small), downsample / factor, kept, plan.tile_extent, aspect=aspect, mask=mask)
     mpp = plan.mpp[0] * downsample if plan.mpp else None
     legend = with_legend(picture, mpp, tissue=mask is not None, rejected=rejected is not None and len(rejected) > 0)
     return _Overlay(legend, overview, tissue=mask is not None and bool(mask.any()))

@@ -37,17 +37,30 @@ _BORDER_FROM = 7.0
 
 
 class Grid(NamedTuple):
-    """Where tiles may lie, in level-0 pixels: side of a tile, distance of neighbours, how many."""
+    """Where tiles may lie, in level-0 pixels: width of a tile, distance of neighbours in a row, how many.
+
+    ``aspect``: height of a pixel by its width; tiles are square in micrometres.
+    """
 
     extent: float
     step: float
     columns: int
     rows: int
+    aspect: float = 1.0
 
     def corners(self) -> Corners:
         """(n, 2) x, y of every tile, row by row."""
-        x, y = np.meshgrid(np.arange(self.columns) * self.step, np.arange(self.rows) * self.step)
-        return np.column_stack([x.ravel(), y.ravel()])
+        x, y = np.meshgrid(np.arange(self.columns), np.arange(self.rows))
+        return np.column_stack([x.ravel(), y.ravel()]) * sides_of(self.step, self.aspect)
+
+    def places(self, corners: Corners) -> list[tuple[int, int]]:
+        """(column, row) of tiles."""
+        return [(round(x), round(y)) for x, y in corners / sides_of(self.step, self.aspect)]
+
+
+def sides_of(width: float, aspect: float) -> npt.NDArray[np.float64]:
+    """(width, height) in pixels of what is a square in micrometres."""
+    return np.array([width, width / aspect])
 
 
 def grid_of(plan: Plan) -> Grid | None:
@@ -58,7 +71,7 @@ def grid_of(plan: Plan) -> Grid | None:
     step, columns, rows = (told.get(key) for key in ("step", "columns", "rows"))
     if not isinstance(step, int | float) or not isinstance(columns, int) or not isinstance(rows, int):
         return None
-    return Grid(plan.tile_extent, float(step), columns, rows)
+    return Grid(plan.tile_extent, float(step), columns, rows, plan.pixel_aspect)
 
 
 def rejected_tiles(grid: Grid, kept: Corners, mask: Mask, downsample: float) -> Corners:
@@ -66,11 +79,10 @@ def rejected_tiles(grid: Grid, kept: Corners, mask: Mask, downsample: float) -> 
     corners = grid.corners()
     if not len(corners):
         return corners
-    boxes = np.hstack([corners, corners + grid.extent]) / downsample
+    boxes = np.hstack([corners, corners + sides_of(grid.extent, grid.aspect)]) / downsample
     touched = corners[tissue_fractions(mask, boxes) > 0]
-    taken = {(round(x / grid.step), round(y / grid.step)) for x, y in kept}
-    left = [k for k, (x, y) in enumerate(touched) if (round(x / grid.step), round(y / grid.step)) not in taken]
-    return touched[left]
+    taken = set(grid.places(kept))
+    return touched[[k for k, place in enumerate(grid.places(touched)) if place not in taken]]
 
 
 def draw_overlay(
@@ -79,6 +91,7 @@ def draw_overlay(
     kept: Corners,
     extent: float,
     *,
+    aspect: float = 1.0,
     mask: Mask | None = None,
     rejected: Corners | None = None,
 ) -> Image.Image:
@@ -88,17 +101,17 @@ def draw_overlay(
         thumbnail: (h, w, 3) uint8 of the whole slide.
         downsample: level-0 pixels per pixel of the thumbnail.
         kept, rejected: (n, 2) x, y of tiles in level-0 pixels; empty or None draws none.
-        extent: side of a tile in level-0 pixels.
+        extent: width of a tile in level-0 pixels. aspect: height of a pixel by its width.
         mask: tissue mask of the whole slide, of any size, or None.
     """
-    side = extent / downsample
+    sides = sides_of(extent, aspect) / downsample
     shape = thumbnail.shape[:2]
     boxes = np.asarray(kept, float).reshape(-1, 2) / downsample
-    picture = _washed(thumbnail, _covered(shape, boxes, side))
+    picture = _washed(thumbnail, _covered(shape, boxes, sides))
     width = max(1, round(max(shape) / 900))  # large pictures are shown smaller, their lines must stay visible
     if rejected is not None:
-        picture = _blend(picture, _thick(_borders(shape, rejected / downsample, side), width), ORANGE, 0.8)
-    lines = _thick(_borders(shape, boxes, side), width)
+        picture = _blend(picture, _thick(_borders(shape, rejected / downsample, sides), width), ORANGE, 0.8)
+    lines = _thick(_borders(shape, boxes, sides), width)
     picture = _blend(picture, lines, SKY if _is_dark(thumbnail) else BLUE, 0.6)
     if mask is not None:
         picture = _blend(picture, _thick(_outline(mask, shape), width), GREEN, 1.0)
@@ -143,10 +156,11 @@ def _is_dark(pixels: RGB) -> bool:
     return float(pixels.mean()) < 96
 
 
-def _covered(shape: tuple[int, int], boxes: Corners, side: float) -> Mask:
+def _covered(shape: tuple[int, int], boxes: Corners, sides: npt.NDArray[np.float64]) -> Mask:
     covered = np.zeros(shape, bool)
+    across, down = sides.tolist()
     for x, y in boxes:
-        covered[max(0, round(y)) : round(y + side), max(0, round(x)) : round(x + side)] = True
+        covered[max(0, round(y)) : round(y + down), max(0, round(x)) : round(x + across)] = True
     return covered
 
 
@@ -162,15 +176,16 @@ def _washed(thumbnail: RGB, covered: Mask) -> RGB:
     return np.asarray(washed)
 
 
-def _borders(shape: tuple[int, int], boxes: Corners, side: float) -> Mask:
+def _borders(shape: tuple[int, int], boxes: Corners, sides: npt.NDArray[np.float64]) -> Mask:
     """One line around every tile; where tiles are tiny only around what they cover together."""
-    if side < _BORDER_FROM:
-        covered = _covered(shape, boxes, side)
+    if sides.min() < _BORDER_FROM:
+        covered = _covered(shape, boxes, sides)
         return np.asarray(covered & ~ndimage.binary_erosion(covered), bool)
     lines = np.zeros(shape, bool)
+    across, down = sides.tolist()
     for x, y in boxes:
         top, left = max(0, round(y)), max(0, round(x))
-        bottom, right = min(shape[0] - 1, round(y + side)), min(shape[1] - 1, round(x + side))
+        bottom, right = min(shape[0] - 1, round(y + down)), min(shape[1] - 1, round(x + across))
         lines[[top, bottom], left : right + 1] = True
         lines[top : bottom + 1, [left, right]] = True
     return lines

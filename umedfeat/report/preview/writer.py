@@ -51,7 +51,8 @@ class Drawing:
 
     def _write_geojson(self, source: Source, reader: Reader, plan: Plan) -> None:
         mask, downsample = mask_of(reader) or (None, 1.0)
-        grid = grid_geojson(corners_of(plan), plan.tile_extent, plan.regions["tissue"], mask, downsample)
+        tissue = plan.regions["tissue"]
+        grid = grid_geojson(corners_of(plan), plan.tile_extent, tissue, mask, downsample, plan.pixel_aspect)
         name = source.id if _SAFE_ID.fullmatch(source.id) else slug(source.id)
         path = self.out_dir / "geojson" / f"{name}.geojson"
         with writing(self.out_dir):
