@@ -143,25 +143,17 @@ def test_the_command_line_wins_over_the_file(
 def test_what_a_run_wrote_of_itself_holds_no_path_and_asks_for_those_that_it_had(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = [
-        "extract",
-        "-i",
-        str(pictures),
-        "-o",
-        str(tmp_path / "f.h5"),
-        "-e",
-        "efficientnet-lite0",
-        "--overwrite",
-        "-q",
-    ]
-    assert run([*few, "--mask-dir", str(tmp_path), "--image-size", "32", "--slices", "3"]) == 0
+    few = ["extract", "-i", str(pictures), "-q", "--mask-dir", str(tmp_path)]
+    asked = ["-e", "efficientnet-lite0", "--image-size", "32", "--slices", "3"]
+    assert run([*few, *asked, "--overwrite", "--shard", "1/1", "--shard-out", str(tmp_path / "f.h5")]) == 0
     wrote = tmp_path / "f.h5.run.json"
     said = json.loads(wrote.read_text())
     assert said["options"] == {"encoder": "efficientnet-lite0", "image-size": 32, "slices": "3"}
-    assert said["paths"] == ["input", "out", "mask-dir"] and str(tmp_path) not in wrote.read_text()
+    assert said["paths"] == ["input", "mask-dir"] and str(tmp_path) not in wrote.read_text()
     capsys.readouterr()
     assert run(["extract", "--config", str(wrote), "-i", str(pictures), "-o", str(tmp_path / "g.h5")]) == 2
-    assert "that run was given --mask-dir too" in capsys.readouterr().err
+    assert "that run was given --mask-dir too\n" in capsys.readouterr().err
+    assert run([*few, "--config", str(wrote), "-o", str(tmp_path / "g.h5")]) == 0
     for content in ("{}", "[1]", "no json", '{"options": [], "paths": []}'):
         wrote.write_text(content)
         with pytest.raises(SetupError, match=r"f\.h5\.run\.json"):

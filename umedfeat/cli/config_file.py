@@ -24,8 +24,11 @@ _PATHS = "umedfeat.paths"
 
 #: What cannot stand in a file: it decides how the command line itself is read.
 _NOT_IN_FILES = {"config", "help"}
-#: What a repeated run is asked anew: which part of the work, and what is shown of it.
-_OF_ONE_CALL = {"shard", "overwrite", "prune", "dry-run", "json", "verbose", "quiet", "log-json", "progress"}
+#: What a repeated run is asked anew: which part of the work, where it is done, and what is shown of it.
+_OF_ONE_CALL = frozenset(
+    {"out", "shard", "shard-out", "scratch", "overwrite", "prune", "dry-run"}
+    | {"preview", "geojson", "json", "verbose", "quiet", "log-json", "progress"}
+)
 
 
 def config_option() -> click.Option:
@@ -81,7 +84,7 @@ def refuse_missing_paths(ctx: click.Context) -> None:
     options = _options(ctx.command)
     asked = [options[name] for name in paths if name in options]
     missing = [o for o in asked if ctx.get_parameter_source(str(o.name)) is ParameterSource.DEFAULT and not o.required]
-    flags = ", ".join(max(option.opts, key=len) for option in missing if option.name != "out")
+    flags = ", ".join(max(option.opts, key=len) for option in missing)
     if flags:
         raise SetupError(f"{file}: that run was given {flags} too", remedy=f"give {flags} again: paths are not kept")
 
