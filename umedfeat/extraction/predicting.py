@@ -103,7 +103,8 @@ def table_at(out: Path) -> Path:
 
 
 def claim(table: Path, given: Iterable[Path | str | None]) -> None:
-    """Make the folder of a table, unless that or what stands beside it would write over what is read.
+    """Make the folder of a table, unless that or what stands beside it would write over what is read, or what others
+    keep there.
 
     Args:
         table: of predictions. given: files that are read.
@@ -130,8 +131,11 @@ def _is_ours(path: Path, mark: str) -> bool:
     """Nothing there, an empty file, or one that begins as ours do."""
     if not path.is_file():
         return True
-    with path.open("rb") as stream:
-        head = stream.read(4096)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(4096)
+    except OSError:  # who may not read it has not written it
+        return False
     return not head or mark.encode() in head
 
 
